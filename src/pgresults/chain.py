@@ -1,0 +1,177 @@
+"""The digests that chain a key's history, written once for Python and once for SQL.
+
+An entry's digest covers the digest before it, what differs from key to key (`ROW_FIELDS`, which only the server knows
+for sure) and a digest of the rest (`CONTENT_FIELDS`), so that one statement can append to many keys. Python recomputes
+what the server computed: an auditor need not trust the server.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Integer, LargeBinary, Text, cast, func, literal_column, type_coerce
+
+GENESIS = b""
+"""What stands for the digest before the first entry."""
+
+CONTENT_FIELDS = (
+    "action",
+    "actor",
+    "holder",
+    "fence",
+    "reason",
+    "payload_id",
+    "payload_digest",
+    "size",
+    "serializer",
+    "tags",
+    "provenance",
+    "storage_key",
+    "storage_block_id",
+    "pgresults_version",
+    "prefect_version",
+    "signature",
+)
+"""What an entry's content digest covers, in this order."""
+
+_NONE = struct.pack(">i", -1)
+_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_EXACT = Context(prec=5000, traps=[InvalidOperation, Inexact])
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_NUMBER = "\0"  # no name in a `jsonb` object, so a number is never mistaken for one
+
+
+def canonical_json(value: Any) -> bytes:
+    """One text for one JSON value, however often it went through Postgres' ``jsonb`` and back.
+
+    Raises: TypeError, ValueError, ArithmeticError or RecursionError for what ``jsonb`` cannot keep.
+    """
+    return _ENCODER.encode(_plain(value)).encode()
+
+
+def content_digest(fields: Mapping[str, Any]) -> bytes:
+    """The digest of what one statement says about every entry it appends; missing fields count as None."""
+    values = [fields.get(name) for name in CONTENT_FIELDS]
+    return hashlib.sha256(b"".join([_NONE if v is None else _framed(_content_bytes(v)) for v in values])).digest()
+
+
+def entry_digest(
+    previous: bytes,
+    storage_id: UUID,
+    key: str,
+    seq: int,
+    version: int,
+    at: datetime,
+    expires_at: datetime | None,
+    db_user: str,
+    content: bytes,
+) -> bytes:
+    """The digest that binds an entry to all that came before it under its key."""
+    parts = (
+        _framed(previous),
+        storage_id.bytes,
+        _framed(key.encode()),
+        struct.pack(">qq", seq, version),
+        _time_bytes(at),
+        _framed(None if expires_at is None else _time_bytes(expires_at)),
+        _framed(db_user.encode()),
+        content,
+    )
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def entry_digest_sql(
+    previous: ColumnElement[Any],
+    storage_id: ColumnElement[Any],
+    key: ColumnElement[Any],
+    seq: ColumnElement[Any],
+    version: ColumnElement[Any],
+    at: ColumnElement[Any],
+    expires_at: ColumnElement[Any],
+    db_user: ColumnElement[Any],
+    content: ColumnElement[Any],
+) -> ColumnElement[bytes]:
+    """`entry_digest` as an expression that the server computes under the row's lock."""
+    parts = (
+        _framed_sql(previous),
+        func.uuid_send(storage_id),
+        _framed_sql(func.convert_to(key, literal_column("'UTF8'"))),
+        func.int8send(seq),
+        func.int8send(version),
+        func.timestamptz_send(at),
+        func.coalesce(_framed_sql(func.timestamptz_send(expires_at)), func.int4send(literal_column("-1", Integer))),
+        _framed_sql(func.convert_to(cast(db_user, Text), literal_column("'UTF8'"))),
+        content,
+    )
+    joined: ColumnElement[Any] = type_coerce(parts[0], LargeBinary)
+    for part in parts[1:]:
+        joined = joined.op("||")(type_coerce(part, LargeBinary))
+    return func.sha256(joined, type_=LargeBinary)
+
+
+def framed(fields: Mapping[str, Any], names: Iterable[str]) -> bytes:
+    """The bytes of some fields, which no other values share; missing fields count as None."""
+    values = (fields.get(name) for name in names)
+    return b"".join(_framed(None if value is None else _content_bytes(value)) for value in values)
+
+
+def payload_digest(salt: bytes, sha256: bytes) -> bytes:
+    """What the history keeps of a payload: of no use to guess it by, once the salt is erased."""
+    return hashlib.sha256(salt + sha256).digest()
+
+
+def _framed(data: bytes | None) -> bytes:
+    """Length first, so that no two lists of fields share their bytes; None is not empty."""
+    return _NONE if data is None else struct.pack(">i", len(data)) + data
+
+
+def _framed_sql(data: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.int4send(func.octet_length(data)).op("||")(data)
+
+
+def _content_bytes(value: Any) -> bytes:
+    match value:
+        case bytes():
+            return value
+        case str():
+            return value.encode()
+        case UUID():
+            return value.bytes
+        case _:
+            return canonical_json(value)
+
+
+def _time_bytes(moment: datetime) -> bytes:
+    return struct.pack(">q", (moment - _POSTGRES_EPOCH) // timedelta(microseconds=1))
+
+
+def _plain(value: Any) -> Any:
+    """The value with its numbers as exact decimal texts: ``jsonb`` keeps numbers, not how they were written."""
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return _text(value)
+        case int() | float():
+            number = Decimal(repr(value)).normalize(_EXACT)
+            if not number.is_finite():
+                raise ValueError(f"{value} is no JSON number")
+            return {_NUMBER: str(number or Decimal(0))}
+        case Mapping():
+            return {_text(name): _plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} is no type of JSON")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"names in an object are texts, not {type(value).__name__}")
+    if "\0" in value:
+        raise ValueError("a text holds a NUL character, which Postgres cannot keep")
+    return value

@@ -1,0 +1,86 @@
+"""The `Serializer` contract, with the registry of its types."""
+
+import inspect
+from abc import abstractmethod
+from typing import Any, ClassVar, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, model_validator
+
+DOCUMENT: dict[str, bool] = {"document": True}
+"""The dump context that gives a serializer the field values which Prefect knows."""
+
+
+SerializerClass: TypeAlias = "type[Serializer]"
+
+
+class Serializer(BaseModel):
+    """How an object becomes a payload and a payload the object again.
+
+    A subclass with a default for ``type`` registers itself under it; ``Serializer(type="json")`` and
+    ``Serializer.model_validate({"type": "json"})`` give that subclass. Unknown types and fields are refused.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: str
+
+    _types: ClassVar[dict[str, "SerializerClass"]] = {}
+    registrations: ClassVar[int] = 0
+    """How often a class was registered: what is remembered of a type is outdated when it changes."""
+
+    def __new__(cls, **fields: Any) -> "Serializer":
+        return super().__new__(type(cls.model_validate(fields)) if cls is Serializer else cls)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        name = cls.model_fields["type"].default
+        if "type" not in inspect.get_annotations(cls) or not isinstance(name, str):
+            return
+        taken = Serializer._types.setdefault(name, cls)
+        if (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"Serializer type {name!r} is taken by {taken.__module__}.{taken.__qualname__}")
+        Serializer.registrations += 1
+        Serializer._types[name] = cls  # a notebook cell that runs again replaces its own class
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _dispatch(cls, value: Any, handler: ModelWrapValidatorHandler["Serializer"]) -> "Serializer":
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            value = {"type": value}
+        if cls is Serializer and isinstance(value, dict):
+            return cls._named(value.get("type")).model_validate(value)
+        serializer = handler(value)
+        expected = type(serializer).model_fields["type"].default
+        if serializer.type != expected:
+            raise ValueError(f"{type(serializer).__name__} has the type {expected!r}, not {serializer.type!r}")
+        return serializer
+
+    @classmethod
+    def _named(cls, name: object) -> "SerializerClass":
+        try:
+            return cls._types[name]  # type: ignore[index]  # anything may stand in a document
+        except (KeyError, TypeError):
+            known = ", ".join(sorted(cls._types))
+            raise ValueError(f"unknown serializer type {name!r}; the known types are {known}") from None
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json(serialize_as_any=True))
+
+    @abstractmethod
+    def dumps(self, obj: Any) -> bytes:
+        """Give the payload of an object; raises whatever the format raises."""
+
+    @abstractmethod
+    def loads(self, blob: bytes) -> Any:
+        """Give the object of a payload; raises whatever the format raises."""
+
+    def to_text(self, payload: bytes) -> str:
+        """Give the payload as the text that stands in a Prefect result document."""
+        return payload.decode()
+
+    def from_text(self, text: str) -> bytes:
+        """Give a payload that `loads` takes from the text of a Prefect result document."""
+        return text.encode()

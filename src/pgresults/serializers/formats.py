@@ -1,0 +1,157 @@
+"""The serializers that come with the package: pickle, JSON, and either of them compressed."""
+
+import base64
+import re
+from typing import Annotated, Any
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    JsonValue,
+    SerializationInfo,
+    SerializeAsAny,
+    field_serializer,
+    field_validator,
+)
+
+from pgresults.errors import SerializationError
+from pgresults.serializers.base import Serializer
+from pgresults.serializers.names import CALLABLE, COMPRESSES, DUMPS_AND_LOADS, code_named, is_pickle_allowed
+from pgresults.serializers.tagged import json_object_encoder
+
+_BASE64 = re.compile(rb"[A-Za-z0-9+/=\n]+")
+
+
+def _raw(payload: bytes) -> bytes:
+    """Undo base64; a pickle ends with a full stop and compressed data starts with other bytes than base64."""
+    return base64.decodebytes(payload) if _BASE64.fullmatch(payload) else payload
+
+
+class PickleSerializer(Serializer):
+    """Pickles objects with the library ``picklelib``, a module with ``dumps`` and ``loads``.
+
+    Loading a pickle can run any code: load only what you trust. ``picklelib_version`` is kept as read.
+    """
+
+    type: str = "pickle"
+    picklelib: Annotated[str, DUMPS_AND_LOADS] = "cloudpickle"
+    picklelib_version: str | None = None
+
+    def dumps(self, obj: Any) -> bytes:
+        self._require_allowed()
+        payload: bytes = code_named(self.picklelib).dumps(obj)
+        return payload
+
+    def loads(self, blob: bytes) -> Any:
+        self._require_allowed()
+        return code_named(self.picklelib).loads(_raw(blob))
+
+    def to_text(self, payload: bytes) -> str:
+        return base64.encodebytes(_raw(payload)).decode()
+
+    def from_text(self, text: str) -> bytes:
+        return base64.decodebytes(text.encode())
+
+    def _require_allowed(self) -> None:
+        if not is_pickle_allowed():
+            raise SerializationError(
+                'pickle is refused here (PGRESULTS_ALLOW_PICKLE): use the serializer "json", or one of your own',
+                serializer_type=self.type,
+            )
+
+
+_ENCODER = "pgresults.serializers.json_object_encoder"
+_DECODER = "pgresults.serializers.json_object_decoder"
+_IN_DOCUMENTS = {
+    _ENCODER: "prefect.serializers.prefect_json_object_encoder",
+    _DECODER: "prefect.serializers.prefect_json_object_decoder",
+}
+_FROM_DOCUMENTS = {theirs: ours for ours, theirs in _IN_DOCUMENTS.items()}
+_Hook = Annotated[str | None, CALLABLE, BeforeValidator(lambda path: _FROM_DOCUMENTS.get(path, path))]
+
+
+class JSONSerializer(Serializer):
+    """Writes JSON in which models, dataclasses, dates, sets, bytes, exceptions … come back as themselves.
+
+    ``object_encoder`` and ``object_decoder`` are import paths: of a function for objects that JSON does not
+    know, and of one that gets every JSON object; None means plain JSON. ``dumps_kwargs`` and ``loads_kwargs``
+    go to ``jsonlib``, a module with ``dumps`` and ``loads``.
+    """
+
+    type: str = "json"
+    jsonlib: Annotated[str, DUMPS_AND_LOADS] = "json"
+    object_encoder: _Hook = _ENCODER
+    object_decoder: _Hook = _DECODER
+    dumps_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    loads_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @field_validator("dumps_kwargs", "loads_kwargs", mode="before")
+    @classmethod
+    def _no_hooks(cls, kwargs: Any) -> Any:
+        for refused, instead in (("default", "object_encoder"), ("object_hook", "object_decoder")):
+            if isinstance(kwargs, dict) and refused in kwargs:
+                raise ValueError(f"{refused!r} cannot be given here; name the function in {instead!r}")
+        return kwargs
+
+    @field_serializer("object_encoder", "object_decoder")
+    def _hook_in_documents(self, path: str | None, info: SerializationInfo) -> str | None:
+        return _IN_DOCUMENTS.get(path, path) if path and info.context else path
+
+    def dumps(self, obj: Any) -> bytes:
+        kwargs: dict[str, Any] = dict(self.dumps_kwargs)
+        if self.object_encoder == _ENCODER:
+            obj = json_object_encoder(obj)  # beforehand: JSON libraries take tuples and int enums for their own
+        elif self.object_encoder:
+            kwargs["default"] = code_named(self.object_encoder)
+        text: str | bytes = code_named(self.jsonlib).dumps(obj, **kwargs)
+        return text.encode() if isinstance(text, str) else text
+
+    def loads(self, blob: bytes) -> Any:
+        kwargs: dict[str, Any] = dict(self.loads_kwargs)
+        if self.object_decoder:
+            kwargs["object_hook"] = code_named(self.object_decoder)
+        return code_named(self.jsonlib).loads(blob.decode(), **kwargs)
+
+
+class CompressedSerializer(Serializer):
+    """Compresses what ``serializer`` gives with a module that has ``compress`` and ``decompress``."""
+
+    type: str = "compressed"
+    serializer: SerializeAsAny[Serializer]
+    compressionlib: Annotated[str, COMPRESSES] = "lzma"
+
+    def dumps(self, obj: Any) -> bytes:
+        return self._compress(self.serializer.dumps(obj))
+
+    def loads(self, blob: bytes) -> Any:
+        return self.serializer.loads(self._decompress(blob))
+
+    def to_text(self, payload: bytes) -> str:
+        inner = self._decompress(payload)
+        text = self.serializer.to_text(inner).encode()
+        return base64.encodebytes(_raw(payload) if text == inner else self._compress(text)).decode()
+
+    def from_text(self, text: str) -> bytes:
+        return base64.decodebytes(text.encode())
+
+    def _compress(self, data: bytes) -> bytes:
+        compressed: bytes = code_named(self.compressionlib).compress(data)
+        return compressed
+
+    def _decompress(self, payload: bytes) -> bytes:
+        data: bytes = code_named(self.compressionlib).decompress(_raw(payload))
+        return data
+
+
+class CompressedPickleSerializer(CompressedSerializer):
+    """A compressed pickle."""
+
+    type: str = "compressed/pickle"
+    serializer: SerializeAsAny[Serializer] = PickleSerializer()
+
+
+class CompressedJSONSerializer(CompressedSerializer):
+    """Compressed JSON."""
+
+    type: str = "compressed/json"
+    serializer: SerializeAsAny[Serializer] = JSONSerializer()

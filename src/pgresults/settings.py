@@ -1,0 +1,302 @@
+"""Settings: ``PGRESULTS_…`` variables, ``.env``, ``[tool.pgresults]`` in ``pyproject.toml``; the first that says one.
+
+A setting's variable is its name in capitals, dots as underscores: ``results.default_serializer`` is read from
+``PGRESULTS_RESULTS_DEFAULT_SERIALIZER``.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
+
+from dotenv import dotenv_values
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from pgresults.errors import ConfigurationError
+
+PREFIX = "PGRESULTS_"
+_PYPROJECT = Path("pyproject.toml")
+_DOTENV = Path(".env")
+
+
+def _listed(value: Any) -> Any:
+    """Texts from one text that separates them by commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ResultSettings(_Group):
+    """What holds for results of which nothing else is said."""
+
+    default_serializer: str = Field(default="pickle", description="type of the serializer where none is given")
+    persist_by_default: bool = Field(default=False, description="whether results of flows and tasks are stored unasked")
+    default_storage: str | None = Field(
+        default=None, repr=False, description="a registered storage's name or a URL; None: `default`"
+    )
+    local_storage_path: Path = Field(default=Path(".pgresults"), description="directory of the embedded server")
+
+
+class SchedulingSettings(_Group):
+    """Where parameters of runs wait."""
+
+    default_storage: str | None = Field(
+        default=None, repr=False, description="name or URL of the storage of parameters; a URL may hold a password"
+    )
+
+
+class TaskSettings(_Group):
+    """What holds for tasks of which nothing else is said."""
+
+    default_persist_result: bool | None = Field(
+        default=None, description="whether tasks store results unasked; None: as results"
+    )
+    scheduling: SchedulingSettings = SchedulingSettings()
+
+
+class Settings(BaseSettings):
+    """What a process needs to know to reach its database and to stay within its bounds."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    database_url: SecretStr | None = Field(default=None, description="URL of the database; None: an embedded server")
+    embedded_path: Path | None = Field(
+        default=None, description="directory of the embedded server; None: results.local_storage_path"
+    )
+    database_schema: str = Field(default="pgresults", description="schema that holds the tables")
+    pool_size: PositiveInt = Field(default=5, description="connections kept open per process (and per event loop)")
+    pool_overflow: int = Field(default=10, ge=0, description="connections opened beyond that under load")
+    connect_timeout: PositiveFloat = Field(
+        default=10.0, allow_inf_nan=False, description="seconds to wait for a connection"
+    )
+    response_timeout: PositiveFloat = Field(
+        default=60.0, allow_inf_nan=False, description="seconds of silence before a server is given up"
+    )
+    prepare_statements: bool = Field(
+        default=True, description="off for a pooler that does not keep prepared statements"
+    )
+    cache_max_entries: PositiveInt = Field(default=1000, description="records in a store's memory cache")
+    cache_max_bytes: PositiveInt = Field(
+        default=64 * 1024 * 1024, description="payload bytes in a store's memory cache"
+    )
+    max_payload_bytes: PositiveInt = Field(default=4 * 1024**3, description="largest payload accepted, in bytes")
+    max_locks: PositiveInt = Field(
+        default=256, description="locks a process may hold: each takes shared memory of the server"
+    )
+    lock_waiters: PositiveInt = Field(
+        default=4, description="connections that wait for locks, per process (and event loop)"
+    )
+    lease: PositiveFloat = Field(default=30.0, description="seconds a lock outlives its process behind a pooler")
+    read_lock_timeout: PositiveFloat | None = Field(
+        default=None, description="seconds a read waits for a lock; None: for ever"
+    )
+    offload_bytes: PositiveInt = Field(
+        default=64 * 1024, description="async work above this size runs in a thread, in bytes"
+    )
+    allow_pickle: bool = Field(default=True, description="off: nothing is (un)pickled, and only known code is named")
+    signing_key: SecretStr | None = Field(default=None, min_length=16, description="signs payloads; others are refused")
+    older_signing_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="keys that were used before, by commas: their signatures still count"
+    )
+    seal_key: Path = Field(
+        default=Path("~/.config/pgresults/seal.pem"),
+        description="file with the key that signs seals; made when missing",
+    )
+    seal_public_key: str | None = Field(
+        default=None, description="key (hex) that seals must be signed with; None: seal_key's"
+    )
+    results: ResultSettings = ResultSettings()
+    tasks: TaskSettings = TaskSettings()
+
+    @property
+    def embedded_directory(self) -> Path:
+        """Where the embedded server lives."""
+        return self.embedded_path or self.results.local_storage_path
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_args: PydanticBaseSettingsSource,
+        **_named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given in code goes first, then the layers."""
+        return init_settings, _Layers(settings_cls)
+
+
+class Layer(NamedTuple):
+    """Settings from one place, by dotted name."""
+
+    name: str
+    values: Mapping[str, Any]
+
+
+_NOTHING = Layer("temporary_settings", MappingProxyType({}))
+_TEMPORARY: ContextVar[Layer] = ContextVar("pgresults.settings", default=_NOTHING)
+
+
+class _Layers(PydanticBaseSettingsSource):
+    """All places but the code, as one source."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Unused: the source is asked as a whole."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        return nested({name: value for layer in reversed(layers()) for name, value in layer.values.items()})
+
+
+def current_settings() -> Settings:
+    """The settings that hold here and now; read anew only when a variable or a file has changed.
+
+    Raises: ConfigurationError when one has a value that is of no use.
+    """
+    if _TEMPORARY.get().values:
+        return load_settings()
+    variables = tuple(sorted((name, value) for name, value in os.environ.items() if name.upper().startswith(PREFIX)))
+    return _remembered(variables, str(Path.cwd()), _stamp(_DOTENV), _stamp(_PYPROJECT))
+
+
+@contextmanager
+def temporary_settings(updates: Mapping[str, Any] | None = None, **more: Any) -> Iterator[Settings]:
+    """Settings that hold inside of the block, for this thread or asyncio task and what it starts.
+
+    Parameters:
+        updates: values by dotted name, e.g. ``{"results.default_serializer": "json"}``.
+        more: values by name, two underscores for a dot, e.g. ``results__default_serializer="json"``.
+
+    Raises: ConfigurationError for an unknown name or a value that is of no use.
+    """
+    given = {**(updates or {}), **{name.replace("__", "."): value for name, value in more.items()}}
+    token = _TEMPORARY.set(Layer("temporary_settings", {**_TEMPORARY.get().values, **_known(given)}))
+    try:
+        yield load_settings()
+    finally:
+        _TEMPORARY.reset(token)
+
+
+def load_settings(**given: Any) -> Settings:
+    """The settings with some given in code.
+
+    Raises: ConfigurationError.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(map(_fault, error.errors()))) from None  # the cause quotes the value
+
+
+def layers() -> list[Layer]:
+    """Every place that says something, the decisive one first."""
+    return [
+        _TEMPORARY.get(),
+        Layer("environment", _from_variables(os.environ)),
+        Layer(str(_DOTENV), _from_variables(dotenv_values(_DOTENV) if _DOTENV.is_file() else {})),
+        Layer(str(_PYPROJECT), _from_pyproject()),
+    ]
+
+
+@cache
+def names() -> dict[str, FieldInfo]:
+    """Every setting by its dotted name."""
+    return dict(_fields(Settings, ""))
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.replace(".", "_").upper()
+
+
+def value_of(settings: BaseModel, name: str) -> Any:
+    """What a setting is."""
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted name as objects within objects."""
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, last = name.split(".")
+        place = tree
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return tree
+
+
+@lru_cache(maxsize=8)
+def _remembered(_variables: Any, _directory: str, _dotenv: int, _pyproject: int) -> Settings:
+    return load_settings()
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _fields(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def _from_variables(texts: Mapping[str, str | None]) -> dict[str, Any]:
+    given = {name.upper(): text for name, text in texts.items() if text is not None}
+    return {name: given[variable(name)] for name in names() if variable(name) in given}
+
+
+def _from_pyproject() -> dict[str, Any]:
+    if not _PYPROJECT.is_file():
+        return {}
+    try:
+        table = tomllib.loads(_PYPROJECT.read_text()).get("tool", {}).get("pgresults", {})
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{_PYPROJECT.absolute()} cannot be read: {error}") from error
+    return _known(dict(_flat(table, "")))
+
+
+def _flat(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _known(given: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := sorted(given.keys() - names().keys()):
+        raise ConfigurationError(
+            f"there is no setting named {unknown[0]!r}; `pgresults config show` lists them", setting=unknown[0]
+        )
+    return dict(given)
+
+
+def _fault(error: Any) -> str:
+    return f"{variable('.'.join(map(str, error['loc'])))}: {error['msg']}"
