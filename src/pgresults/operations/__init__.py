@@ -1,0 +1,1 @@
+"""What happens in the database, written once as generators that yield requests."""

@@ -1,0 +1,33 @@
+"""Taking a lock away from its holder, and saying so in the key's history."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pgresults import break_statements as statements
+from pgresults.chain import content_digest
+from pgresults.history_statements import DESCRIBED
+from pgresults.operations.locks import Held, Place, break_lock, state
+from pgresults.operations.requests import Execute, Operation
+
+
+def break_and_record(place: Place, said: Mapping[str, Any]) -> Operation[Held | None]:
+    """Take a lock away; gives who had it, or None where nobody does. To be run in a transaction.
+
+    Parameters:
+        place: whose lock.
+        said: action, actor and reason of the entry; holder and fence are those of the broken lock.
+    """
+    held = yield from state(place)
+    if held is None or (yield from break_lock(place, held.fence)) is None:
+        return None
+    entry = {**said, **place._asdict(), "holder": held.holder, "fence": held.fence}
+    while not (yield from _record(entry)):
+        pass  # a first entry of somebody else's came in between
+    return held
+
+
+def _record(entry: Mapping[str, Any]) -> Operation[bool]:
+    rows = yield Execute(statements.LOCK_KEY, entry)
+    described = dict(zip(DESCRIBED, rows[0], strict=True)) if rows else {}
+    statement = statements.RECORD_BREAK if rows else statements.RECORD_FIRST_BREAK
+    return bool((yield Execute(statement, {**entry, "content": content_digest({**described, **entry})})))

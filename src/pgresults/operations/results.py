@@ -1,0 +1,262 @@
+"""Writing, reading and deleting the result of a key."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pgresults import statements
+from pgresults.errors import LockLostError
+from pgresults.guards import Guard
+from pgresults.keys import prefix_end
+from pgresults.operations.locks import Place, bury, locked, state
+from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Row, Stream
+from pgresults.schema import CHUNK_SIZE
+
+
+class Head(NamedTuple):
+    """What a key's row says of its current version and of its last entry."""
+
+    version: int
+    payload_id: UUID | None
+    created_at: datetime
+    expires_at: datetime | None
+    serializer: str | None
+    size: int | None
+    sha256: bytes | None
+    tags: list[str] | None
+    provenance: dict[str, Any] | None
+    storage_key: str | None
+    storage_block_id: UUID | None
+    pgresults_version: str | None
+    prefect_version: str | None
+    signature: bytes | None
+    action: str
+    at: datetime
+    actor: str
+    expired: bool
+
+
+class Found(NamedTuple):
+    """A key's head with its payload, which is None when the head is not live or the payload is known already."""
+
+    head: Head
+    payload: bytes | bytearray | None
+
+
+class Written(NamedTuple):
+    """The version a write got, and when."""
+
+    version: int
+    at: datetime
+
+
+class Listed(NamedTuple):
+    """A live result as a listing shows it."""
+
+    key: str
+    version: int
+    created_at: datetime
+    expires_at: datetime | None
+    size: int
+    serializer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A version ready to be stored: everything that could be computed before the transaction is."""
+
+    columns: dict[str, Any]
+    payload: bytes
+    salt: bytes
+    provenance: dict[str, Any] | None = None
+    guard: Guard = Guard.NONE
+
+    @property
+    def place(self) -> tuple[bytes, str]:
+        """Where the version goes, as something to sort by."""
+        return self.columns["storage_id"].bytes, self.columns["key"]
+
+    @property
+    def single(self) -> bool:
+        """Whether one statement stores it."""
+        return len(self.payload) <= CHUNK_SIZE
+
+
+def find_write(upload: Upload) -> Operation[Written | None]:
+    """What became of a write whose answer was lost: None when it was not carried out."""
+    rows = yield Execute(statements.FIND_WRITE, upload.columns)
+    return Written(*rows[0]) if rows else None
+
+
+def write(upload: Upload, *, repeated: bool = False) -> Operation[Written]:
+    """Store a version; when repeated, look first whether an earlier try got through."""
+    if repeated and (earlier := (yield from find_write(upload))) is not None:
+        return earlier
+    if upload.single:
+        statement, parameters = statements.WRITE[upload.guard], _parameters(upload)
+    else:
+        yield Copy(statements.UPLOAD, _chunks(upload))
+        statement, parameters = statements.WRITE_UPLOADED[upload.guard], upload.columns
+    while not (rows := (yield Execute(statement, parameters))):
+        yield from clear_way(parameters, upload.guard)
+    return Written(*rows[0])
+
+
+def write_all(uploads: Sequence[Upload], *, repeated: bool = False) -> Operation[list[Written]]:
+    """Store several versions; those who store the same keys at once do so in the same order."""
+    ordered = sorted(range(len(uploads)), key=lambda number: uploads[number].place)
+    written: dict[int, Written] = {}
+    for guard, group in groupby(ordered, lambda number: uploads[number].guard if uploads[number].single else None):
+        numbers = list(group)
+        if guard is not None and len(numbers) > 1 and not repeated:
+            written |= yield from _write_singles(guard, {number: uploads[number] for number in numbers})
+        else:
+            for number in numbers:
+                written[number] = yield from write(uploads[number], repeated=repeated)
+    return [written[number] for number in range(len(uploads))]
+
+
+def _write_singles(guard: Guard, uploads: Mapping[int, Upload]) -> Operation[dict[int, Written]]:
+    """Store versions of one statement each without waiting for every answer; what a guard refused is tried alone."""
+    rows = yield ExecuteMany(statements.WRITE[guard], [_parameters(upload) for upload in uploads.values()])
+    written: dict[int, Written] = {}
+    for (number, upload), row in zip(uploads.items(), rows, strict=True):
+        written[number] = Written(*row) if row else (yield from write(upload))
+    return written
+
+
+def _parameters(upload: Upload) -> dict[str, Any]:
+    return {**upload.columns, "chunk": 0, "data": upload.payload, "salt": upload.salt}
+
+
+def clear_way(columns: Mapping[str, Any], guard: Guard) -> Operation[None]:
+    """After a guard's refusal: returns if another try may succeed, because who held the lock is dead or gone.
+
+    Raises: LockLostError; LockedError.
+    """
+    key, holder = columns["key"], columns["holder"]
+    if guard is Guard.FENCE:
+        raise LockLostError(
+            f"the lock of {key!r} is no longer held under fence {columns['fence']}: nothing was written",
+            key=key,
+            holder=holder,
+            fence=columns["fence"],
+        )
+    place = Place(columns["storage_id"], key)
+    if not (yield from bury(place)) and (held := (yield from state(place))) and held.holder != holder:
+        raise locked(key, held)
+
+
+def _chunks(upload: Upload) -> Iterator[Row]:
+    columns, payload = upload.columns, memoryview(upload.payload)
+    place = (columns["storage_id"], columns["key"], columns["payload_id"])
+    proof: tuple[bytes | None, bytes | None] = (upload.salt, columns["sha256"])
+    for number, start in enumerate(range(0, len(payload), CHUNK_SIZE)):
+        yield (*place, number, payload[start : start + CHUNK_SIZE], *proof)
+        proof = (None, None)
+
+
+def read(storage_id: UUID, key: str, known: UUID | None = None) -> Operation[Found | None]:
+    """Read a key's head and payload; the payload is left out when its id is ``known``."""
+    place = {"storage_id": storage_id, "key": key}
+    rows = yield Execute(statements.READ, {**place, "known_payload_id": known})
+    if not rows:
+        return None
+    *columns, first = rows[0]
+    head = Head(*columns)
+    if first is None or head.size is None or head.size <= len(first):
+        return Found((yield from as_taken_away(place, head)), first)
+    payload = bytearray(head.size)
+    payload[: len(first)] = first
+    filled = yield from further_chunks({**place, "payload_id": head.payload_id}, payload)
+    # A payload erased between the two statements is no broken one: what is true now decides. Where it still is the
+    # current one, its chunks are gone, and there is nothing to read.
+    return Found(head, payload) if filled else (yield from read(storage_id, key, head.payload_id))
+
+
+_RESTATING = ("retain", "break")
+_NO_ENTRY_YET = 2**62
+
+
+def as_taken_away(place: Mapping[str, Any], head: Head, before: int = _NO_ENTRY_YET) -> Operation[Head]:
+    """The head of a result that is gone as the entry left it that took it away; later ones only speak of its key."""
+    if head.payload_id is not None or head.action not in _RESTATING:
+        return head
+    rows = yield Execute(statements.TAKEN_AWAY, {**place, "before": before})
+    return head._replace(**dict(zip(("action", "at", "actor"), rows[0], strict=True))) if rows else head
+
+
+def read_all(storage_id: UUID, keys: Sequence[str]) -> Operation[dict[str, Found]]:
+    """Read the heads and payloads of several keys as they were at one moment."""
+    parameters = {"storage_id": storage_id, "keys": list(keys), "known_payload_id": None}
+    found: dict[str, Found] = {}
+    for key, *columns, first in (yield Execute(statements.READ_MANY, parameters)):
+        head = Head(*columns)
+        if first is None or head.size is None or head.size <= len(first):
+            place = {"storage_id": storage_id, "key": key}
+            found[key] = Found((yield from as_taken_away(place, head)), first)
+        elif (whole := (yield from read(storage_id, key))) is not None:
+            found[key] = whole
+    return found
+
+
+def further_chunks(place: dict[str, Any], payload: bytearray) -> Operation[bool]:
+    """Fill in what follows the first chunk of a payload; False where there is nothing any more."""
+    received = 0
+
+    def place_chunk(row: Row) -> None:
+        nonlocal received
+        number, data = row
+        payload[number * CHUNK_SIZE : number * CHUNK_SIZE + len(data)] = data
+        received += 1
+
+    yield Stream(statements.READ_CHUNKS, place, place_chunk)
+    return received > 0
+
+
+def exists(storage_id: UUID, key: str) -> Operation[bool]:
+    """Whether the key has a live result; no payload is touched."""
+    rows = yield Execute(statements.EXISTS, {"storage_id": storage_id, "key": key})
+    return bool(rows)
+
+
+def delete(columns: Mapping[str, Any], guard: Guard) -> Operation[bool]:
+    """Take a key's current version away; False where there is none."""
+    while not (rows := (yield Execute(statements.DELETE[guard], columns))):
+        if guard is Guard.NONE or not (yield from exists(columns["storage_id"], columns["key"])):
+            return False
+        yield from clear_way(columns, guard)
+    return bool(rows)
+
+
+def listing(storage_id: UUID, prefix: str, after: str, limit: int) -> Operation[list[Listed]]:
+    """A page of live results under a prefix, after a key."""
+    bounds = {"prefix": prefix, "end": prefix_end(prefix), "after": after}
+    rows = yield Execute(statements.LIST, {"storage_id": storage_id, **bounds, "limit": limit})
+    listed = [Listed(*row) for row in rows]
+    return [one._replace(expires_at=one.expires_at and one.expires_at.replace(tzinfo=UTC)) for one in listed]
+
+
+def register(storage_id: UUID, name: str) -> Operation[None]:
+    """Enter a storage's name in the registry."""
+    yield Execute(statements.REGISTER, {"id": storage_id, "name": name})
+
+
+def registered() -> Operation[dict[UUID, str]]:
+    """The registered storages' names by their ids."""
+    rows = yield Execute(statements.STORAGES, {})
+    return {row[0]: row[1] for row in rows}
+
+
+def schema_revision() -> Operation[str | None]:
+    """The revision of the schema that the database is at."""
+    rows = yield Execute(statements.SCHEMA_REVISION, {})
+    return rows[0][0] if rows else None
+
+
+def ping() -> Operation[None]:
+    """Prove that a connection still answers."""
+    yield Execute(statements.PING, {})

@@ -1,0 +1,365 @@
+"""The statements of the store, as SQLAlchemy Core builds them and as psycopg sends them.
+
+Each is pure: it can be read, compiled and tested alone. Its text is made once per schema name.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from psycopg import sql
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    DateTime,
+    Delete,
+    Dialect,
+    Insert,
+    LargeBinary,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    Update,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
+from sqlalchemy.sql.selectable import CTE
+
+from pgresults.chain import entry_digest_sql
+from pgresults.guards import Guard
+from pgresults.schema import SCHEMA, VERSION_TABLE, history, payload, result, storage
+
+_DIALECT: Dialect = psycopg_dialect.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+
+
+class Query(NamedTuple):
+    """A statement as Postgres takes it: its text, and the names of the parameters that ``$1``, ``$2`` … stand for."""
+
+    text: bytes
+    names: tuple[str, ...] = ()
+
+
+class Statement:
+    """A statement of SQLAlchemy Core that becomes a query for a schema when it is first needed there."""
+
+    def __init__(self, element: Select[Any] | Insert | Update | Delete) -> None:
+        self._element = element
+        self.query = cache(self._compile)
+
+    def _compile(self, schema: str) -> Query:
+        compiled: Any = self._element.compile(
+            dialect=_DIALECT, schema_translate_map={SCHEMA: schema}, render_schema_translate=True
+        )
+        return Query(str(compiled).encode(), tuple(compiled.positiontup))
+
+
+class CopyStatement:
+    """A ``COPY … FROM STDIN`` in binary into named columns of a table."""
+
+    def __init__(self, target: Table, columns: Sequence[str], types: Sequence[str]) -> None:
+        self.types = types
+        self._target = target
+        self._columns = columns
+        self.query = cache(self._compile)
+
+    def _compile(self, schema: str) -> Query:
+        columns = sql.SQL(", ").join(map(sql.Identifier, self._columns))
+        target = sql.Identifier(schema, self._target.name)
+        return Query(sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(target, columns).as_bytes(None))
+
+
+ONE_KEY = and_(result.c.storage_id == bindparam("storage_id"), result.c.key == bindparam("key"))
+"""The condition that picks one key's row."""
+
+UNEXPIRED = or_(result.c.expires_at.is_(None), result.c.expires_at > func.statement_timestamp())
+"""The condition of a row whose time has not come; with a payload it is live."""
+
+_NOW: ColumnElement[Any] = func.statement_timestamp()
+_DB_USER = cast(literal_column("session_user"), Text)
+_ONE = literal_column("1", BigInteger)
+_GENESIS = literal_column("''::bytea", LargeBinary)
+CONTENT = bindparam("content", type_=LargeBinary)
+
+# Later entries never carry an earlier time, even where a statement waited for the row or the clock was set back.
+_TICK: ColumnElement[Any] = literal_column("interval '1 microsecond'")
+
+
+def next_entry(
+    version: ColumnElement[Any], expires_at: ColumnElement[Any], content: ColumnElement[Any] = CONTENT
+) -> dict[str, ColumnElement[Any]]:
+    """What every further entry under a key sets on the key's row, besides its own content."""
+    at = func.greatest(_NOW, result.c.at + _TICK)
+    seq = result.c.seq + _ONE
+    return {
+        "version": version,
+        "expires_at": expires_at,
+        "seq": seq,
+        "at": at,
+        "db_user": _DB_USER,
+        "previous": result.c.digest,
+        "digest": entry_digest_sql(
+            result.c.digest,
+            result.c.storage_id,
+            result.c.key,
+            seq,
+            version,
+            at,
+            expires_at,
+            _DB_USER,
+            content,
+        ),
+    }
+
+
+_SERVER_COLUMNS = frozenset(
+    ("version", "seq", "at", "created_at", "db_user", "previous", "digest"),
+)
+_WRITTEN_COLUMNS = [name for name in result.c.keys() if name not in _SERVER_COLUMNS]  # noqa: SIM118 (no dict)
+
+
+def _upsert_head(allowed: ColumnElement[bool]) -> CTE:
+    """Write a new version into the key's row, creating the row where there is none."""
+    given: dict[str, ColumnElement[Any]] = {
+        name: bindparam(name, type_=result.c[name].type) for name in _WRITTEN_COLUMNS
+    }
+    genesis = entry_digest_sql(
+        _GENESIS, given["storage_id"], given["key"], _ONE, _ONE, _NOW, given["expires_at"], _DB_USER, CONTENT
+    )
+    first: dict[str, ColumnElement[Any]] = {
+        **given,
+        "version": _ONE,
+        "seq": _ONE,
+        "at": _NOW,
+        "created_at": _NOW,
+        "db_user": _DB_USER,
+        "previous": _GENESIS,
+        "digest": genesis,
+    }
+    statement = upsert(result).from_select(list(first), select(*first.values()).where(allowed))
+    following = next_entry(result.c.version + _ONE, statement.excluded.expires_at)
+    replaced = {name: statement.excluded[name] for name in _WRITTEN_COLUMNS if name not in ("storage_id", "key")}
+    return (
+        statement.on_conflict_do_update(
+            index_elements=[result.c.storage_id, result.c.key],
+            set_=replaced | following | {"created_at": following["at"]},
+        )
+        .returning(*result.c)
+        .cte("head")
+    )
+
+
+def append_entry(head: CTE) -> CTE:
+    """Append the entry that a changed head row stands for to the history."""
+    names = [name for name in history.c.keys() if name != "xid"]  # noqa: SIM118 (no dict)
+    return insert(history).from_select(names, select(*(head.c[name] for name in names))).cte("entry")
+
+
+def _write(guard: Guard, *, with_payload: bool) -> Statement:
+    """The whole write of one version: payload, head and history in one statement."""
+    allowed = guard.condition()
+    head = _upsert_head(allowed)
+    statement = select(head.c.version, head.c.created_at).add_cte(append_entry(head))
+    if with_payload:
+        names = payload.c.keys()
+        chunk = select(*(bindparam(name, type_=payload.c[name].type) for name in names)).where(allowed)
+        statement = statement.add_cte(insert(payload).from_select(names, chunk).cte("stored"))
+    return Statement(statement)
+
+
+WRITE = {guard: _write(guard, with_payload=True) for guard in Guard}
+"""Store a version whose payload is one chunk; gives its version and time, or no row where the guard refuses."""
+
+WRITE_UPLOADED = {guard: _write(guard, with_payload=False) for guard in Guard}
+"""Store a version whose payload is in its table already."""
+
+UPLOAD = CopyStatement(payload, payload.c.keys(), ("uuid", "text", "uuid", "int4", "bytea", "bytea", "bytea"))
+"""Put the chunks of a payload into their table."""
+
+FIND_WRITE = Statement(
+    select(history.c.version, history.c.at).where(
+        history.c.storage_id == bindparam("storage_id"),
+        history.c.key == bindparam("key"),
+        history.c.payload_id == bindparam("payload_id"),
+        history.c.action.in_((literal_column("'write'"), literal_column("'import'"))),
+    )
+)
+"""Look whether a write whose answer was lost has been carried out."""
+
+TAKEN_AWAY = Statement(
+    select(history.c.action, history.c.at, history.c.actor)
+    .where(
+        history.c.storage_id == bindparam("storage_id"),
+        history.c.key == bindparam("key"),
+        history.c.seq < bindparam("before"),
+        history.c.action.in_([literal_column(f"'{action}'") for action in ("delete", "expire", "redact")]),
+    )
+    .order_by(history.c.seq.desc())
+    .limit(literal_column("1"))
+)
+"""The last entry that took a key's result away."""
+
+HEAD_COLUMNS = (
+    "version",
+    "payload_id",
+    "created_at",
+    "expires_at",
+    "serializer",
+    "size",
+    "sha256",
+    "tags",
+    "provenance",
+    "storage_key",
+    "storage_block_id",
+    "pgresults_version",
+    "prefect_version",
+    "signature",
+    "action",
+    "at",
+    "actor",
+)
+"""What a read needs to know of a key's row, in the order of `operations.results.Head`."""
+
+_EXPIRED = and_(result.c.expires_at.is_not(None), result.c.expires_at <= func.statement_timestamp())
+_EXPIRES_AT = func.timezone(literal_column("'UTC'"), result.c.expires_at)
+_AS_READ: dict[str, ColumnElement[Any]] = {
+    # As text, the serializer's description is a key under which the serializer is remembered.
+    "serializer": cast(result.c.serializer, Text),
+    # In UTC whatever the session's time zone: at the end of the year 9999 others have no datetime for it.
+    "expires_at": _EXPIRES_AT,
+}
+_HEAD: tuple[ColumnElement[Any], ...] = (
+    *(_AS_READ.get(name, result.c[name]) for name in HEAD_COLUMNS),
+    _EXPIRED.label("expired"),
+)
+
+
+# As a subquery, because a planner without statistics joins by key alone: over the payloads of every version.
+def _first_chunk(key: ColumnElement[Any]) -> ColumnElement[Any]:
+    return (
+        select(payload.c.data)
+        .where(
+            payload.c.storage_id == bindparam("storage_id"),
+            payload.c.key == key,
+            payload.c.payload_id == result.c.payload_id,
+            payload.c.chunk == literal_column("0"),
+            payload.c.payload_id.is_distinct_from(bindparam("known_payload_id", type_=payload.c.payload_id.type)),
+            UNEXPIRED,
+        )
+        .correlate(result)
+        .scalar_subquery()
+    )
+
+
+READ = Statement(select(*_HEAD, _first_chunk(bindparam("key")).label("data")).select_from(result).where(ONE_KEY))
+"""The head of a key with the first chunk of its payload, unless the caller knows that payload already."""
+
+READ_MANY = Statement(
+    select(result.c.key, *_HEAD, _first_chunk(result.c.key).label("data"))
+    .select_from(result)
+    .where(result.c.storage_id == bindparam("storage_id"), result.c.key == any_(bindparam("keys", type_=ARRAY(Text))))
+)
+"""`READ` for several keys, in one snapshot."""
+
+READ_CHUNKS = Statement(
+    select(payload.c.chunk, payload.c.data)
+    .where(
+        payload.c.storage_id == bindparam("storage_id"),
+        payload.c.key == bindparam("key"),
+        payload.c.payload_id == bindparam("payload_id"),
+        payload.c.chunk > literal_column("0"),
+    )
+    .order_by(payload.c.chunk)
+)
+"""The further chunks of a payload, in order."""
+
+EXISTS = Statement(
+    select(literal_column("1")).select_from(result).where(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED)
+)
+"""One row where the key has a live result."""
+
+
+_CLEARED = [
+    "payload_id", "serializer", "size", "sha256", "tags", "provenance", "storage_key", "storage_block_id",
+    "pgresults_version", "prefect_version", "signature", "payload_digest",
+]  # fmt: skip
+
+ENTRY_PARAMETERS = {
+    name: bindparam(name, type_=result.c[name].type) for name in ("action", "actor", "holder", "fence", "reason")
+}
+"""What a caller says of an entry that stores no version."""
+
+
+def end_versions(*conditions: ColumnElement[bool]) -> CTE:
+    """Take the current version away from the keys' rows that meet the conditions."""
+    no_expiry = cast(null(), DateTime(timezone=True))
+    return (
+        update(result)
+        .where(*conditions)
+        .values(**dict.fromkeys(_CLEARED, null()), **ENTRY_PARAMETERS, **next_entry(result.c.version, no_expiry))
+        .returning(*result.c)
+        .cte("head")
+    )
+
+
+def _delete(guard: Guard) -> Statement:
+    head = end_versions(ONE_KEY, result.c.payload_id.is_not(None), guard.condition())
+    return Statement(select(head.c.version, head.c.at).add_cte(append_entry(head)))
+
+
+DELETE = {guard: _delete(guard) for guard in Guard}
+"""Take a key's current version away, leaving its history."""
+
+REGISTER = Statement(
+    upsert(storage)
+    .values(id=bindparam("id"), name=bindparam("name"), created_at=func.statement_timestamp())
+    .on_conflict_do_nothing()
+)
+"""Enter a storage's name in the registry."""
+
+STORAGES = Statement(select(storage.c.id, storage.c.name).order_by(storage.c.name))
+"""Every registered storage."""
+
+_LIST = (
+    select(
+        result.c.key,
+        result.c.version,
+        result.c.created_at,
+        _EXPIRES_AT,
+        result.c.size,
+        result.c.serializer.op("->>")(literal_column("'type'")).label("serializer"),
+    )
+    .where(
+        result.c.storage_id == bindparam("storage_id"),
+        result.c.payload_id.is_not(None),
+        UNEXPIRED,
+        result.c.key > bindparam("after"),
+        result.c.key >= bindparam("prefix"),
+        result.c.key < bindparam("end"),
+    )
+    .order_by(result.c.key)
+    .limit(bindparam("limit"))
+)
+LIST = Statement(_LIST)
+"""A page of live results under a prefix, by key."""
+
+_SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_num", Text))
+
+SCHEMA_REVISION = Statement(select(_SCHEMA_VERSION.c.version_num))
+"""The revision of the schema that the database is at."""
+
+PING = Statement(select(literal_column("1")))
+"""Prove that a connection still answers."""
