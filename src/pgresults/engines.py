@@ -1,0 +1,56 @@
+"""Borrowing psycopg connections from SQLAlchemy engines of the caller's, which get them back as they were."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
+
+
+@contextmanager
+def borrowed(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
+    """Borrow an idle, autocommitting connection; it is dropped from the pool if it comes back in another state."""
+    pooled = engine.raw_connection()
+    connection: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
+    was_autocommit = connection.autocommit
+    try:
+        if not is_idle(connection):  # a hook of the engine's owner set it up, and left its transaction open
+            connection.commit()
+        if not was_autocommit:
+            connection.autocommit = True
+        yield connection
+    finally:
+        if not is_idle(connection):
+            pooled.invalidate()
+        elif not was_autocommit:
+            connection.autocommit = False
+        pooled.close()
+
+
+@asynccontextmanager
+async def aborrowed(engine: AsyncEngine) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Borrow an async connection; see `borrowed`."""
+    pooled = await engine.raw_connection()
+    connection: psycopg.AsyncConnection[Any] = pooled.driver_connection  # type: ignore[assignment]
+    was_autocommit = connection.autocommit
+    try:
+        if not is_idle(connection):
+            await connection.commit()
+        if not was_autocommit:
+            await connection.set_autocommit(True)
+        yield connection
+    finally:
+        if not is_idle(connection):
+            await greenlet_spawn(pooled.invalidate)
+        elif not was_autocommit:
+            await connection.set_autocommit(False)
+        await greenlet_spawn(pooled.close)
+
+
+def is_idle(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
+    """Whether a connection is open and outside of any transaction."""
+    return connection.pgconn.transaction_status == TransactionStatus.IDLE
