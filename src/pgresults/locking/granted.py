@@ -1,0 +1,49 @@
+"""What a process was granted, as its writes have to prove it."""
+
+import threading
+
+from pgresults.errors import ConfigurationError
+from pgresults.operations.locks import Grant
+
+
+class Grants:
+    """Grants by key and holder; safe to share among threads.
+
+    A grant that was lost is kept until its holder asks or lets go: without it a late write would prove nothing.
+
+    Parameters:
+        limit: how many at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._mutex = threading.Lock()
+        self._grants: dict[tuple[str, str], Grant] = {}
+
+    def require_room(self) -> None:
+        """Refuse one more than the limit: each lock takes memory that all sessions of the server share."""
+        if len(self._grants) >= self._limit:
+            raise ConfigurationError(
+                f"this process holds {self._limit} locks, which is the limit: release some, lock coarser keys, "
+                "or raise PGRESULTS_MAX_LOCKS together with the server's max_locks_per_transaction",
+                setting="max_locks",
+            )
+
+    def add(self, grant: Grant) -> None:
+        """Keep a grant, in place of an earlier one of its holder."""
+        with self._mutex:
+            self._grants[grant.place.key, grant.holder] = grant
+
+    def get(self, key: str, holder: str) -> Grant | None:
+        """What a holder was granted of a key."""
+        return self._grants.get((key, holder))
+
+    def pop(self, key: str, holder: str) -> Grant | None:
+        """Forget what a holder was granted of a key, and give it back."""
+        with self._mutex:
+            return self._grants.pop((key, holder), None)
+
+    def leases(self) -> list[Grant]:
+        """The grants that last as long as they are renewed."""
+        with self._mutex:
+            return [grant for grant in self._grants.values() if grant.renewed]

@@ -1,0 +1,394 @@
+"""Locks in Postgres: fenced, and gone with the process that held them."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID, uuid4
+from zlib import crc32
+
+from pgresults.database import Database, Target
+from pgresults.deadline import Deadline
+from pgresults.effects import Program, aperform, call, perform, wait_for
+from pgresults.errors import InvalidArgument, PgResultsError
+from pgresults.keys import require_key, storage_id
+from pgresults.locking.granted import Grants
+from pgresults.locking.leases import Renewal
+from pgresults.locking.queues import Queues
+from pgresults.locking.sessions import Session, Sessions
+from pgresults.locking.waiting import LONGEST_WAIT, WaitingRoom, pause
+from pgresults.operations import locks
+from pgresults.operations.breaking import break_and_record
+from pgresults.operations.locks import Grant, Held, HeldLock, Place, Request
+from pgresults.operations.requests import Operation
+from pgresults.provenance import actor
+from pgresults.schema import SCHEMA
+from pgresults.settings import Settings
+from pgresults.texts import require_text
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class PostgresLockManager:
+    """A `LockManager` whose locks end with their holder's process, and whose holders prove them when they write.
+
+    Parameters:
+        database: where the locks are; see `PostgresStorage`.
+        name: the storage whose keys are locked.
+        schema: the schema that holds the tables.
+        settings: pool sizes and time-outs; by default from the environment.
+    """
+
+    def __init__(
+        self, database: Target | Database, name: str = "default", schema: str = SCHEMA, settings: Settings | None = None
+    ) -> None:
+        self.database = database if isinstance(database, Database) else Database(database, schema, settings)
+        self.name = name
+        self._open()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        self._storage_id = storage_id(self.name)
+        self._sessions = Sessions(self.database)
+        self._waiting = WaitingRoom(self.database)
+        self._queues = Queues()
+        self._grants = Grants(self.database.settings.max_locks)
+        self._renewal = Renewal(self.database, self._grants.leases, self._lose)
+
+    def acquire_lock(
+        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
+    ) -> bool:
+        """Take the lock; see `LockManager`.
+
+        Raises: InvalidKey; InvalidArgument; ConfigurationError when this process holds too many; StorageUnavailable.
+        """
+        return perform(self._acquire(key, holder, acquire_timeout, hold_timeout))
+
+    async def aacquire_lock(
+        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
+    ) -> bool:
+        """Take the lock; see `acquire_lock`."""
+        return await aperform(self._acquire(key, holder, acquire_timeout, hold_timeout))
+
+    def release_lock(self, key: str, holder: str) -> None:
+        """Give the lock back.
+
+        Raises: InvalidArgument (a ``ValueError``) when the holder does not have it; StorageUnavailable.
+        """
+        perform(self._release(key, holder))
+
+    async def arelease_lock(self, key: str, holder: str) -> None:
+        """Give the lock back; see `release_lock`."""
+        await aperform(self._release(key, holder))
+
+    def is_locked(self, key: str) -> bool:
+        """Whether anybody holds the lock and lives."""
+        return perform(self.state(key)) is not None
+
+    async def ais_locked(self, key: str) -> bool:
+        """Whether anybody holds the lock and lives."""
+        return await aperform(self.state(key)) is not None
+
+    def is_lock_holder(self, key: str, holder: str) -> bool:
+        """Whether this holder has the lock."""
+        held = perform(self.state(key))
+        return held is not None and held.holder == holder
+
+    async def ais_lock_holder(self, key: str, holder: str) -> bool:
+        """Whether this holder has the lock."""
+        held = await aperform(self.state(key))
+        return held is not None and held.holder == holder
+
+    def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """Wait until nobody holds the lock; see `LockManager`."""
+        return perform(self._wait(key, timeout))
+
+    async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """Wait until nobody holds the lock; see `LockManager`."""
+        return await aperform(self._wait(key, timeout))
+
+    def held_locks(self) -> list[HeldLock]:
+        """Who holds what, since when, in which process, and how many wait, by key.
+
+        Raises: StorageUnavailable.
+        """
+        return perform(self._held_locks())
+
+    async def aheld_locks(self) -> list[HeldLock]:
+        """Who holds what; see `held_locks`."""
+        return await aperform(self._held_locks())
+
+    def break_lock(self, key: str, reason: str) -> Held:
+        """Take a lock away from its holder, whose writes are refused from then on; recorded in the key's history.
+
+        Parameters:
+            key: whose lock.
+            reason: why; kept in the entry, with the lock's holder and fence.
+
+        Returns: who had it.
+        Raises: InvalidKey; InvalidArgument without a reason, or when nobody has it; StorageUnavailable.
+        """
+        return perform(self._break(key, reason))
+
+    async def abreak_lock(self, key: str, reason: str) -> Held:
+        """Take a lock away from its holder; see `break_lock`."""
+        return await aperform(self._break(key, reason))
+
+    def forget_released(self, batch_size: int = 1000) -> int:
+        """Delete what is left of locks that were released: a batch of rows, to be called until it returns 0.
+
+        Parameters:
+            batch_size: how many rows at most.
+
+        Returns: how many it were.
+        Raises: StorageUnavailable.
+        """
+        return perform(self._forget_released(batch_size))
+
+    async def aforget_released(self, batch_size: int = 1000) -> int:
+        """Delete what is left of locks that were released; see `forget_released`."""
+        return await aperform(self._forget_released(batch_size))
+
+    def guards(self, database: Database, storage_id: UUID) -> bool:
+        """Whether these locks are those of a storage's keys, so that one transaction can prove and change."""
+        return self._storage_id == storage_id and self.database == database
+
+    def grant(self, key: str, holder: str) -> Grant | None:
+        """What this process was granted for a holder, for a write to prove."""
+        self._notice_fork()
+        return self._grants.get(key, holder)
+
+    def state(self, key: str) -> Program[Held | None]:
+        """Who holds a key's lock and lives."""
+        self._notice_fork()
+        place = self._place(key)
+        return call(self.database, lambda _: locks.state(place))
+
+    def put_out(self, grant: Grant) -> Program[None]:
+        """Let go of a grant whose row is released in a transaction of the caller's; who waits for it waits for that."""
+        self._grants.pop(grant.place.key, grant.holder)
+        if grant.beacon is not None:
+            yield from self._put_out(grant.session, grant.beacon)
+
+    def close(self) -> None:
+        """End this process's sessions, and with them the locks it holds."""
+        self._renewal.stop()
+        self._sessions.close()
+        self._waiting.close()
+
+    async def aclose(self) -> None:
+        """End this process's sessions, and with them the locks it holds."""
+        self._renewal.stop()
+        await self._sessions.aclose()
+        await self._waiting.aclose()
+
+    def __repr__(self) -> str:
+        return f"PostgresLockManager({self.database!r}, name={self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PostgresLockManager) and (self.name, self.database) == (other.name, other.database)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.database))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"database": self.database, "name": self.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+    def _notice_fork(self) -> None:
+        """Begin anew in a forked child: nobody there will ever leave the queues in which its parent's threads stood."""
+        if self._pid != os.getpid():
+            self._open()
+
+    def _place(self, key: str) -> Place:
+        return Place(self._storage_id, require_key(key))
+
+    def _acquire(
+        self, key: str, holder: str, acquire_timeout: float | None, hold_timeout: float | None
+    ) -> Program[bool]:
+        self._notice_fork()
+        deadline = Deadline.after(acquire_timeout, "acquire_timeout")
+        Deadline.after(hold_timeout, "hold_timeout")
+        wish = _Wish(self._place(key), _require_holder(holder), hold_timeout, time.monotonic())
+        held = yield from self._try(wish)
+        if held is True or deadline.passed():
+            return held is True
+        turn = yield from self._queues.enter(key, deadline)
+        if turn is None:
+            return False
+        try:
+            return (yield from self._contend(wish, deadline))
+        finally:
+            self._queues.leave(key, turn)
+
+    def _contend(self, wish: "_Wish", deadline: Deadline) -> Program[bool]:
+        """Try and wait in turn until the lock is ours or the time is up."""
+        while True:
+            held = yield from self._try(wish)
+            if held is True or deadline.passed():
+                return held is True
+            if isinstance(held, Held):
+                yield from self._watch(wish.place, held, deadline)
+
+    def _try(self, wish: "_Wish") -> Program[bool | Held | None]:
+        """Try once: True when the lock is ours, else who has it, or None when that changed in this moment."""
+        if self.grant(wish.place.key, wish.holder) is None:
+            self._grants.require_room()
+        token = uuid4()
+        try:
+            outcome = yield from self._on_session(
+                lambda session: locks.try_acquire(self._request(wish, token, session))
+            )
+        except PgResultsError:
+            raise
+        except BaseException:
+            # Interrupted or cancelled: the server may have granted what nobody is there to receive.
+            with suppress(PgResultsError):
+                yield from self._on_session(lambda session: locks.release(wish.place, token, session.id))
+            raise
+        if isinstance(outcome, Grant):
+            self._accept(outcome, time.monotonic() - wish.begun)
+            return True
+        if outcome is None or outcome.free or outcome.holder != wish.holder:
+            return outcome
+        self._share(wish, outcome)
+        return True
+
+    def _share(self, wish: "_Wish", held: Held) -> None:
+        """Know what this holder was granted elsewhere, so that its writes here prove it, too."""
+        known = self.grant(wish.place.key, wish.holder)
+        if known is None or known.token != held.token:
+            self._grants.add(Grant(wish.place, held.holder, held.fence, held.token, held.session, held.beacon))
+
+    def _request(self, wish: "_Wish", token: UUID, session: Session[Any]) -> Request:
+        seconds = wish.hold_timeout
+        renewed = session.pooled and seconds is None
+        if renewed:
+            seconds = self.database.settings.lease
+        beacons = None if session.pooled else _beacons(self.database.schema)
+        hold = None if seconds is None else timedelta(seconds=seconds)
+        return Request(wish.place, wish.holder, token, session.id, beacons, actor(), os.getpid(), hold, renewed)
+
+    def _accept(self, grant: Grant, waited: float) -> None:
+        self._grants.add(grant)
+        if grant.renewed:
+            self._renewal.ensure_running()
+        known = (grant.place.key, grant.holder, waited, grant.fence)
+        if grant.taken_over_from is None:
+            logger.info("lock of %r acquired by %s after %.3f s, fence %d", *known)
+        else:
+            logger.warning(
+                "lock of %r acquired by %s after %.3f s, fence %d, taken over from %s", *known, grant.taken_over_from
+            )
+
+    def _watch(self, place: Place, held: Held, deadline: Deadline) -> Program[None]:
+        """Wait until a lock may have become free: its beacon out, its time or ours up."""
+        times = [LONGEST_WAIT, deadline.left(), None if held.free else held.expires_in]
+        seconds = max(0.001, min(time for time in times if time is not None))
+        if held.free:
+            return self._waiting.wait(lambda: locks.wait_for_row(place, seconds), seconds)
+        if (beacon := held.beacon) is None:
+            return pause(seconds)
+        return self._waiting.wait(lambda: locks.wait(beacon, seconds), seconds)
+
+    def _wait(self, key: str, timeout: float | None) -> Program[bool]:
+        deadline, place = Deadline.after(timeout), self._place(key)
+        while True:
+            held = yield from self.state(key)
+            if held is None or deadline.passed():
+                return held is None
+            yield from self._watch(place, held, deadline)
+
+    def _release(self, key: str, holder: str) -> Program[None]:
+        self._notice_fork()
+        place, grant = self._place(key), self._grants.pop(key, holder)
+        token = grant.token if grant is not None else (yield from self._token_elsewhere(key, holder))
+        try:
+            session_id, released = yield from self._on_session(lambda session: _release_on(session, place, token))
+        except PgResultsError:
+            raise
+        except BaseException:
+            # Interrupted or cancelled: nobody else would ever release a lock whose process lives on.
+            yield from self._on_session(lambda session: locks.release(place, token, session.id))
+            raise
+        if grant is not None and grant.beacon is not None and not (released and session_id == grant.session):
+            yield from self._put_out(grant.session, grant.beacon)
+        if not released:
+            self._lose(grant)
+            raise _not_the_holder(key, holder)
+        logger.info("lock of %r released by %s", key, holder)
+
+    def _held_locks(self) -> Program[list[HeldLock]]:
+        return call(self.database, lambda _: locks.held_locks(self._storage_id, self.name))
+
+    def _break(self, key: str, reason: str) -> Program[Held]:
+        if not require_text(reason, "reason"):
+            raise InvalidArgument("a lock is broken for a reason: say which", argument="reason", value=reason)
+        place, said = self._place(key), {"action": "break", "actor": actor(), "reason": reason}
+        broken = yield from call(self.database, lambda _: break_and_record(place, said), atomic=True, repeatable=False)
+        if broken is None:
+            raise InvalidArgument(f"nobody holds the lock of {key!r}", argument="key", value=key)
+        logger.warning("lock of %r, fence %d, broken: %s had it", key, broken.fence, broken.holder)
+        return broken
+
+    def _forget_released(self, batch_size: int) -> Program[int]:
+        return call(self.database, lambda _: locks.forget(self._storage_id, batch_size))
+
+    def _token_elsewhere(self, key: str, holder: str) -> Program[UUID]:
+        """The token of a lock that this holder was granted in another process."""
+        held = yield from self.state(key)
+        if held is None or held.holder != holder:
+            raise _not_the_holder(key, holder)
+        return held.token
+
+    def _put_out(self, session: UUID, beacon: int) -> Program[None]:
+        """Have the session that holds a beacon put it out."""
+
+        def put_out() -> None:
+            self._sessions.run_on(session, lambda: locks.put_out(beacon))
+
+        return wait_for(put_out, lambda: asyncio.to_thread(put_out))
+
+    def _on_session(self, start: Callable[[Session[Any]], Operation[T]]) -> Program[T]:
+        return wait_for(lambda: self._sessions.run(start), lambda: self._sessions.arun(start))
+
+    def _lose(self, grant: Grant | None) -> None:
+        if grant is not None:
+            self._grants.pop(grant.place.key, grant.holder)
+            logger.warning("lock of %r, fence %d, lost by %s", grant.place.key, grant.fence, grant.holder)
+
+
+class _Wish(NamedTuple):
+    """What an acquirer wants; ``begun`` is when it came, on this process's clock."""
+
+    place: Place
+    holder: str
+    hold_timeout: float | None
+    begun: float
+
+
+def _release_on(session: Session[Any], place: Place, token: UUID) -> Operation[tuple[UUID, bool]]:
+    return session.id, (yield from locks.release(place, token, session.id))
+
+
+def _beacons(schema: str) -> int:
+    """Where the beacons of a schema begin among the 64-bit numbers of advisory locks; the fence fills the rest."""
+    return (0x70 << 56) | ((crc32(schema.encode()) & 0xFF) << 48)
+
+
+def _require_holder(holder: str) -> str:
+    if not isinstance(holder, str) or not holder or "\0" in holder:
+        raise InvalidArgument("a holder is named by a text of at least one character", argument="holder", value=holder)
+    return holder
+
+
+def _not_the_holder(key: str, holder: str) -> InvalidArgument:
+    return InvalidArgument(f"{holder!r} does not hold the lock of {key!r}", argument="holder", value=holder)

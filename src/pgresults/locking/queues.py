@@ -1,0 +1,62 @@
+"""Waiting in line within one process, whether in a thread or on an event loop."""
+
+import asyncio
+import threading
+from collections import deque
+from concurrent.futures import Future
+
+from pgresults.deadline import Deadline
+from pgresults.effects import Effect, Program
+
+
+class Queues:
+    """A line for each key: the first in it may go on, the others wait until it leaves.
+
+    It keeps a thousand waiting threads or coroutines from asking the database a thousand times.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._lines: dict[str, deque[Future[None]]] = {}
+
+    def enter(self, key: str, deadline: Deadline) -> Program[Future[None] | None]:
+        """Stand in line until first; gives the place to `leave`, or None when the time is up."""
+        place: Future[None] = Future()
+        with self._mutex:
+            line = self._lines.setdefault(key, deque())
+            line.append(place)
+            if line[0] is place:
+                place.set_result(None)
+        try:
+            yield from wait_for_signal(place, deadline)
+        except TimeoutError:
+            self.leave(key, place)
+            return None
+        except BaseException:
+            self.leave(key, place)
+            raise
+        return place
+
+    def leave(self, key: str, place: Future[None]) -> None:
+        """Step out of line, so that the next may go on."""
+        with self._mutex:
+            line = self._lines[key]
+            line.remove(place)
+            if not line:
+                del self._lines[key]
+            elif not line[0].done():
+                line[0].set_result(None)
+
+
+def wait_for_signal(signal: Future[None], deadline: Deadline) -> Program[None]:
+    """Wait until a signal is given.
+
+    Raises: TimeoutError when the time is up first.
+    """
+    if not signal.done():
+        yield Effect(lambda: signal.result(deadline.left()), lambda: _await(signal, deadline.left()))
+
+
+async def _await(signal: Future[None], seconds: float | None) -> None:
+    # Shielded: giving up the wait must not cancel the signal, which its giver may be about to set.
+    await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(signal)), seconds)
