@@ -1,0 +1,108 @@
+"""Exported results as JSON lines, CSV or Parquet, and back."""
+
+import base64
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import ValidationError
+
+from pgresults.audit.transfer import Exported
+from pgresults.errors import ConfigurationError, SerializationError
+
+try:
+    import pyarrow
+    import pyarrow.parquet as parquet
+except ImportError:  # the extra `parquet` is not installed: said where one is read or written
+    pyarrow = parquet = None
+
+_NESTED = ("serializer", "tags", "provenance")
+_ROWS_A_GROUP = 500
+
+
+def write_jsonl(results: Iterable[Exported], file: IO[str]) -> None:
+    """One JSON object a line, the payload in base64."""
+    file.writelines(one.model_dump_json() + "\n" for one in results)
+
+
+def read_jsonl(path: Path) -> Iterator[Exported]:
+    """The results of such lines; raises SerializationError naming the line."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            yield _valid(partial(Exported.model_validate_json, line), path, number)
+
+
+def write_csv(results: Iterable[Exported], file: IO[str]) -> None:
+    """A heading and one line a result; what is nested as JSON, the payload in base64."""
+    writer = csv.DictWriter(file, list(Exported.model_fields))
+    writer.writeheader()
+    for one in results:
+        row = one.model_dump(mode="json")
+        writer.writerow(row | {name: json.dumps(row[name]) for name in _NESTED if row[name] is not None})
+
+
+def read_csv(path: Path) -> Iterator[Exported]:
+    """The results of such lines; raises SerializationError naming the line."""
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), 2):
+            yield _valid(partial(_from_row, row), path, number)
+
+
+def _from_row(row: dict[str, str]) -> Exported:
+    given: dict[str, Any] = {name: text for name, text in row.items() if text != ""}
+    given |= {name: json.loads(given[name]) for name in _NESTED if name in given}
+    return Exported.model_validate(given | {"payload": base64.b64decode(given.get("payload", ""), validate=True)})
+
+
+def write_parquet(results: Iterable[Exported], path: Path) -> None:
+    """A Parquet file: times as timestamps, the payload as bytes, what is nested as JSON."""
+    _require_parquet()
+    text, number = pyarrow.string(), pyarrow.int64()
+    kinds = {"version": number, "size": number, "payload": pyarrow.binary(), "tags": pyarrow.list_(text)}
+    kinds |= dict.fromkeys(("created_at", "expiration"), pyarrow.timestamp("us", tz="UTC"))
+    schema = pyarrow.schema([(name, kinds.get(name, text)) for name in Exported.model_fields])
+    remaining = iter(results)
+    with parquet.ParquetWriter(path, schema) as writer:
+        while group := [_columns(one) for one in islice(remaining, _ROWS_A_GROUP)]:
+            writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
+
+
+def _columns(one: Exported) -> dict[str, Any]:
+    row = {name: getattr(one, name) for name in Exported.model_fields}
+    row |= {name: json.dumps(row[name]) for name in ("serializer", "provenance") if row[name] is not None}
+    return row | {"storage_block_id": one.storage_block_id and str(one.storage_block_id)}
+
+
+def read_parquet(path: Path) -> Iterator[Exported]:
+    """The results of such a file."""
+    _require_parquet()
+    try:
+        batches = parquet.ParquetFile(path).iter_batches(_ROWS_A_GROUP)
+        rows = (row for batch in batches for row in batch.to_pylist())
+        for number, row in enumerate(rows, 1):
+            row |= {name: json.loads(row[name]) for name in ("serializer", "provenance") if row.get(name) is not None}
+            yield _valid(partial(Exported.model_validate, row), path, number)
+    except pyarrow.ArrowException as error:
+        raise SerializationError(f"{path} is no Parquet file: {error}") from error
+
+
+def _valid(read: Callable[[], Exported], path: Path, number: int) -> Exported:
+    try:
+        return read()
+    except ValidationError as error:
+        first = error.errors()[0]
+        fault = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except ValueError as error:
+        fault = str(error)
+    raise SerializationError(f"{path}, row {number}, is no exported result: {fault}")
+
+
+def _require_parquet() -> None:
+    if pyarrow is None:
+        raise ConfigurationError("Parquet needs an extra: pip install 'pgresults[parquet]'; or take jsonl or csv")

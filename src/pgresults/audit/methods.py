@@ -1,0 +1,292 @@
+"""The methods of a result store that prolong, erase and look back."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from pgresults.audit.entries import HistoryEntry
+from pgresults.audit.past import entries_of
+from pgresults.audit.queries import QueryMethods, bound, chosen_conditions, require_moment
+from pgresults.audit.seals import Seal
+from pgresults.audit.sweeping import retain, sweep
+from pgresults.audit.verifying import VerifyReport, seal, verify
+from pgresults.chain import content_digest
+from pgresults.effects import Program, aperform, call, perform
+from pgresults.encoding import require_live
+from pgresults.errors import InvalidArgument, MissingResult
+from pgresults.keys import require_key
+from pgresults.operations import history as operations
+from pgresults.operations.results import Listed
+from pgresults.provenance import actor
+from pgresults.serializers import PickleSerializer, Serializer
+from pgresults.storage import PostgresStorage
+from pgresults.texts import require_text
+
+Progress = Callable[[int], None]
+"""Told now and then how many more are done."""
+
+
+class HistoryMethods(QueryMethods):
+    """What a store does with the history of its keys."""
+
+    serializer: Serializer = Field(default_factory=PickleSerializer)
+
+    def history(self, key: str, with_results: bool = False) -> list[HistoryEntry]:
+        """Everything that happened under a key, oldest first.
+
+        Parameters:
+            key: whose history.
+            with_results: whether to read the results, too, as far as their payloads are kept.
+
+        Raises: InvalidKey; StorageUnavailable; with results IntegrityError and SerializationError.
+        """
+        return perform(entries_of(self.storage(), self.serializer, key, with_results))
+
+    async def ahistory(self, key: str, with_results: bool = False) -> list[HistoryEntry]:
+        """Everything that happened under a key, oldest first; see `history`."""
+        return await aperform(entries_of(self.storage(), self.serializer, key, with_results))
+
+    def touch(self, key: str, expiration: datetime | None) -> None:
+        """Give a live result another expiration; its payload and version stay.
+
+        Parameters:
+            key: where it is.
+            expiration: when it ceases to be live (aware); None: never.
+
+        Raises: MissingResult with the reason; LockedError; InvalidArgument for a naive time; StorageUnavailable.
+        """
+        perform(self._touch(key, expiration))
+
+    async def atouch(self, key: str, expiration: datetime | None) -> None:
+        """Give a live result another expiration; see `touch`."""
+        await aperform(self._touch(key, expiration))
+
+    def redact(self, key: str, reason: str) -> int:
+        """Erase the payloads of all versions of a key for good; the entries stay and still verify.
+
+        The bytes leave the server's files with the next ``VACUUM FULL`` of its ``payload`` table, and its backups and
+        write-ahead logs when those are dropped.
+
+        Parameters:
+            key: what to erase.
+            reason: why; kept in the history.
+
+        Returns: how many versions had a payload.
+        Raises: MissingResult for a key that never was; LockedError; StorageUnavailable.
+        """
+        return perform(self._redact(key, reason))
+
+    async def aredact(self, key: str, reason: str) -> int:
+        """Erase the payloads of all versions of a key for good; see `redact`."""
+        return await aperform(self._redact(key, reason))
+
+    def invalidate(
+        self,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        task: str | None = None,
+        flow: str | None = None,
+    ) -> int:
+        """Delete all results that meet every given condition, in one transaction; their history stays.
+
+        Parameters:
+            prefix: what their keys begin with.
+            tags: words they all carry.
+            task: the name of the task that wrote them.
+            flow: the name of the flow that wrote them.
+
+        Returns: how many there were.
+        Raises: InvalidArgument when no condition is given; StorageUnavailable.
+        """
+        return perform(self._invalidate(prefix, tags, task, flow))
+
+    async def ainvalidate(
+        self,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        task: str | None = None,
+        flow: str | None = None,
+    ) -> int:
+        """Delete all results that meet every given condition; see `invalidate`."""
+        return await aperform(self._invalidate(prefix, tags, task, flow))
+
+    def expiring(self, within: timedelta, limit: int | None = None) -> list[Listed]:
+        """What is live and expires within a time from now, the next one first.
+
+        Parameters:
+            within: the time.
+            limit: how many at most; None: all.
+
+        Raises: StorageUnavailable.
+        """
+        return perform(self._expiring(within, limit))
+
+    async def aexpiring(self, within: timedelta, limit: int | None = None) -> list[Listed]:
+        """What is live and expires within a time from now; see `expiring`."""
+        return await aperform(self._expiring(within, limit))
+
+    def sweep(self, batch_size: int = 1000, dry_run: bool = False, progress: Progress | None = None) -> int:
+        """Delete what has expired with its payloads, batch by batch; its history stays.
+
+        Safe to run from any number of processes at once, and to be interrupted: what is done is done.
+
+        Parameters:
+            batch_size: how many results one transaction takes.
+            dry_run: only count them.
+            progress: told after every batch how many it had.
+
+        Returns: how many there were.
+        Raises: InvalidArgument; StorageUnavailable.
+        """
+        return perform(sweep(self.storage(), batch_size, dry_run, progress))
+
+    async def asweep(self, batch_size: int = 1000, dry_run: bool = False, progress: Progress | None = None) -> int:
+        """Delete what has expired with its payloads; see `sweep`."""
+        return await aperform(sweep(self.storage(), batch_size, dry_run, progress))
+
+    def retain(
+        self,
+        versions: int | None = None,
+        age: timedelta | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> int:
+        """Take the payloads of superseded versions away; what is current and all history stay.
+
+        Parameters:
+            versions: how many of a key's last versions keep their payload; None: this does not matter.
+            age: how long a payload is kept after its version was superseded, deleted or expired; None: does not matter.
+            dry_run: only count them.
+            progress: told after every page of keys how many it had.
+
+        Returns: how many payloads there were to take away.
+        Raises: InvalidArgument when neither is given; StorageUnavailable.
+        """
+        return perform(retain(self.storage(), versions, age, dry_run, progress))
+
+    async def aretain(
+        self,
+        versions: int | None = None,
+        age: timedelta | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> int:
+        """Take the payloads of superseded versions away; see `retain`."""
+        return await aperform(retain(self.storage(), versions, age, dry_run, progress))
+
+    def verify(
+        self,
+        key: str | None = None,
+        since: Seal | datetime | None = None,
+        against: Seal | None = None,
+        progress: Progress | None = None,
+    ) -> VerifyReport:
+        """Recompute what the history and the payloads must be, and report what is not.
+
+        Parameters:
+            key: only this key; None: all keys of the storage.
+            since: only entries that came after a seal or a moment (aware), and their payloads; None: all.
+            against: a seal; what it covers must still be what it was.
+            progress: told now and then how many more keys are done.
+
+        Returns: what was checked and found.
+        Raises: IntegrityError for a seal that is not genuine; ConfigurationError; InvalidArgument; StorageUnavailable.
+        """
+        return perform(self._verify(key, since, against, progress))
+
+    async def averify(
+        self,
+        key: str | None = None,
+        since: Seal | datetime | None = None,
+        against: Seal | None = None,
+        progress: Progress | None = None,
+    ) -> VerifyReport:
+        """Recompute what the history and the payloads must be, and report what is not; see `verify`."""
+        return await aperform(self._verify(key, since, against, progress))
+
+    def seal(self, progress: Progress | None = None) -> Seal:
+        """Sign a root over all entries that are certainly committed; keep it where the database's users cannot reach.
+
+        The key is in the file that the setting ``seal_key`` names, which is made where there is none.
+
+        Parameters:
+            progress: told now and then how many more entries are done.
+
+        Raises: ConfigurationError without the extra ``audit`` or with a file that holds no key; StorageUnavailable.
+        """
+        return perform(seal(self.storage(), progress))
+
+    async def aseal(self, progress: Progress | None = None) -> Seal:
+        """Sign a root over all entries that are certainly committed; see `seal`."""
+        return await aperform(seal(self.storage(), progress))
+
+    def _verify(
+        self,
+        key: str | None,
+        since: Seal | datetime | None,
+        against: Seal | None,
+        progress: Progress | None,
+    ) -> Program[VerifyReport]:
+        if since is not None and not isinstance(since, Seal):
+            since = require_moment(since, "since")
+        return verify(self.storage(), None if key is None else require_key(key), since, against, progress)
+
+    def _touch(self, key: str, expiration: datetime | None) -> Program[None]:
+        storage, holder = self.storage(), self.generate_default_holder()
+        moment = None if expiration is None else require_moment(expiration, "expiration")
+        proof = yield from self._prove(require_key(key), holder, storage.database, storage.id)
+        entry = {**said("touch", holder), **proof.parameters, **_place(storage, key), "expires_at": moment}
+        touched = yield from call(
+            storage.database, lambda _: operations.touch(entry, proof.guard), atomic=True, repeatable=False
+        )
+        if not touched:
+            require_live((yield from storage.fetch(key)), key)
+            raise MissingResult(f"no result under {key!r}: it went this moment", key=key, reason="deleted")
+
+    def _redact(self, key: str, reason: str) -> Program[int]:
+        storage, holder = self.storage(), self.generate_default_holder()
+        if require_text(reason, "reason") is None:
+            raise InvalidArgument("say why the result is erased: reason is kept", argument="reason", value=reason)
+        proof = yield from self._prove(require_key(key), holder, storage.database, storage.id)
+        entry = {**said("redact", holder, reason), **proof.parameters}
+        entry |= {"content": content_digest(entry), **_place(storage, key)}
+        erased = yield from call(
+            storage.database, lambda _: operations.redact(entry, proof.guard), atomic=True, repeatable=False
+        )
+        if erased is None:
+            raise MissingResult(f"no result under {key!r}: never written", key=key, reason="never written")
+        return erased
+
+    def _invalidate(
+        self, prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None
+    ) -> Program[int]:
+        storage, holder = self.storage(), self.generate_default_holder()
+        given = chosen_conditions(prefix=prefix, tags=tags, task=task, flow=flow)
+        if not given:
+            raise InvalidArgument("say what to invalidate: a prefix, tags, a task or a flow", argument="prefix")
+        entry = said("delete", holder, f"invalidated by {', '.join(sorted(given))}")
+        parameters = {**entry, "content": content_digest(entry), "storage_id": storage.id, **bound(given)}
+        return (
+            yield from call(
+                storage.database,
+                lambda _: operations.invalidate(parameters, frozenset(given)),
+                repeatable=False,
+            )
+        )
+
+    def _expiring(self, within: timedelta, limit: int | None) -> Program[list[Listed]]:
+        storage = self.storage()
+        if not isinstance(within, timedelta):
+            raise InvalidArgument("within is a timedelta", argument="within", value=within)
+        return call(storage.database, lambda _: operations.expiring(storage.id, within, limit))
+
+
+def said(action: str, holder: str, reason: str | None = None) -> dict[str, Any]:
+    """What an entry says that stores no version."""
+    return {"action": action, "actor": actor(), "holder": holder, "fence": None, "reason": reason}
+
+
+def _place(storage: PostgresStorage, key: str) -> dict[str, Any]:
+    return {"storage_id": storage.id, "key": key}

@@ -1,0 +1,102 @@
+"""Reading what was: the entries of a key, its earlier versions, and what it had at a moment."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from pgresults.audit.entries import HistoryEntry, shown_entry
+from pgresults.effects import Program, call, compute
+from pgresults.encoding import decode, require_live, utc
+from pgresults.errors import InvalidArgument, MissingResult
+from pgresults.keys import require_key
+from pgresults.operations import history as operations
+from pgresults.operations.history import Entry, Past
+from pgresults.operations.results import Found
+from pgresults.records import ResultRecord
+from pgresults.serializers import Serializer
+from pgresults.storage import PostgresStorage
+
+_REASONS = {"redact": "redacted", "expire": "expired", "retain": "deleted"}
+
+
+def entries_of(
+    storage: PostgresStorage, serializer: Serializer, key: str, with_results: bool
+) -> Program[list[HistoryEntry]]:
+    """The history of a key, oldest first, with the results that are still there if asked for."""
+    found = yield from call(storage.database, lambda _: operations.entries(storage.id, require_key(key)))
+    if not with_results:
+        return [shown_entry(entry) for entry in found]
+    results: dict[int, Any] = {}
+    shown = []
+    for entry in found:
+        if _has_payload(entry) and entry.version not in results:
+            record = yield from read_version(storage, serializer, key, entry.version)
+            results[entry.version] = record.result
+        present = _has_payload(entry)
+        shown.append(
+            replace(shown_entry(entry), result=results.get(entry.version) if present else None, has_result=present)
+        )
+    return shown
+
+
+def _has_payload(entry: Entry) -> bool:
+    return entry.payload_id is not None and entry.sha256 is not None
+
+
+def read_version(
+    storage: PostgresStorage, serializer: Serializer, key: str, version: int
+) -> Program[ResultRecord[Any]]:
+    """Read a version of a key, current or not, expired or not, as long as its payload is kept."""
+    found = yield from find_version(storage, key, version)
+    return (yield from _decoded(storage, serializer, key, found))
+
+
+def read_as_of(
+    storage: PostgresStorage, serializer: Serializer, key: str, moment: datetime
+) -> Program[ResultRecord[Any]]:
+    """Read what was live under a key at a moment."""
+    found = yield from find_as_of(storage, key, moment)
+    return (yield from _decoded(storage, serializer, key, found))
+
+
+def find_version(storage: PostgresStorage, key: str, version: int) -> Program[Found]:
+    """Find a version of a key with its payload."""
+    if not isinstance(version, int) or not 0 < version < 2**63:
+        raise InvalidArgument("version is a number from 1 on", argument="version", value=version)
+    past = yield from call(storage.database, lambda _: operations.read_version(storage.id, require_key(key), version))
+    if past is None:
+        raise MissingResult(f"{key!r} has no version {version}", key=key, reason="no such version")
+    return _present(past, key)
+
+
+def find_as_of(storage: PostgresStorage, key: str, moment: datetime) -> Program[Found]:
+    """Find what was live under a key at a moment, with its payload."""
+    past = yield from call(storage.database, lambda _: operations.read_as_of(storage.id, require_key(key), moment))
+    if past is None:
+        raise MissingResult(f"no result under {key!r} at {moment}: never written", key=key, reason="never written")
+    if past.removal is None:
+        require_live(past.found, key)
+    return _present(past, key)
+
+
+def _decoded(storage: PostgresStorage, serializer: Serializer, key: str, found: Found) -> Program[ResultRecord[Any]]:
+    return compute(lambda: decode(found, key, serializer, storage.trust), small=storage.is_small(found.payload or b""))
+
+
+def _present(past: Past, key: str) -> Found:
+    if past.removal is None:
+        return past.found
+    action, at, by = past.removal
+    reason, since = _REASONS[action], utc(at)
+    raise MissingResult(
+        f"the payload of {key!r}, version {past.found.head.version}, is gone: {reason} at {since} by {by}",
+        key=key,
+        reason=reason,
+        at=since,
+        by=by,
+    )
+
+
+def exists_as_of(storage: PostgresStorage, key: str, moment: datetime) -> Program[bool]:
+    """Whether something was live under a key at a moment."""
+    return call(storage.database, lambda _: operations.exists_as_of(storage.id, require_key(key), moment))

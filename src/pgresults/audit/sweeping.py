@@ -1,0 +1,77 @@
+"""Taking payloads away that need not be kept, in batches that anybody may run and interrupt."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from pgresults.effects import Program, call
+from pgresults.errors import InvalidArgument
+from pgresults.operations import history as operations
+from pgresults.provenance import actor, default_holder
+from pgresults.storage import PostgresStorage
+
+_KEYS_A_PAGE = 500
+
+
+def sweep(
+    storage: PostgresStorage, batch_size: int, dry_run: bool, progress: Callable[[int], None] | None
+) -> Program[int]:
+    """Take what has expired; see `HistoryMethods.sweep`."""
+    if not isinstance(batch_size, int) or not 0 < batch_size <= 100_000:
+        raise InvalidArgument("batch_size is a number from 1 to 100,000", argument="batch_size", value=batch_size)
+    if dry_run:
+        return (yield from call(storage.database, lambda _: operations.expired(storage.id)))
+    parameters = {
+        "batch_size": batch_size,
+        "storage_id": storage.id,
+        "actor": actor(),
+        "holder": default_holder(),
+    }
+    total = 0
+    while swept := (yield from call(storage.database, lambda _: operations.sweep(parameters))):
+        total += swept
+        if progress:
+            progress(swept)
+    return total
+
+
+def retain(
+    storage: PostgresStorage,
+    versions: int | None,
+    age: timedelta | None,
+    dry_run: bool,
+    progress: Callable[[int], None] | None,
+) -> Program[int]:
+    """Take the payloads of superseded versions away; see `HistoryMethods.retain`."""
+    bounds = _bounds(versions, age)
+    page = {"storage_id": storage.id, "after": "", "limit": _KEYS_A_PAGE, **bounds}
+    total = 0
+    while keys := (yield from call(storage.database, lambda _: operations.superfluous(page))):
+        page["after"] = keys[-1].key
+        if dry_run:
+            total += sum(key.payloads for key in keys)
+        elif any(key.payloads for key in keys):
+            total += yield from _drop(storage, keys)
+        if progress:
+            progress(len(keys))
+    return total
+
+
+def _drop(storage: PostgresStorage, keys: list[operations.Superfluous]) -> Program[int]:
+    entry = {
+        "storage_id": storage.id,
+        "action": "retain",
+        "actor": actor(),
+        "holder": default_holder(),
+        "fence": None,
+    }
+    return call(storage.database, lambda _: operations.retain(entry, keys), atomic=True)
+
+
+def _bounds(versions: int | None, age: timedelta | None) -> dict[str, object]:
+    if versions is None and age is None:
+        raise InvalidArgument("say what to keep: a number of versions, or an age", argument="versions")
+    if versions is not None and (not isinstance(versions, int) or versions < 1):
+        raise InvalidArgument("versions is a number from 1 on", argument="versions", value=versions)
+    if age is not None and (not isinstance(age, timedelta) or age < timedelta(0)):
+        raise InvalidArgument("age is a timedelta of 0 or more", argument="age", value=age)
+    return {"versions": versions, "age": age}

@@ -1,0 +1,133 @@
+"""Results on their way out of one storage and into another: each with its payload and all that is said of it."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
+
+from pgresults.effects import call, perform
+from pgresults.encoding import prepare, require_intact, utc
+from pgresults.errors import SerializationError
+from pgresults.keys import require_key
+from pgresults.operations import results
+from pgresults.operations.results import Found
+from pgresults.provenance import default_holder, require_json
+from pgresults.records import AwareDatetime
+from pgresults.serializers import Serializer
+from pgresults.storage import PostgresStorage
+
+_KEYS_A_PAGE = 100
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+Moment = Annotated[AwareDatetime | None, PlainSerializer(_iso, return_type=str | None)]
+
+
+class Exported(BaseModel):
+    """A live result with its payload as stored; ``sha256`` is the payload's, in hex."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+
+    key: str
+    version: int
+    created_at: Moment
+    expiration: Moment = None
+    size: int
+    sha256: str
+    serializer: dict[str, Any] | None = None
+    tags: list[str] | None = None
+    provenance: dict[str, Any] | None = None
+    storage_key: str | None = None
+    storage_block_id: UUID | None = None
+    pgresults_version: str | None = None
+    prefect_version: str | None = None
+    payload: bytes
+
+
+def exported(storage: PostgresStorage, prefix: str = "") -> Iterator[Exported]:
+    """The live results under a prefix, by key, each checked against its digest; page by page.
+
+    Raises: IntegrityError; StorageUnavailable.
+    """
+    after = ""
+    while page := storage.page(prefix, after, _KEYS_A_PAGE):
+        yield from _live(storage, [row.key for row in page])
+        after = page[-1].key
+
+
+def _live(storage: PostgresStorage, keys: list[str]) -> Iterator[Exported]:
+    found = perform(call(storage.database, lambda _: results.read_all(storage.id, keys)))
+    for key in keys:
+        one = found.get(key)
+        if one is not None and one.head.payload_id is not None and not one.head.expired:
+            yield _as_exported(key, one)
+
+
+def _as_exported(key: str, found: Found) -> Exported:
+    head = found.head
+    return Exported(
+        key=key,
+        version=head.version,
+        created_at=utc(head.created_at),
+        expiration=utc(head.expires_at),
+        size=head.size or 0,
+        sha256=(head.sha256 or b"").hex(),
+        serializer=None if head.serializer is None else json.loads(head.serializer),
+        tags=head.tags,
+        provenance=head.provenance,
+        storage_key=head.storage_key,
+        storage_block_id=head.storage_block_id,
+        pgresults_version=head.pgresults_version,
+        prefect_version=head.prefect_version,
+        payload=bytes(require_intact(found, key)),
+    )
+
+
+def import_result(storage: PostgresStorage, one: Exported, overwrite: bool) -> bool:
+    """Store an exported result as the next version of its key; its history says that it was imported.
+
+    Parameters:
+        storage: where to.
+        one: the result.
+        overwrite: whether to do so where a live result is there already.
+
+    Returns: whether it was stored.
+    Raises: SerializationError when the payload is not what was exported, or names an unknown serializer; InvalidKey;
+        PayloadTooLarge; StorageUnavailable.
+    """
+    key = require_key(one.key)
+    if hashlib.sha256(one.payload).hexdigest() != one.sha256:
+        raise SerializationError(f"the payload of {key!r} is not what was exported: its digest does not match")
+    if not overwrite and perform(storage.has(key)):
+        return False
+    origin = {"version": one.version, "created_at": _iso(one.created_at)}
+    described = {
+        "action": "import",
+        "holder": default_holder(),
+        "expires_at": one.expiration,
+        "serializer": _known(one),
+        "tags": one.tags,
+        "provenance": require_json({**(one.provenance or {}), "imported": origin}, "provenance"),
+        "storage_key": one.storage_key,
+        "storage_block_id": one.storage_block_id,
+        "pgresults_version": one.pgresults_version,
+        "prefect_version": one.prefect_version,
+    }
+    perform(storage.store(prepare(storage.trust, key, one.payload, described, storage.settings.max_payload_bytes)))
+    return True
+
+
+def _known(one: Exported) -> dict[str, Any] | None:
+    try:
+        if one.serializer is not None:
+            Serializer.model_validate(one.serializer)
+    except ValidationError as error:
+        raise SerializationError(f"the serializer of {one.key!r} is not known here: {one.serializer}") from error
+    return one.serializer

@@ -1,0 +1,195 @@
+"""Records to rows and rows to records: everything about a version that is computed outside of a transaction."""
+
+import hashlib
+import json
+import os
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from pgresults.chain import canonical_json, content_digest, payload_digest
+from pgresults.errors import IntegrityError, MissingResult, PayloadTooLarge, SerializationError
+from pgresults.guards import Guard
+from pgresults.operations.results import Found, Head, Upload
+from pgresults.provenance import actor
+from pgresults.records import ResultRecord, ResultRecordMetadata
+from pgresults.serializers import Serializer
+from pgresults.serializers.names import pickle_allowed
+from pgresults.signing import Trust
+
+_NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
+    (
+        "expires_at",
+        "serializer",
+        "tags",
+        "provenance",
+        "storage_key",
+        "storage_block_id",
+        "pgresults_version",
+        "prefect_version",
+        "signature",
+        "holder",
+        "fence",
+        "reason",
+    )
+)
+
+
+def prepare(
+    trust: Trust, key: str, payload: bytes, described: dict[str, Any], limit: int, guard: Guard = Guard.NONE
+) -> Upload:
+    """Make a payload ready to be stored: its digests, its salt, its signature, and what is said about it.
+
+    Raises: PayloadTooLarge when the payload exceeds ``limit`` bytes.
+    """
+    if len(payload) > limit:
+        raise PayloadTooLarge(
+            f"the payload of {key!r} has {len(payload):,} bytes, the limit is {limit:,} (PGRESULTS_MAX_PAYLOAD_BYTES); "
+            "a compressed serializer may help",
+            key=key,
+            size=len(payload),
+            limit=limit,
+        )
+    salt, sha256 = os.urandom(16), hashlib.sha256(payload).digest()
+    columns = {
+        **_NOTHING_DESCRIBED,
+        "action": "write",
+        **described,
+        "storage_id": trust.storage_id,
+        "key": key,
+        "actor": actor(),
+        "payload_id": uuid4(),
+        "payload_digest": payload_digest(salt, sha256),
+        "sha256": sha256,
+        "size": len(payload),
+    }
+    provenance = columns["provenance"]
+    texts = {name: json.dumps(columns[name]) for name in ("serializer", "provenance") if columns[name] is not None}
+    plain = columns | {name: _canonical(text) for name, text in texts.items()}
+    columns["signature"] = plain["signature"] = trust.sign(plain)
+    columns["content"] = content_digest(plain)
+    columns |= texts
+    return Upload(columns, payload, salt, provenance, guard)
+
+
+def describe(record: ResultRecord[Any], key: str) -> dict[str, Any]:
+    """What a record's metadata says, as columns."""
+    metadata = record.metadata
+    return {
+        "expires_at": metadata.expiration,
+        "serializer": metadata.serializer.model_dump(mode="json"),
+        "storage_key": metadata.storage_key if metadata.storage_key != key else None,
+        "storage_block_id": metadata.storage_block_id,
+        "pgresults_version": metadata.pgresults_version,
+        "prefect_version": metadata.prefect_version,
+    }
+
+
+def require_live(found: Found | None, key: str) -> Found:
+    """What was found, if it is live.
+
+    Raises: MissingResult with the reason.
+    """
+    if found is None or found.head.version == 0:
+        raise MissingResult(f"no result under {key!r}: never written", key=key, reason="never written")
+    head = found.head
+    if head.payload_id is not None and not head.expired:
+        return found
+    if head.expired:
+        raise _miss(key, "expired", utc(head.expires_at), None)
+    reason = {"delete": "deleted", "expire": "expired", "redact": "redacted"}[head.action]
+    raise _miss(key, reason, utc(head.at), head.actor)
+
+
+def _miss(key: str, reason: str, at: datetime | None, by: str | None) -> MissingResult:
+    who = f" by {by}" if by else ""
+    when = f" at {at}" if at else ""
+    raise MissingResult(f"no result under {key!r}: {reason}{when}{who}", key=key, reason=reason, at=at, by=by)
+
+
+def require_intact(found: Found, key: str) -> bytes:
+    """The payload of a live result.
+
+    Raises: IntegrityError when it is not what was written.
+    """
+    head, payload = found
+    if payload is None or len(payload) != head.size or hashlib.sha256(payload).digest() != head.sha256:
+        raise IntegrityError(
+            f"the payload of {key!r}, version {head.version}, is not what was written: its digest does not match. "
+            "It was not unpickled; an earlier version may be intact: see `pgresults history`.",
+            key=key,
+            version=head.version,
+        )
+    return payload  # type: ignore[return-value] # a bytearray where it came in chunks
+
+
+def metadata_of(head: Head, key: str, default: Serializer) -> ResultRecordMetadata:
+    """The metadata of a live result; a payload stored without metadata gets the default serializer."""
+    return ResultRecordMetadata(
+        storage_key=head.storage_key or key,
+        expiration=utc(head.expires_at),
+        serializer=default if head.serializer is None else serializer_of(head.serializer),
+        pgresults_version=head.pgresults_version or "unknown",
+        prefect_version=head.prefect_version,
+        storage_block_id=head.storage_block_id,
+        version=head.version,
+        created_at=utc(head.created_at),
+        size=head.size,
+        sha256=head.sha256.hex() if head.sha256 else None,
+        provenance=head.provenance,
+    )
+
+
+def require_signed(head: Head, key: str, trust: Trust) -> None:
+    """Refuse a version that is not signed as its storage demands.
+
+    Raises: IntegrityError.
+    """
+    if not trust.keys:
+        return
+    columns = {**head._asdict(), "key": key, "serializer": head.serializer and _canonical(head.serializer)}
+    trust.verify(columns, head.signature, head.version)
+
+
+def decode(found: Found, key: str, default: Serializer, trust: Trust) -> ResultRecord[Any]:
+    """The record of a live result, its payload and signature verified before anything is deserialized.
+
+    Raises: IntegrityError; SerializationError.
+    """
+    payload = require_intact(found, key)
+    require_signed(found.head, key, trust)
+    with pickle_allowed(trust.allow_pickle):
+        return ResultRecord.from_payload(metadata_of(found.head, key, default), payload)
+
+
+def utc(moment: datetime | None) -> datetime | None:
+    """The moment in UTC, whatever the session's time zone; a naive one is in UTC already."""
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+@lru_cache(maxsize=256)
+def _canonical(text: str) -> bytes:
+    """Remembered, because one write after the other has the same serializer and comes from the same process."""
+    return canonical_json(json.loads(text))
+
+
+@lru_cache(maxsize=256)
+def _serializer(description: str, _classes: int) -> Serializer:
+    return Serializer.model_validate_json(description)
+
+
+def serializer_of(description: str) -> Serializer:
+    """The serializer that a record names.
+
+    Raises: SerializationError when it is not known or refused here.
+    """
+    try:
+        return _serializer(description, Serializer.registrations)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise SerializationError(f"the record names a serializer that cannot be used here: {reason}") from error
