@@ -1,0 +1,84 @@
+"""`flow`: functions that tasks run in, with settings for all of their results."""
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
+from uuid import UUID
+
+from pgresults.context import FlowRun, FlowRunContext, get_default_persist_setting, get_result_store
+from pgresults.effects import Program, aperform, perform, wait_for
+from pgresults.functions import Wrapped
+from pgresults.serializers import Serializer
+from pgresults.storage import PostgresStorage
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class FlowOptions(TypedDict, total=False):
+    """The options of a flow; see `flow`."""
+
+    name: str | None
+    persist_result: bool | None
+    result_storage: PostgresStorage | UUID | str | Path | None
+    result_serializer: Serializer | str | None
+    cache_result_in_memory: bool
+
+
+class Flow(Wrapped[P, R]):
+    """A function that tasks run in; made by `flow`."""
+
+    def __init__(self, fn: Callable[P, R], options: dict[str, Any]) -> None:
+        super().__init__(fn, options)
+        if unknown := sorted(options.keys() - FlowOptions.__annotations__.keys()):
+            raise TypeError(f"a flow has no option {unknown[0]!r}")
+        self.result_storage = options.get("result_storage")
+        self.result_serializer = options.get("result_serializer")
+        self.cache_result_in_memory: bool = options.get("cache_result_in_memory", True)
+        chosen: bool | None = options.get("persist_result")
+        said = self.result_storage is not None or self.result_serializer is not None
+        self.persist_result: bool | None = True if chosen is None and said else chosen
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        program = self._run(args, kwargs)
+        return cast("R", aperform(program) if self.isasync else perform(program))
+
+    def with_options(self, **options: Unpack[FlowOptions]) -> "Flow[P, R]":
+        """A copy of the flow with other options; see `flow`."""
+        return type(self)(self.fn, {**self.options, **options})
+
+    def _run(self, args: Any, kwargs: Any) -> Program[Any]:
+        run = FlowRun(self.name, self.bind(args, kwargs))
+        store = yield from get_result_store().updating_for_flow(self)
+        persist = get_default_persist_setting() if self.persist_result is None else self.persist_result
+        with FlowRunContext(persist, store, self, run):
+            function: Any = self.fn
+            result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))
+            if persist:
+                yield from store.persisting(store.create_result_record(result, run.id.hex))
+            return result
+
+
+@overload
+def flow(fn: Callable[P, Coroutine[Any, Any, T]], /) -> Flow[P, Coroutine[Any, Any, T]]: ...
+@overload
+def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
+@overload
+def flow(**options: Unpack[FlowOptions]) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+def flow(fn: Any = None, /, **options: Any) -> Any:
+    """Make a flow of a function, sync or async; used as ``@flow`` or ``@flow(...)``.
+
+    Its result is stored, if at all, under the hexadecimal id of its run.
+
+    Parameters:
+        fn: the function.
+        options: see the next lines.
+        name: how results call it; by default the function's name.
+        persist_result: whether results of the flow and, unless they say otherwise, of its tasks are stored; None: if
+            any option about results says so, else as the settings do.
+        result_storage: where; anything that `resolve_result_storage` takes.
+        result_serializer: turns results into payloads; a serializer or its type.
+        cache_result_in_memory: keep results that were read.
+    """
+    return Flow(fn, options) if fn is not None else lambda function: Flow(function, options)

@@ -1,0 +1,83 @@
+"""What tasks and flows have in common: a function with a name, a signature, a source, and a place in a module."""
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable
+from functools import cached_property, reduce, update_wrapper
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+import cloudpickle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Wrapped(Generic[P, R]):
+    """A function with options.
+
+    Parameters:
+        fn: the function; sync or async.
+        options: what was said of it.
+    """
+
+    def __init__(self, fn: Callable[P, R], options: dict[str, Any]) -> None:
+        if not callable(fn):
+            raise TypeError(f"a task or flow is made of a function, not of {type(fn).__name__}")
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise TypeError(f"{fn.__qualname__} is a generator, whose result cannot be stored: return a list")
+        self.fn = fn
+        self.options = options
+        self.isasync = inspect.iscoroutinefunction(fn)
+        self.name = str(options.get("name") or getattr(fn, "__name__", type(fn).__name__))
+        self._signature = inspect.signature(fn)
+        update_wrapper(cast("Any", self), fn)
+
+    @cached_property
+    def code_hash(self) -> str:
+        """The digest of the function's source, or of its bytecode where there is no source."""
+        try:
+            source = inspect.getsource(self.fn).encode()
+        except (OSError, TypeError):
+            code = getattr(self.fn, "__code__", None)
+            source = repr((code.co_code, code.co_consts)).encode() if code else cloudpickle.dumps(self.fn)
+        return hashlib.sha256(source).hexdigest()
+
+    def bind(self, args: Any, kwargs: Any) -> dict[str, Any]:
+        """The parameters of a call by name, defaults included.
+
+        Raises: TypeError as the call itself would.
+        """
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def changed(self, given: dict[str, Any], not_set: object) -> dict[str, Any]:
+        """The options with those that are given in their place."""
+        return {**self.options, **{name: value for name, value in given.items() if value is not not_set}}
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        return type(self)(self.fn.__get__(instance, owner), self.options)
+
+    def __reduce__(self) -> Any:
+        name = getattr(self, "__qualname__", "")
+        try:
+            found: Any = reduce(getattr, name.split("."), sys.modules[self.__module__])
+        except (AttributeError, KeyError):
+            found = None
+        if found is self and self.__module__ != "__main__":
+            return name
+        return _rebuilt, (cloudpickle.dumps((type(self), self.fn, self.options, self._extras())),)
+
+    def _extras(self) -> dict[str, Any]:
+        """What else makes this one, beside function and options."""
+        return {}
+
+
+def _rebuilt(state: bytes) -> Any:
+    kind, fn, options, extras = cloudpickle.loads(state)
+    wrapped = kind(fn, options)
+    vars(wrapped).update(extras)
+    return wrapped
