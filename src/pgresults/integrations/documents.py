@@ -1,0 +1,153 @@
+"""Prefect's result documents, taken apart into columns and put together again; no payload is deserialized."""
+
+import base64
+import binascii
+import json
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pgresults.encoding import prepare, serializer_of, utc
+from pgresults.operations.results import Head, Upload
+from pgresults.provenance import default_holder, recorded
+from pgresults.records import VERSION, aware_utc
+from pgresults.serializers.base import DOCUMENT
+from pgresults.storage import PostgresStorage
+
+_BASE64 = frozenset(("pickle", "compressed", "compressed/pickle", "compressed/json"))
+"""The serializers whose payloads Prefect writes as base64."""
+
+_FIELDS = frozenset(("storage_key", "expiration", "serializer", "prefect_version", "storage_block_id"))
+
+
+class Parts(NamedTuple):
+    """What becomes of a blob: its payload, what its columns say, and what no column has a place for."""
+
+    payload: bytes
+    columns: dict[str, Any]
+    further: dict[str, Any]
+
+
+def take_apart(content: bytes, key: str) -> Parts:
+    """The parts of a document that is to be stored under a key.
+
+    A record gives its payload as raw bytes. The metadata that a key storage gets stays as it is and gives its
+    expiration. Anything else stays as it is.
+    """
+    if (parts := _quickly(content, key)) is not None:
+        return parts
+    document = _object(content)
+    try:
+        if document.keys() == {"metadata", "result"}:
+            serializer, text = document["metadata"]["serializer"], document["result"].encode()
+            payload = _decoded(text) if serializer["type"] in _BASE64 else text
+            return _record(document["metadata"], payload, key)
+        if document.keys() >= _FIELDS:
+            return Parts(content, _columns(document, key), {})
+    except (ValueError, TypeError, AttributeError, KeyError):
+        pass  # it only looks like one of Prefect's
+    return Parts(content, {}, {})
+
+
+def upload_of(
+    storage: PostgresStorage, key: str, content: bytes, provenance: dict[str, Any], action: str = "write"
+) -> Upload:
+    """A document ready to be stored.
+
+    Parameters:
+        storage: where it goes.
+        key: under which key.
+        content: the document, or any other bytes.
+        provenance: what is known about it beside what is recorded anyway.
+        action: what the history calls it, ``write`` or ``import``.
+
+    Raises: PayloadTooLarge.
+    """
+    payload, columns, further = take_apart(content, key)
+    known = recorded(None) | provenance | ({"prefect": {"metadata": further}} if further else {})
+    described = {**columns, "action": action, "holder": default_holder(), "provenance": known}
+    return prepare(storage.trust, key, payload, described, storage.settings.max_payload_bytes)
+
+
+def put_together(head: Head, key: str, payload: bytes) -> bytes:
+    """The document of a stored version; what never was a record comes back as it is."""
+    if head.serializer is None:
+        return payload
+    serializer: dict[str, Any] = json.loads(head.serializer)
+    if head.prefect_version is None:  # one of our own: in Prefect's terms its functions have other names
+        ours = serializer_of(head.serializer)
+        serializer, quoted = ours.model_dump(mode="json", context=DOCUMENT), json.dumps(ours.to_text(payload)).encode()
+    else:
+        quoted = _quoted(serializer, payload)
+    expiration = utc(head.expires_at)
+    metadata = {
+        "storage_key": head.storage_key or key,
+        "expiration": expiration.isoformat() if expiration else None,
+        "serializer": serializer,
+        "storage_block_id": str(head.storage_block_id) if head.storage_block_id else None,
+    }
+    if head.prefect_version is not None:
+        metadata["prefect_version"] = head.prefect_version
+    further = ((head.provenance or {}).get("prefect") or {}).get("metadata") or {}
+    return b'{"metadata": %b, "result": %b}' % (json.dumps(metadata | further).encode(), quoted)
+
+
+def is_damaged(content: bytes) -> bool:
+    """Whether a file is surely not what somebody meant to write: empty, or a document that breaks off."""
+    return not content or (content.startswith(b'{"metadata"') and not _object(content))
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    """The JSON object that the bytes are, or an empty one."""
+    if not content.startswith(b"{"):
+        return {}
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _quickly(content: bytes, key: str) -> Parts | None:
+    """The parts of a record as Prefect writes it, without parsing the payload as JSON, which would take most time."""
+    start, _, rest = content.partition(b',"result":"')
+    if not start.startswith(b'{"metadata":') or not rest.endswith(b'"}'):
+        return None
+    try:
+        metadata = json.loads(start + b"}")["metadata"]
+        if metadata["serializer"]["type"] not in _BASE64:
+            return None
+        return _record(metadata, _decoded(rest[:-2].replace(b"\\n", b"")), key)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _record(metadata: dict[str, Any], payload: bytes, key: str) -> Parts:
+    serializer = metadata["serializer"]
+    if not isinstance(metadata["prefect_version"], str) or not isinstance(serializer["type"], str):
+        raise TypeError("no record of Prefect's")
+    further = {name: value for name, value in metadata.items() if name not in _FIELDS}
+    return Parts(payload, _columns(metadata, key) | {"serializer": serializer}, further)
+
+
+def _columns(metadata: dict[str, Any], key: str) -> dict[str, Any]:
+    expiration, block_id = metadata.get("expiration"), metadata.get("storage_block_id")
+    storage_key = metadata.get("storage_key")
+    return {
+        "expires_at": aware_utc(expiration) if expiration is not None else None,
+        "storage_key": storage_key if storage_key != key else None,
+        "storage_block_id": UUID(block_id) if block_id is not None else None,
+        "pgresults_version": VERSION,
+        "prefect_version": metadata["prefect_version"],
+    }
+
+
+def _decoded(text: bytes) -> bytes:
+    """The bytes of a base64 text; raises ValueError for anything else."""
+    return binascii.a2b_base64(text.replace(b"\n", b""), strict_mode=True)
+
+
+def _quoted(serializer: dict[str, Any], payload: bytes) -> bytes:
+    """A payload as the JSON string that stands for it in Prefect's documents."""
+    if serializer["type"] in _BASE64:
+        return b'"' + base64.b64encode(payload) + b'"'
+    return json.dumps(payload.decode()).encode()

@@ -1,0 +1,143 @@
+"""Prefect's results and locks in Postgres: a storage block, and the manager of its locks."""
+
+import asyncio
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.filesystems import WritableFileSystem
+from pydantic import Field, SecretStr, model_validator
+
+from pgresults.effects import Program, aperform, compute, perform
+from pgresults.encoding import require_intact, require_live, require_signed
+from pgresults.integrations.documents import put_together, upload_of
+from pgresults.keys import require_key
+from pgresults.locking import PostgresLockManager
+from pgresults.schema import SCHEMA
+from pgresults.settings import current_settings
+from pgresults.storage import PostgresStorage
+
+__all__ = ["PostgresLockManager", "PostgresResultStorage"]
+
+
+class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ignore] # Prefect may be absent
+    """Keeps Prefect's results in Postgres: each under its key, with its expiration, its run and its history."""
+
+    _block_type_name = "Postgres Result Storage"
+    _block_type_slug = "postgres-result-storage"
+    _logo_url = "https://www.postgresql.org/media/img/about/press/elephant.png"
+    _description = "Keeps results in Postgres, with their expiration, their run and their history."
+
+    url: SecretStr | None = Field(
+        None,
+        title="URL",
+        description="The database, postgresql://user:password@host/name. Without it and without a path: what "
+        "PGRESULTS_DATABASE_URL says where the flow runs.",
+    )
+    path: str | None = Field(
+        None, title="Path", description="Instead of a URL: a directory, in which a Postgres server of its own lives."
+    )
+    name: str = Field("prefect", title="Name", description="The collection of results.")
+    database_schema: str = Field(SCHEMA, title="Schema", description="The database schema that holds the tables.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "PostgresResultStorage":
+        if self.url is not None and self.path is not None:
+            raise ValueError("give a URL or a path, not both")
+        return self
+
+    @property
+    def storage(self) -> PostgresStorage:
+        """The storage that the block stands for; one for a process, however often the block is loaded."""
+        if self.url is not None:
+            target: str | Path | None = self.url.get_secret_value()
+        elif self.path is not None:
+            target = Path(self.path)
+        else:
+            url = current_settings().database_url
+            target = current_settings().embedded_directory if url is None else url.get_secret_value()
+        return _storage(target, self.name, self.database_schema)
+
+    def lock_manager(self) -> PostgresLockManager:
+        """The manager of the locks of these results' keys."""
+        return self.storage.lock_manager()
+
+    def read_path(self, path: str, _sync: bool | None = None) -> Any:
+        """Read what was written under a path: a result as Prefect's document, anything else as it was.
+
+        Parameters:
+            path: the key.
+            _sync: whether to block; None: unless an event loop runs in this thread, then this is to be awaited.
+
+        Raises: MissingResult (a ``ValueError``), also when the result has expired; IntegrityError; StorageUnavailable.
+        """
+        return perform(self._read(path)) if _blocks(_sync) else self.aread_path(path)
+
+    async def aread_path(self, path: str) -> bytes:
+        """Read what was written under a path; see `read_path`."""
+        return await aperform(self._read(path))
+
+    def write_path(self, path: str, content: bytes, _sync: bool | None = None) -> Any:
+        """Store a result document, or any other bytes, as the next version under a path.
+
+        Parameters:
+            path: the key.
+            content: what Prefect writes.
+            _sync: as for `read_path`.
+
+        Raises: InvalidKey; PayloadTooLarge; StorageUnavailable.
+        """
+        return perform(self._write(path, content)) if _blocks(_sync) else self.awrite_path(path, content)
+
+    async def awrite_path(self, path: str, content: bytes) -> None:
+        """Store a result document; see `write_path`."""
+        await aperform(self._write(path, content))
+
+    def _resolve_path(self, path: str) -> str:
+        """Keys are paths already; Prefect asks where no block is saved, and takes the answer relative to that of ''."""
+        return path.lstrip("/")
+
+    def _read(self, path: str) -> Program[bytes]:
+        storage, key = self.storage, require_key(self._resolve_path(path))
+        found = require_live((yield from storage.fetch(key)), key)
+        require_signed(found.head, key, storage.trust)
+        small = storage.is_small(found.payload or b"")
+        return (
+            yield from compute(lambda: put_together(found.head, key, bytes(require_intact(found, key))), small=small)
+        )
+
+    def _write(self, path: str, content: bytes) -> Program[None]:
+        storage, key, run = self.storage, require_key(self._resolve_path(path)), _run_provenance()
+        upload = yield from compute(lambda: upload_of(storage, key, content, run), small=storage.is_small(content))
+        yield from storage.store(upload)
+
+
+def _run_provenance() -> dict[str, Any]:
+    """The flow and task that run here, with the ids and names of their runs."""
+    flow, task = FlowRunContext.get(), TaskRunContext.get()
+    known: dict[str, Any] = {}
+    if flow is not None and flow.flow is not None and flow.flow_run is not None:
+        known["flow"] = {"name": flow.flow.name, "run_id": str(flow.flow_run.id), "run_name": flow.flow_run.name}
+    if task is not None:
+        run = task.task_run
+        known["task"] = {"name": task.task.name, "run_id": str(run.id), "run_name": run.name}
+        if "flow" not in known and run.flow_run_id is not None:
+            known["flow"] = {"run_id": str(run.flow_run_id)}
+    return known
+
+
+@cache
+def _storage(target: str | Path, name: str, schema: str) -> PostgresStorage:
+    return PostgresStorage(target, name, schema)
+
+
+def _blocks(sync: bool | None) -> bool:
+    """Whether a call is to block: as Prefect says, else unless an event loop runs here."""
+    if sync is not None:
+        return sync
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False
