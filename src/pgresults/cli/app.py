@@ -1,0 +1,97 @@
+"""The program: its global options, its commands, and how it ends.
+
+Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage, 130 interrupted by Ctrl-C,
+141 the reader of the output went away.
+"""
+
+import io
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from pgresults.cli import audit, config, database, demo, embedded, history, importing, locks, results, transfer, upkeep
+from pgresults.cli.output import fail
+from pgresults.cli.session import Session
+from pgresults.errors import PgResultsError
+
+FAILED, INTERRUPTED, PIPE_CLOSED = 1, 130, 141
+
+
+class _Program(TyperGroup):
+    """The group of all commands; here every failure becomes a line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PgResultsError as error:
+            fail(str(error))
+        except BrokenPipeError:
+            # What is still buffered must not fail again when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(PIPE_CLOSED) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except OSError as error:
+            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        raise typer.Exit(FAILED)
+
+
+app = typer.Typer(
+    cls=_Program,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Results of Python programs, kept in Postgres.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage (of verify: could not check), 130 interrupted.",
+)
+results.register(app)
+history.register(app)
+upkeep.register(app)
+audit.register(app)
+transfer.register(app)
+transfer.register_import(importing.app)
+demo.register(app)
+app.add_typer(config.app, name="config")
+app.add_typer(database.app, name="db")
+app.add_typer(embedded.app, name="embedded")
+app.add_typer(importing.app, name="import")
+app.add_typer(locks.app, name="locks")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("pgresults"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            help="The database, postgresql://…; others may read a command line, so better set PGRESULTS_DATABASE_URL. "
+            "Without either: an embedded server in PGRESULTS_EMBEDDED_PATH (.pgresults)."
+        ),
+    ] = None,
+    storage: Annotated[str, typer.Option(help="The collection of results.")] = "default",
+    schema: Annotated[
+        str | None, typer.Option(help="The schema of the tables; by default PGRESULTS_DATABASE_SCHEMA (pgresults).")
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    given = {"database_url": database_url, "database_schema": schema}
+    context.obj = Session({name: value for name, value in given.items() if value is not None}, storage)
+
+
+def main() -> None:
+    """Run the program on the arguments of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+            stream.reconfigure(errors="backslashreplace")
+    app(prog_name="pgresults")

@@ -1,0 +1,124 @@
+"""``pgresults verify | seal | stats``: whether the history can be believed, and how much there is.
+
+Exit codes of ``verify``: 0 intact, 1 altered, 2 could not check.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgresults.audit.seals import Seal
+from pgresults.audit.verifying import VerifyReport
+from pgresults.cli.output import fail, note, print_json, print_rows, say
+from pgresults.cli.progress import counting
+from pgresults.cli.session import session
+from pgresults.cli.values import moment
+from pgresults.effects import call, perform
+from pgresults.errors import PgResultsError
+from pgresults.operations import queries
+from pgresults.operations.queries import Daily
+from pgresults.store import ResultStore
+
+ALTERED, UNCHECKED = 1, 2
+_BAR = 40
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    for command in (verify, seal, stats):
+        app.command()(command)
+
+
+def verify(
+    context: typer.Context,
+    key: Annotated[str | None, typer.Argument(help="Only this key; by default all.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="SEAL|TIME", help="Only what came after it.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(dir_okay=False, metavar="SEAL", help="Compare with a seal made before.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that history and payloads are as they were written: exit code 0 intact, 1 altered, 2 could not check."""
+    try:
+        with session(context).storage() as storage, counting("Verifying keys") as progress:
+            sealed = None if against is None else Seal.load_bytes(against.read_bytes())
+            report = ResultStore(result_storage=storage).verify(key, _since(since), sealed, progress)
+    except (PgResultsError, OSError) as error:
+        fail(f"could not check: {error}")
+        raise typer.Exit(UNCHECKED) from None
+    _print_report(report, as_json)
+    if not report.intact:
+        raise typer.Exit(ALTERED)
+
+
+def _since(given: str | None) -> Seal | datetime | None:
+    if given is None:
+        return None
+    file = Path(given)
+    return Seal.load_bytes(file.read_bytes()) if file.exists() else moment(given)
+
+
+def _print_report(report: VerifyReport, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(report) | {"intact": report.intact})
+        return
+    checked = f"{report.entries:,} entries of {report.keys:,} keys and {report.payloads:,} payloads checked"
+    say(f"{checked}: {'intact' if report.intact else f'ALTERED in {len(report.findings):,} places'}")
+    for finding in report.findings:
+        say(f"{finding.kind}: {', '.join(map(repr, finding.keys)) or '-'}: {finding.message}")
+
+
+def seal(
+    context: typer.Context,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", dir_okay=False, writable=True, help="By default standard output.")
+    ] = None,
+) -> None:
+    """Sign a root over all committed history, to be kept where the database's users cannot reach it."""
+    with session(context).storage() as storage, counting("Sealing entries") as progress:
+        made = ResultStore(result_storage=storage).seal(progress)
+    if output is None:
+        typer.echo(made.dump_bytes(), nl=False)
+    else:
+        output.write_bytes(made.dump_bytes())
+        say(f"{output}: {made.entries:,} entries sealed, root {made.root}")
+    note(f"Signed with the public key {made.public_key}")
+
+
+def stats(
+    context: typer.Context,
+    days: Annotated[int, typer.Option(min=1, max=366, help="How many days past and to come.")] = 14,
+    as_json: AsJson = False,
+) -> None:
+    """Show sizes and counts, what was written on each day past, and what expires on each day to come."""
+    span = timedelta(days=days)
+    with session(context).storage() as storage:
+        usage = perform(call(storage.database, lambda _: queries.usage(storage.id)))
+        written = perform(call(storage.database, lambda _: queries.written_daily(storage.id, span)))
+        expiring = perform(call(storage.database, lambda _: queries.expiring_daily(storage.id, span)))
+    if as_json:
+        parts = {"written": written, "expiring": expiring}
+        lists = {name: [{**day._asdict(), "day": f"{day.day}"} for day in part] for name, part in parts.items()}
+        print_json(usage._asdict() | lists)
+        return
+    last = usage.last_change.astimezone(UTC) if usage.last_change else None
+    rows = {"keys": usage.keys, "live results": usage.live, "live bytes": usage.live_bytes}
+    print_rows(("", ""), [*rows.items(), ("expired bytes", usage.expired_bytes), ("last change", last)])
+    _print_chart("Written on each day", written)
+    _print_chart("Expiring on each day", expiring)
+
+
+def _print_chart(title: str, days: Sequence[Daily]) -> None:
+    if not days:
+        return
+    say(f"{title}:")
+    most = max(day.results for day in days)
+    for day in days:
+        bar = "█" * max(1, round(day.results * _BAR / most))
+        say(f"{day.day} {bar} {day.results:,} ({day.bytes:,} bytes)")

@@ -1,0 +1,93 @@
+"""``pgresults demo``: the main job, with its progress and its summary."""
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pgresults.cli.output import errors, note, print_json, print_rows, say, shown
+from pgresults.cli.session import session, where
+from pgresults.cli.values import duration
+from pgresults.demo import report
+from pgresults.demo.modules import Module, distinct, standard_library
+from pgresults.demo.runner import analyse_all
+from pgresults.errors import PgResultsError
+from pgresults.storage import PostgresStorage
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """How many modules there were, and for how many a result was computed or there already; time in seconds."""
+
+    modules: int
+    computed: int
+    reused: int
+    seconds: float
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(demo)
+
+
+def demo(
+    context: typer.Context,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first modules by name.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; by default one a processor.")] = None,
+    expires_in: Annotated[
+        timedelta, typer.Option(parser=duration, metavar="SPAN", help="How long the results are kept.")
+    ] = "7d",  # type: ignore[assignment] # parsed like what a user writes
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Analyse every module of Python's standard library, once: a second run reuses the results."""
+    started = time.monotonic()
+    with session(context).storage() as storage:
+        note(f"Results go to {where(storage.database)}.")
+        modules = standard_library(limit)
+        if not modules:
+            raise PgResultsError("this Python keeps no standard library as files: nothing to analyse")
+        computed = _compute(storage, modules, datetime.now(UTC) + expires_in, workers or os.cpu_count() or 1)
+        run = _Run(len(modules), computed, len(modules) - computed, round(time.monotonic() - started, 2))
+        keys = [module.key for module in distinct(modules)]
+        _summarise(storage, keys, run, as_json)
+
+
+def _compute(storage: PostgresStorage, modules: list[Module], expiration: datetime, workers: int) -> int:
+    wanted = distinct(modules)
+    live = report.live_keys(storage, [module.key for module in wanted])
+    missing = [module for module in wanted if module.key not in live]
+    columns = (TextColumn("Analysing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("", total=len(wanted), completed=len(live))
+        try:
+            return analyse_all(
+                storage, missing, expiration, workers, progress=lambda done: progress.advance(task, done)
+            )
+        except KeyboardInterrupt:
+            done = len(report.live_keys(storage, [module.key for module in wanted]))
+            note(f"Interrupted: {done:,} of {len(wanted):,} results are stored. The same command resumes there.")
+            raise
+
+
+def _summarise(storage: PostgresStorage, keys: list[str], run: _Run, as_json: bool) -> None:
+    totals, functions = report.totals(storage, keys), report.most_complex(storage, keys)
+    expirations = report.expirations(storage)
+    if as_json:
+        parts = {"totals": totals._asdict(), "most_complex": [row._asdict() for row in functions]}
+        print_json(asdict(run) | parts | {"expirations": [row._asdict() for row in expirations]})
+        return
+    say(f"{run.modules:,} modules: {run.computed:,} computed, {run.reused:,} reused, in {run.seconds:.1f} s")
+    say(
+        f"{totals.lines:,} lines, {totals.classes:,} classes and {totals.functions:,} functions in {totals.results:,} "
+        f"distinct files, {totals.unparsable:,} of them not parsable as Python"
+    )
+    say("The most complex functions:")
+    print_rows(report.Complex._fields, functions)
+    say("What expires when:")
+    for row in expirations:
+        verb = "expired" if row.expired else "expire"
+        say(f"{row.results:,} results of {row.bytes:,} bytes {verb} at {shown(row.expires_at.astimezone(UTC))}")

@@ -1,0 +1,49 @@
+"""``pgresults import``: results from elsewhere."""
+
+from collections import Counter
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pgresults.cli.output import errors, note, say
+from pgresults.cli.session import session
+from pgresults.integrations.prefect_files import import_files, source_of
+
+UNREADABLE = 1
+
+app = typer.Typer(no_args_is_help=True, help="Results from elsewhere.")
+
+
+@app.callback()
+def _imports() -> None:
+    """Have the command keep its name though it is the only one."""
+
+
+@app.command()
+def prefect(
+    context: typer.Context,
+    path: Annotated[str, typer.Argument(help="A directory of results, or a URL such as s3://bucket/folder.")],
+) -> None:
+    """Import the results that Prefect kept as files; what is there already stays, so it may be run again.
+
+    Results go to the storage of --storage, which should be the block's name ("prefect" by default). Files that cannot
+    be read are reported, and the exit code is 1 then.
+    """
+    source = source_of(path)
+    names = source.names()
+    outcomes: Counter[str] = Counter()
+    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with session(context).storage() as storage, Progress(*columns, console=errors, transient=True) as progress:
+        bar = progress.add_task("", total=len(names))
+        for file in import_files(storage, source, names):
+            outcomes[file.outcome] += 1
+            progress.advance(bar)
+            if file.reason is not None:
+                note(f"{file.name}: {file.reason}")
+    say(
+        f"{len(names):,} files: {outcomes['imported']:,} imported, {outcomes['present']:,} there already, "
+        f"{outcomes['kept']:,} older than what is there, {outcomes['unreadable']:,} unreadable"
+    )
+    if outcomes["unreadable"]:
+        raise typer.Exit(UNREADABLE)

@@ -1,0 +1,39 @@
+"""``pgresults locks``: who holds what, and taking it away."""
+
+from typing import Annotated
+
+import typer
+
+from pgresults.cli.output import print_json_list, print_rows, say
+from pgresults.cli.session import session
+from pgresults.operations.locks import HeldLock
+
+app = typer.Typer(help="The locks of keys.", invoke_without_command=True)
+
+
+@app.callback()
+def held(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+) -> None:
+    """List who holds which lock, since when, in which process, and how many wait."""
+    if context.invoked_subcommand is not None:
+        return
+    with session(context).storage() as storage:
+        locks = storage.lock_manager().held_locks()
+    if as_json:
+        print_json_list(lock._asdict() for lock in locks)
+    else:
+        print_rows([name.replace("_", " ") for name in HeldLock._fields], locks)
+
+
+@app.command("break")
+def break_lock(
+    context: typer.Context,
+    key: Annotated[str, typer.Argument(help="Whose lock.")],
+    reason: Annotated[str, typer.Option(help="Kept in the key's history.")],
+) -> None:
+    """Take a lock away from its holder, whose writes are refused from then on."""
+    with session(context).storage() as storage:
+        broken = storage.lock_manager().break_lock(key, reason)
+    say(f"{key}: taken away from {broken.holder}, fence {broken.fence}")

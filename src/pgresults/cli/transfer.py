@@ -1,0 +1,97 @@
+"""``pgresults export`` and ``pgresults import file``: results as files."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgresults.audit import formats
+from pgresults.audit.transfer import Exported, exported, import_result
+from pgresults.cli.output import note, say
+from pgresults.cli.progress import counting
+from pgresults.cli.session import session
+
+
+class Format(StrEnum):
+    """What a file of results is written in."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+_READERS = {Format.JSONL: formats.read_jsonl, Format.CSV: formats.read_csv, Format.PARQUET: formats.read_parquet}
+_WRITERS = {Format.JSONL: formats.write_jsonl, Format.CSV: formats.write_csv}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("export")(export_results)
+
+
+def register_import(imports: typer.Typer) -> None:
+    """Add the command to those that import."""
+    imports.command("file")(import_results)
+
+
+def export_results(
+    context: typer.Context,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", dir_okay=False, writable=True, help="By default standard output.")
+    ] = None,
+    kind: Annotated[
+        Format | None, typer.Option("--format", help="By default what the file's name ends with, else jsonl.")
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Only keys that begin so.")] = "",
+) -> None:
+    """Write the live results to a file, each with its payload and all that is said of it."""
+    wanted = kind or _by_name(output) or Format.JSONL
+    if wanted is Format.PARQUET and output is None:
+        raise typer.BadParameter("Parquet goes to a file: give --output")
+    with session(context).storage() as storage, counting("Exporting") as progress:
+        results = _counted(exported(storage, prefix), progress)
+        if output is None:
+            _WRITERS[wanted](results, sys.stdout)
+        elif wanted is Format.PARQUET:
+            formats.write_parquet(results, output)
+        else:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                _WRITERS[wanted](results, file)
+
+
+def import_results(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="What export wrote.")],
+    kind: Annotated[Format | None, typer.Option("--format", help="By default what the file's name ends with.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Also where a live result is there: as its next version.")
+    ] = False,
+) -> None:
+    """Store exported results; those whose key has a live result are left out."""
+    wanted = kind or _by_name(file)
+    if wanted is None:
+        raise typer.BadParameter(f"{file} does not say what it is: give --format")
+    stored = left_out = 0
+    with session(context).storage() as storage, counting("Importing") as progress:
+        for one in _counted(_READERS[wanted](file), progress):
+            if import_result(storage, one, overwrite):
+                stored += 1
+            else:
+                left_out += 1
+    say(f"{stored:,} results imported")
+    if left_out:
+        note(f"{left_out:,} left out, their keys have live results: add --overwrite to store them all the same")
+
+
+def _by_name(path: Path | None) -> Format | None:
+    ending = path.suffix.removeprefix(".") if path else ""
+    return next((one for one in Format if one.value == ending), None)
+
+
+def _counted(results: Iterable[Exported], progress: Callable[[int], None]) -> Iterator[Exported]:
+    for one in results:
+        yield one
+        progress(1)

@@ -1,0 +1,95 @@
+"""``pgresults expiring | sweep | retain | redact``: what need not or must not be kept."""
+
+import time
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from pgresults.cli.output import note, print_json_list, print_rows, say
+from pgresults.cli.progress import confirm, counting
+from pgresults.cli.results import Key
+from pgresults.cli.session import session
+from pgresults.cli.values import duration
+from pgresults.operations.results import Listed
+from pgresults.store import ResultStore
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    for command in (expiring, sweep, retain, redact):
+        app.command()(command)
+
+
+def expiring(
+    context: typer.Context,
+    within: Annotated[timedelta, typer.Option(parser=duration, metavar="SPAN", help="For example 1d or 12h.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="How many at most; by default all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+) -> None:
+    """List what expires within a time from now, the next one first."""
+    with session(context).storage() as storage:
+        listed = ResultStore(result_storage=storage).expiring(within, limit)
+    if as_json:
+        print_json_list(row._asdict() for row in listed)
+    else:
+        print_rows([name.replace("_", " ") for name in Listed._fields], listed)
+
+
+def sweep(
+    context: typer.Context,
+    every: Annotated[
+        timedelta | None, typer.Option(parser=duration, metavar="SPAN", help="Again and again, for example 5m.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=100_000, help="Results in one transaction.")] = 1000,
+    dry_run: DryRun = False,
+) -> None:
+    """Delete what has expired; its history stays. Any number of processes may do so at once."""
+    with session(context).storage() as storage:
+        store = ResultStore(result_storage=storage)
+        while True:
+            with counting("Sweeping") as progress:
+                swept = store.sweep(batch_size, dry_run, progress)
+            say(f"{swept:,} expired results {'are there' if dry_run else 'swept'}")
+            if every is None:
+                return
+            time.sleep(every.total_seconds())
+
+
+def retain(
+    context: typer.Context,
+    versions: Annotated[int | None, typer.Option(min=1, help="Keep so many last versions of each key.")] = None,
+    age: Annotated[
+        timedelta | None,
+        typer.Option(parser=duration, metavar="SPAN", help="Keep a version so long after it was superseded."),
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Take the payloads of superseded versions away; what is current and all history stay."""
+    if versions is None and age is None:
+        raise typer.BadParameter("say what to keep: --versions, --age, or both")
+    with session(context).storage() as storage:
+        store = ResultStore(result_storage=storage)
+        if not dry_run:
+            confirm("Take the payloads of superseded versions away for good?", yes)
+        with counting("Looking through keys") as progress:
+            gone = store.retain(versions, age, dry_run, progress)
+    say(f"{gone:,} payloads {'would go' if dry_run else 'taken away'}")
+
+
+def redact(
+    context: typer.Context,
+    key: Key,
+    reason: Annotated[str, typer.Option(help="Why; kept in the key's history.")],
+    yes: Yes = False,
+) -> None:
+    """Erase the payloads of all versions of KEY for good; the entries stay and still verify."""
+    with session(context).storage() as storage:
+        confirm(f"Erase all versions of {key!r} for good?", yes)
+        erased = ResultStore(result_storage=storage).redact(key, reason)
+    say(f"{key}: {erased:,} versions erased")
+    note("Backups and write-ahead logs keep the bytes until they are dropped; VACUUM FULL clears the table's files.")
