@@ -1,0 +1,1 @@
+"""The store against bare psycopg: ``python -m benchmarks``."""

@@ -1,0 +1,138 @@
+"""What history and expirations cost with many results: ``python -m benchmarks.history [--results N]``."""
+
+import argparse
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from pgresults import migrations
+from pgresults.embedded import EmbeddedPostgres
+from pgresults.storage import PostgresStorage
+from pgresults.store import ResultStore
+
+_CALLS = 30
+_EXPIRED = 100_000
+
+# As writes would leave them, a thousand times faster: key n of every prefix, one in ten about to expire.
+_FILL = """
+INSERT INTO pgresults.result (storage_id, key, version, payload_id, expires_at, size, seq, action, at, actor, db_user,
+    previous, digest, created_at, serializer, sha256, payload_digest, provenance)
+SELECT %(id)s, format('p%%s/k%%s', n %% 1000, n), 1, gen_random_uuid(),
+    CASE WHEN n %% 10 = 0 THEN now() + n * interval '1 minute' END, 5, 1, 'write', now() - n * interval '1 second', 'a',
+    'b', '', sha256(int4send(n)), now() - n * interval '1 second', '{"type": "json"}', sha256('12345'),
+    sha256(sha256('12345')), '{"process": {"pid": 1, "host": "h", "user": "u"}}'
+FROM generate_series(1, %(count)s::int) n;
+INSERT INTO pgresults.history (storage_id, key, version, payload_id, expires_at, size, seq, action, at, actor, db_user,
+    previous, digest, serializer, payload_digest, provenance)
+SELECT storage_id, key, version, payload_id, expires_at, size, seq, action, at, actor, db_user, previous, digest,
+    serializer, payload_digest, provenance FROM pgresults.result ORDER BY at;
+INSERT INTO pgresults.payload (storage_id, key, payload_id, chunk, data, salt, sha256)
+SELECT storage_id, key, payload_id, 0, '12345', '', sha256 FROM pgresults.result
+"""
+_EXPIRE = """
+UPDATE pgresults.result SET expires_at = now() - interval '1 hour'
+WHERE key IN (SELECT key FROM pgresults.result WHERE expires_at IS NULL LIMIT %(count)s)
+"""
+
+
+@contextmanager
+def _filled(count: int) -> Iterator[ResultStore]:
+    with tempfile.TemporaryDirectory(prefix="pgresults-benchmark-") as directory:
+        server = EmbeddedPostgres(Path(directory) / "server")
+        try:
+            storage = PostgresStorage(server, "benchmark")
+            migrations.upgrade(storage.database.url(), storage.schema)
+            for statement in _FILL.split(";"):
+                _execute(storage, statement, count=count)
+            _execute(storage, "VACUUM ANALYZE")
+            yield ResultStore(result_storage=storage)
+            storage.close()
+        finally:
+            server.stop()
+
+
+def _execute(storage: PostgresStorage, statement: str, **parameters: Any) -> None:
+    url = storage.database.url().set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement, {"id": storage.id, **parameters} if "%" in statement else None)
+
+
+def _timed(call: Callable[[], Any], calls: int = _CALLS) -> list[float]:
+    times = []
+    for _ in range(calls):
+        start = perf_counter()
+        call()
+        times.append((perf_counter() - start) * 1000)
+    return times
+
+
+def _lookups(store: ResultStore, count: int) -> dict[str, Callable[[], Any]]:
+    number = count // 2 + 1
+    key = f"p{number % 1000}/k{number}"
+    moment = store.history(key)[0].at + timedelta(seconds=1)
+    return {
+        "expiring(1 day)": lambda: store.expiring(timedelta(days=1)),
+        "ls --prefix, 1,000 keys": lambda: store.storage().page("p7/", limit=1000),
+        "ls --prefix, none": lambda: store.storage().page("nothing"),
+        "history KEY": lambda: store.history(key),
+        "read(as_of)": lambda: store.read(key, as_of=moment),
+        "find(prefix, min_size)": lambda: store.find(prefix="p7/", min_size=1),
+    }
+
+
+def _sweep(store: ResultStore, console: Console) -> None:
+    """Sweep while a reader reads; its usual times are those before."""
+    _execute(store.storage(), _EXPIRE, count=_EXPIRED)
+    reader = store.model_copy(update={"cache_result_in_memory": False})
+    live = [row.key for row in store.find(prefix="p3/", limit=200)]
+    usual = [time for key in live * 10 for time in _timed(lambda key=key: reader.read(key), 1)]
+    during: list[float] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            for key in live:
+                during.extend(_timed(lambda key=key: reader.read(key), 1))
+
+    thread = threading.Thread(target=read)
+    start = perf_counter()
+    thread.start()
+    swept = store.sweep()
+    seconds = perf_counter() - start
+    done.set()
+    thread.join()
+    console.print(f"sweep of {swept:,}: {seconds:.1f} s, {swept / seconds:,.0f} a second")
+    for name, times in (("usual read", usual), ("read while sweeping", during)):
+        console.print(
+            f"{name}: median {median(times):.2f} ms, 99 % {quantiles(times, n=100)[-1]:.2f}, most {max(times):.1f}"
+        )
+
+
+def main() -> None:
+    """Measure, then print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.history", description=__doc__)
+    parser.add_argument("--results", type=int, default=1_000_000)
+    count = parser.parse_args().results
+    console = Console()
+    with _filled(count) as store:
+        table = Table("call", "median", "most", title=f"{count:,} results")
+        for name, call in _lookups(store, count).items():
+            times = _timed(call)
+            table.add_row(name, f"{median(times):.2f} ms", f"{max(times):.2f} ms")
+        console.print(table)
+        if count >= 2 * _EXPIRED:
+            _sweep(store, console)
+
+
+if __name__ == "__main__":
+    main()
