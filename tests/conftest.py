@@ -1,0 +1,146 @@
+"""A real Postgres for every test: the embedded server, or the one that ``PGRESULTS_TEST_DATABASE_URL`` names."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import URL, make_url
+
+from pgresults import migrations
+from pgresults.embedded import EmbeddedPostgres
+from pgresults.storage import PostgresStorage
+from pgresults.store import ResultStore
+
+_URL = "PGRESULTS_TEST_DATABASE_URL"
+_DIRECTORY = "PGRESULTS_TEST_DIRECTORY"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the run's directory before workers start; they inherit it."""
+    if not hasattr(config, "workerinput") and _URL not in os.environ:
+        os.environ[_DIRECTORY] = tempfile.mkdtemp(prefix="pgresults-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the run's server when the last worker is done."""
+    if not hasattr(config, "workerinput") and _DIRECTORY in os.environ:
+        directory = Path(os.environ.pop(_DIRECTORY))
+        if (directory / "server").exists():
+            EmbeddedPostgres(directory / "server").stop()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the machine reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("PGRESULTS_") and not name.startswith("PGRESULTS_TEST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def server_url() -> URL:
+    """The server's maintenance database, as a superuser or a user who may create databases."""
+    if _URL in os.environ:
+        return make_url(os.environ[_URL])
+    return make_url(EmbeddedPostgres(Path(os.environ[_DIRECTORY]) / "server").url)
+
+
+def _execute(url: URL, statement: str, *names: str) -> None:
+    with psycopg.connect(psycopg_url(url), autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+def psycopg_url(url: URL) -> str:
+    """The URL as psycopg takes it."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def template(server_url: URL) -> Iterator[str]:
+    """A migrated database to clone; nobody connects to it."""
+    name = f"pgresults_template_{uuid4().hex[:12]}"
+    _execute(server_url, "CREATE DATABASE {}", name)
+    migrations.upgrade(server_url.set(database=name, drivername="postgresql+psycopg"))
+    yield name
+    _execute(server_url, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture(scope="session")
+def create_database(server_url: URL, template: str) -> Iterator[Callable[[], URL]]:
+    """Clones the migrated template into a new database; dropped at the end."""
+    created: list[str] = []
+
+    def create() -> URL:
+        created.append(f"pgresults_test_{uuid4().hex[:12]}")
+        _execute(server_url, "CREATE DATABASE {} TEMPLATE {}", created[-1], template)
+        return server_url.set(database=created[-1])
+
+    yield create
+    for name in created:
+        _execute(server_url, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture(scope="session")
+def shared_url(create_database: Callable[[], URL]) -> URL:
+    """A migrated database that the tests of a worker share; each has a storage of its own in it."""
+    return create_database()
+
+
+@pytest.fixture
+def fresh_url(create_database: Callable[[], URL]) -> URL:
+    """A migrated database for one test that changes more than its own storage."""
+    return create_database()
+
+
+@pytest.fixture
+def empty_url(server_url: URL) -> Iterator[URL]:
+    """A database without the schema."""
+    name = f"pgresults_empty_{uuid4().hex[:12]}"
+    _execute(server_url, "CREATE DATABASE {}", name)
+    yield server_url.set(database=name)
+    _execute(server_url, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture
+def storage(shared_url: URL) -> Iterator[PostgresStorage]:
+    """An empty storage of the test's own."""
+    storage = PostgresStorage(shared_url, name=f"test-{uuid4().hex}")
+    yield storage
+    storage.close()
+
+
+@pytest.fixture
+def store(storage: PostgresStorage) -> ResultStore:
+    """A store on an empty storage."""
+    return ResultStore(result_storage=storage)
+
+
+@pytest.fixture
+def connection(storage: PostgresStorage) -> Iterator[psycopg.Connection[Any]]:
+    """A plain connection to the storage's database, to look behind the store's back or to tamper."""
+    with psycopg.connect(psycopg_url(storage.database.url()), autocommit=True) as connection:
+        yield connection
+
+
+Call = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture(params=["sync", "async"])
+def call(request: pytest.FixtureRequest) -> Call:
+    """Calls a method by its sync name: as it is, or its async twin. The conformance tests run over both."""
+
+    async def call(target: Any, name: str, *args: Any, **options: Any) -> Any:
+        if request.param == "sync":
+            return getattr(target, name)(*args, **options)
+        twin = "await_for_lock" if name == "wait_for_lock" else f"a{name}"
+        return await getattr(target, twin)(*args, **options)
+
+    return call

@@ -1,0 +1,202 @@
+"""The main job: what it finds, that nothing is computed twice, and that it can be interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import psycopg_url
+from pgresults.demo import report
+from pgresults.demo.analysis import analyse
+from pgresults.demo.modules import PREFIX, Module, batches, distinct, key_of, standard_library
+from pgresults.demo.runner import analyse_all
+from pgresults.storage import PostgresStorage
+from pgresults.store import ResultStore
+from test_cli import PROGRAM, on_terminal
+
+SOURCE = b"""
+class Outer:
+    class Inner:
+        def forked(self, items):
+            for item in items:
+                if item and item.ready or item.late:
+                    yield [part for part in item if part]
+
+async def plain():
+    def nested():
+        return 1 if plain else 2
+    return nested
+"""
+
+
+def test_functions_are_counted_with_their_branches() -> None:
+    found = analyse(SOURCE)
+    assert (found["lines"], found["classes"], found["error"]) == (12, 2, None)
+    complexities = {function["name"]: function["complexity"] for function in found["functions"]}
+    # for, if, and, or, the comprehension's for and if; a nested function counts for itself
+    assert complexities == {"Outer.Inner.forked": 7, "plain": 1, "plain.nested": 2}
+    assert found["longest"] == {"name": "Outer.Inner.forked", "line": 4, "lines": 4, "complexity": 7}
+
+
+@pytest.mark.parametrize(
+    ("source", "complexity"),
+    [
+        ("while x: pass", 2),
+        ("try: pass\n  except A: pass\n  except B: pass", 3),
+        ("match x:\n    case 1: pass\n    case _: pass", 3),
+        ("return x if y else z", 2),
+        ("async for x in y: pass", 2),
+        ("return {a for b in c for a in b if a if b}", 5),
+    ],
+)
+def test_what_counts_as_a_branch(source: str, complexity: int) -> None:
+    (function,) = analyse(f"async def f():\n  {source}\n".encode())["functions"]
+    assert function["complexity"] == complexity
+
+
+@pytest.mark.parametrize(
+    "source", [b"def f(:", b"\0", b"# coding: unheard-of\n", b"\xff", b"(" * 5000 + b")" * 5000, b"-" * 200_000 + b"1"]
+)
+def test_what_is_no_python_is_reported(source: bytes) -> None:
+    found = analyse(source)
+    assert found["error"]
+    assert (found["functions"], found["longest"], found["classes"]) == ([], None, 0)
+
+
+def test_warnings_about_analysed_code_are_not_ours() -> None:
+    assert analyse(b"'\\d'")["error"] is None
+
+
+def test_every_module_is_taken_once() -> None:
+    modules = standard_library()
+    names = {module.name for module in modules}
+    assert {"json/decoder.py", "ast.py"} <= names
+    assert len(names) == len(modules) > 500
+    assert not any("site-packages" in name for name in names)
+    grouped = [module for batch in batches(distinct(modules), 128 * 1024) for module in batch]
+    assert sorted(module.key for module in grouped) == sorted({module.key for module in modules})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Module]:
+    sources = {"good.py": SOURCE, "bad.py": b"def f(:\n", "copy.py": SOURCE}
+    for name, source in sources.items():
+        (tmp_path / name).write_bytes(source)
+    return [Module(name, tmp_path / name, len(source), key_of(source)) for name, source in sources.items()]
+
+
+def test_results_are_there_for_python_and_for_sql(files: list[Module], storage: PostgresStorage) -> None:
+    expiration = datetime.now(UTC) + timedelta(days=2)
+    done: list[int] = []
+    assert analyse_all(storage, distinct(files), expiration, 2, done.append) == sum(done) == 2
+    assert analyse_all(storage, distinct(files), expiration, 2, done.append) == 0
+    keys = [module.key for module in files]
+    record = ResultStore(result_storage=storage).read(keys[0])
+    assert record.result == analyse(SOURCE)
+    assert (record.expiration, record.metadata.version) == (expiration, 1)
+    assert report.live_keys(storage, [*keys, "demo/other"]) == set(keys)
+    assert report.totals(storage, keys) == report.Totals(2, unparsable=1, lines=13, classes=2, functions=3)
+    functions = report.most_complex(storage, keys, limit=2)
+    assert functions[0] == report.Complex(7, "Outer.Inner.forked", "good.py", 4, 4)
+    assert [function.function for function in functions] == ["Outer.Inner.forked", "plain.nested"]
+    size = sum(row.size for row in storage.page())
+    assert report.expirations(storage) == [report.Expiring(expiration, 2, size, expired=False)]
+
+
+def test_a_failure_in_a_worker_reaches_the_caller(files: list[Module], storage: PostgresStorage) -> None:
+    gone = Module("gone.py", Path("/no/such/file"), 1, PREFIX + "gone")
+    with pytest.raises(FileNotFoundError):
+        analyse_all(storage, [gone], datetime.now(UTC), 1, print)
+
+
+@pytest.fixture
+def command(storage: PostgresStorage) -> Callable[..., list[str]]:
+    """A command line of the demo on the test's own storage."""
+
+    def command(*options: str) -> list[str]:
+        url = psycopg_url(storage.database.url())
+        return [str(PROGRAM), "--database-url", url, "--storage", storage.name, "demo", "--workers", "2", *options]
+
+    return command
+
+
+def summary(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.count("\n") == 1  # where the results go, and no progress in a pipe
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_a_second_run_computes_nothing(command: Callable[..., list[str]], storage: PostgresStorage) -> None:
+    modules = standard_library(limit=9)
+    started = datetime.now(UTC)
+    first = summary(command("--limit", "9", "--expires-in", "2h", "--json"))
+    assert (first["modules"], first["computed"]) == (9, len(distinct(modules)))
+    second = summary(command("--limit", "9", "--json"))
+    assert (second["computed"], second["reused"]) == (0, 9)
+    assert second["totals"] == first["totals"]
+    assert second["most_complex"] == first["most_complex"]
+    assert second["totals"]["results"] == len(storage.page(PREFIX))
+    (expiring,) = second["expirations"]
+    left = datetime.fromisoformat(expiring["expires_at"]) - started
+    assert timedelta(hours=2) <= left < timedelta(hours=3)
+
+
+def test_it_tells_people_what_it_did(command: Callable[..., list[str]]) -> None:
+    printed = on_terminal(command("--limit", "3"), dict(os.environ))
+    assert "Results go to postgresql://" in printed
+    assert "Analysing" in printed
+    assert "3 modules: 3 computed, 0 reused" in printed
+    assert "_Feature.__init__" in printed
+    assert "3 results of" in printed
+
+
+def start(command: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def interrupt(process: "subprocess.Popen[str]") -> str:
+    """Do what Ctrl-C in a terminal does, where the workers get it too; give what the program says to that."""
+    os.killpg(process.pid, signal.SIGINT)
+    output, error = process.communicate(timeout=60)  # returns when no worker holds the pipes any more
+    assert (process.returncode, output) == (130, "")
+    assert "Traceback" not in error
+    return error
+
+
+def test_interrupted_it_resumes(command: Callable[..., list[str]], storage: PostgresStorage, connection: Any) -> None:
+    options = ("--limit", "200", "--json")
+    process = start(command(*options))
+    stored = "SELECT count(*) FROM pgresults.result WHERE storage_id = %s"
+    while connection.execute(stored, [storage.id]).fetchone() < (5,):
+        assert process.poll() is None
+    error = interrupt(process)
+
+    (kept,) = connection.execute(stored, [storage.id]).fetchone()
+    total = len(distinct(standard_library(limit=200)))
+    assert 5 <= kept < total
+    assert f"Interrupted: {kept:,} of {total:,} results are stored. The same command resumes there." in error
+    assert summary(command(*options))["computed"] == total - kept
+
+
+def is_importing(child: str) -> bool:
+    """Whether a worker has got as far as to load the driver, which is in the middle of its start."""
+    process = Path("/proc", child)
+    is_worker = "spawn_main" in (process / "cmdline").read_text()  # before that it is a copy of its parent
+    return is_worker and "psycopg" in (process / "maps").read_text()
+
+
+def test_interrupted_while_workers_start_it_is_quiet(command: Callable[..., list[str]]) -> None:
+    process = start(command("--limit", "200"))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("the children of a process are not to be seen here")
+    while not any(is_importing(child) for child in children.read_text().split()):
+        assert process.poll() is None
+    assert "Interrupted: " in interrupt(process)

@@ -1,0 +1,195 @@
+"""What has expired or was superseded is taken away in batches, by anybody, and its history stays."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import URL
+
+from conftest import psycopg_url
+from pgresults.errors import InvalidArgument, MissingResult
+from pgresults.provenance import actor
+from pgresults.storage import PostgresStorage
+from pgresults.store import ResultStore
+
+HOUR = timedelta(hours=1)
+
+
+def payloads(connection: Any, store: ResultStore) -> int:
+    query = "SELECT count(*) FROM pgresults.payload WHERE storage_id = %s AND chunk = 0"
+    return int(connection.execute(query, [store.result_storage.id]).fetchone()[0])
+
+
+def fill(store: ResultStore, count: int, expiration: datetime | None, prefix: str = "e") -> None:
+    for n in range(count):
+        store.write(n, key=f"{prefix}{n}", expiration=expiration)
+
+
+async def test_a_sweep_takes_what_has_expired(call: Any, store: ResultStore, connection: Any) -> None:
+    now = datetime.now(UTC)
+    fill(store, 7, now - HOUR)
+    fill(store, 3, now + HOUR, "live")
+    fill(store, 2, None, "ever")
+    store.write(bytes(2_500_000), key="large", expiration=now - HOUR)
+    assert await call(store, "sweep", dry_run=True) == 8
+    batches: list[int] = []
+    assert await call(store, "sweep", batch_size=3, progress=batches.append) == 8
+    assert batches == [3, 3, 2]
+    assert await call(store, "sweep") == 0
+    assert payloads(connection, store) == 5
+    with pytest.raises(MissingResult) as miss:
+        await call(store, "read", "e1")
+    assert miss.value.reason == "expired"
+    steps = await call(store, "history", "large")
+    assert [(s.action, s.version, s.actor) for s in steps] == [("write", 1, actor()), ("expire", 1, actor())]
+    assert (await call(store, "verify")).intact
+
+
+async def test_a_swept_key_goes_on_counting(call: Any, store: ResultStore) -> None:
+    await call(store, "write", 1, key="k", expiration=datetime.now(UTC) - HOUR)
+    await call(store, "sweep")
+    assert (await call(store, "write", 2, key="k")).version == 2
+
+
+async def test_earlier_versions_of_what_is_swept_stay(call: Any, store: ResultStore) -> None:
+    await call(store, "write", 1, key="k")
+    await call(store, "write", 2, key="k", expiration=datetime.now(UTC) - HOUR)
+    await call(store, "sweep")
+    assert (await call(store, "read", "k", version=1)).result == 1
+
+
+async def test_a_sweep_keeps_to_its_storage(call: Any, store: ResultStore, shared_url: URL) -> None:
+    other = ResultStore(result_storage=PostgresStorage(shared_url, name=f"{store.result_storage.name} 2"))
+    for one in (store, other):
+        one.write(1, key="k", expiration=datetime.now(UTC) - HOUR)
+    assert await call(store, "sweep") == 1
+    assert other.sweep(dry_run=True) == 1
+    other.result_storage.close()
+
+
+@pytest.mark.parametrize("size", [0, -1, "1", 10**9])
+async def test_a_batch_size_that_cannot_be_is_refused(call: Any, store: ResultStore, size: Any) -> None:
+    with pytest.raises(InvalidArgument):
+        await call(store, "sweep", batch_size=size)
+
+
+def test_many_may_sweep_at_once(store: ResultStore, connection: Any) -> None:
+    fill(store, 60, datetime.now(UTC) - HOUR)
+    start = threading.Barrier(4)
+
+    def sweep(_: int) -> int:
+        start.wait()
+        return store.sweep(batch_size=4)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(sweep, range(4))) == 60
+    assert payloads(connection, store) == 0
+    assert store.verify().findings == ()
+    assert all(len(store.history(f"e{n}")) == 2 for n in range(60))
+
+
+def test_a_row_in_use_is_left_for_later(store: ResultStore, connection: Any) -> None:
+    fill(store, 3, datetime.now(UTC) - HOUR)
+    with connection.transaction():
+        query = "SELECT 1 FROM pgresults.result WHERE storage_id = %s AND key = 'e1' FOR UPDATE"
+        connection.execute(query, [store.result_storage.id])
+        assert store.sweep() == 2
+    assert store.sweep() == 1
+
+
+def test_a_database_can_sweep_by_itself(fresh_url: URL) -> None:
+    storage = PostgresStorage(fresh_url)
+    store = ResultStore(result_storage=storage)
+    fill(store, 5, datetime.now(UTC) - HOUR)
+    with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as connection:
+        assert connection.execute("SELECT pgresults.sweep(3)").fetchone() == (3,)
+        assert connection.execute("SELECT pgresults.sweep()").fetchone() == (2,)
+        (user,) = connection.execute("SELECT session_user::text").fetchone()
+    (_, step) = store.history("e1")
+    assert (step.action, step.actor, step.db_user) == ("expire", user, user)
+    assert store.verify().findings == ()
+    storage.close()
+
+
+# What expires
+
+
+async def test_what_expires_soon_is_listed_in_order(call: Any, store: ResultStore) -> None:
+    now = datetime.now(UTC)
+    for key, left in (("b", 2), ("a", 3), ("past", -1), ("far", 50)):
+        await call(store, "write", key, key=key, expiration=now + left * HOUR)
+    await call(store, "write", 1, key="ever")
+    listed = await call(store, "expiring", timedelta(days=1))
+    assert [(row.key, row.version, row.expires_at) for row in listed] == [
+        ("b", 1, now + 2 * HOUR),
+        ("a", 1, now + 3 * HOUR),
+    ]
+    assert [row.key for row in await call(store, "expiring", timedelta(days=1), limit=1)] == ["b"]
+    with pytest.raises(InvalidArgument):
+        await call(store, "expiring", 7)
+
+
+# Retention
+
+
+async def test_retaining_keeps_the_last_versions(call: Any, store: ResultStore, connection: Any) -> None:
+    for n in range(1, 6):
+        await call(store, "write", n, key="k")
+    await call(store, "write", 1, key="single")
+    assert await call(store, "retain", versions=2, dry_run=True) == 3
+    assert payloads(connection, store) == 6
+    assert await call(store, "retain", versions=2) == 3
+    assert await call(store, "retain", versions=2) == 0
+    assert payloads(connection, store) == 3
+    assert (await call(store, "read", "k")).result == 5
+    assert (await call(store, "read", "k", version=4)).result == 4
+    with pytest.raises(MissingResult) as miss:
+        await call(store, "read", "k", version=3)
+    assert miss.value.reason == "deleted"
+    last = (await call(store, "history", "k"))[-1]
+    assert (last.action, last.version, last.reason) == ("retain", 5, "payloads of versions up to 3")
+    assert [step.action for step in await call(store, "history", "single")] == ["write"]
+    assert (await call(store, "verify")).intact
+
+
+async def test_retaining_by_age_counts_from_when_a_version_was_superseded(
+    call: Any, store: ResultStore, connection: Any
+) -> None:
+    for key in ("k", "deleted"):
+        for n in range(2):
+            await call(store, "write", n, key=key)
+    await call(store, "touch", "k", datetime.now(UTC) + HOUR)
+    await call(store, "delete", "deleted")
+    assert await call(store, "retain", age=HOUR) == 0
+    assert await call(store, "retain", age=timedelta(0)) == 3
+    assert (await call(store, "read", "k")).result == 1
+    assert payloads(connection, store) == 1
+    deletion, last = (await call(store, "history", "deleted"))[-2:]
+    assert (deletion.action, last.action) == ("delete", "retain")
+    for arguments in ({}, {"as_of": last.at}):
+        with pytest.raises(MissingResult) as miss:
+            await call(store, "read", "deleted", **arguments)
+        assert (miss.value.reason, miss.value.at) == ("deleted", deletion.at)
+    assert (await call(store, "verify")).intact
+
+
+async def test_retaining_goes_through_all_keys(call: Any, store: ResultStore, connection: Any) -> None:
+    items = [f"k{n}" for n in range(520)]
+    for key in items[:3] + items[-3:]:
+        await call(store, "write", 1, key=key)
+        await call(store, "write", 2, key=key)
+    for key in items[3:-3]:
+        store.write(1, key=key)
+    pages: list[int] = []
+    assert await call(store, "retain", versions=1, progress=pages.append) == 6
+    assert pages == [500, 20]
+    assert payloads(connection, store) == 520
+
+
+@pytest.mark.parametrize("wrong", [{}, {"versions": 0}, {"versions": "2"}, {"age": 7}, {"age": timedelta(seconds=-1)}])
+async def test_retention_needs_a_bound(call: Any, store: ResultStore, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        await call(store, "retain", **wrong)

@@ -1,0 +1,498 @@
+"""Tasks: what is computed, what is read, what is stored, under which key."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import timedelta
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import URL, make_url
+
+from conftest import psycopg_url
+from pgresults import EmbeddedPostgres, PostgresStorage, ResultStore, flow, migrations, task, transaction
+from pgresults.cache_policies import (
+    DEFAULT,
+    FLOW_PARAMETERS,
+    INPUTS,
+    NO_CACHE,
+    RUN_ID,
+    TASK_SOURCE,
+    CachePolicy,
+)
+from pgresults.context import FlowRunContext, TaskRunContext, carried
+from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult, SerializationError
+from pgresults.settings import temporary_settings
+from pgresults.tasks import aexplain, explain
+
+calls: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_calls() -> Iterator[None]:
+    calls.clear()
+    yield
+    calls.clear()
+
+
+def called(x: Any) -> Any:
+    """Do the work that tasks of these tests do."""
+    calls.append(x)
+    return x
+
+
+def test_a_live_result_is_returned_without_running(storage: PostgresStorage) -> None:
+    @task(cache_policy=INPUTS, result_storage=storage)
+    def double(x: int, by: int = 2) -> int:
+        return int(called(x)) * by
+
+    assert [double(1), double(1), double(x=1), double(1, by=2), double(2)] == [2, 2, 2, 2, 4]
+    assert calls == [1, 2]
+    assert double(1, by=3) == 3
+
+
+async def test_async_tasks_do_the_same(storage: PostgresStorage) -> None:
+    @task(cache_policy=INPUTS, result_storage=storage)
+    async def double(x: int) -> int:
+        await asyncio.sleep(0)
+        return int(called(x)) * 2
+
+    assert [await double(1), await double(1)] == [2, 2]
+    assert calls == [1]
+    explanation = await aexplain(double, 1)
+    assert explanation.hit
+    await storage.aclose()
+
+
+def test_an_exception_is_never_a_result(storage: PostgresStorage) -> None:
+    @task(cache_policy=INPUTS, result_storage=storage)
+    def fail(x: int) -> int:
+        called(x)
+        raise KeyError(x)
+
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            fail(1)
+    assert calls == [1, 1]
+    assert storage.page() == []
+
+
+def test_nothing_is_stored_unless_something_says_so(storage: PostgresStorage) -> None:
+    @task
+    def plain(x: int) -> int:
+        return int(called(x))
+
+    assert plain.persist_result is None
+    assert [plain(1), plain(1)] == [1, 1]
+    assert plain.with_options(result_storage=storage).persist_result is True
+    assert plain.with_options(result_storage=storage, persist_result=False).persist_result is False
+    assert plain.with_options(cache_policy=NO_CACHE).persist_result is None
+    assert plain.with_options(cache_key_fn=lambda *_: "k", result_serializer="json").persist_result is True
+    quiet = plain.with_options(result_storage=storage, persist_result=False, cache_policy=INPUTS)
+    assert [quiet(1), quiet(1)] == [1, 1]
+    assert calls == [1] * 4
+    assert storage.page() == []
+
+
+def test_the_default_policy_is_inputs_source_and_run(storage: PostgresStorage) -> None:
+    @task(result_storage=storage)
+    def work(x: int) -> int:
+        return int(called(x))
+
+    @flow
+    def twice() -> None:
+        work(1)
+        work(1)
+
+    assert work.cache_policy == DEFAULT
+    twice()
+    twice()
+    work(1)
+    assert calls == [1, 1, 1]
+
+
+def test_storage_key_templates(storage: PostgresStorage, store: ResultStore) -> None:
+    @task(
+        result_storage=storage, result_storage_key="reports/{parameters[day]}/{task_run.name}", result_serializer="json"
+    )
+    def report(day: str) -> dict[str, str]:
+        return {"day": str(called(day))}
+
+    assert report("monday") == report("monday")
+    assert calls == ["monday"]
+    assert store.read("reports/monday/report").result == {"day": "monday"}
+    with pytest.raises(ConfigurationError, match="nosuch"):
+        report.with_options(result_storage_key="{parameters[nosuch]}")("monday")
+
+
+def test_flow_names_in_templates(storage: PostgresStorage) -> None:
+    @task(result_storage=storage, result_storage_key="{flow_run.name}/{parameters[x]}")
+    def work(x: int) -> int:
+        return x
+
+    @flow(name="etl")
+    def run() -> None:
+        work(1)
+
+    run()
+    assert [row.key for row in storage.page()] == ["etl/1"]
+
+
+def test_expiration_and_refresh(storage: PostgresStorage, store: ResultStore) -> None:
+    @task(result_storage=storage, result_storage_key="k", cache_expiration=timedelta(hours=1))
+    def work() -> int:
+        return int(called(len(calls)))
+
+    assert [work(), work(), work.with_options(refresh_cache=True)()] == [0, 0, 1]
+    record = store.read("k")
+    assert record.expiration is not None
+    assert record.metadata.created_at is not None
+    assert timedelta(minutes=59) < record.expiration - record.metadata.created_at <= timedelta(minutes=61)
+    with pytest.raises(InvalidArgument, match="timedelta"):
+        work.with_options(cache_expiration=3600)  # type: ignore[typeddict-item]
+
+
+def test_key_functions(storage: PostgresStorage) -> None:
+    @task(result_storage=storage, cache_key_fn=lambda _, parameters: parameters["key"])
+    def work(key: str | None) -> str | None:
+        return str(called(key))
+
+    work("a"), work("a"), work(None), work(None)
+    assert calls == ["a", None, None]
+    assert [row.key for row in storage.page()] == ["a"]
+
+
+def _key(policy: CachePolicy, *args: Any, fn: Any = None) -> str | None:
+    def work(x: Any = None, y: Any = None) -> None:
+        """Do nothing."""
+
+    return explain(task(fn or work).with_options(cache_policy=policy, persist_result=True), *args).key
+
+
+@pytest.fixture
+def default_database(shared_url: URL) -> Iterator[None]:
+    """The settings name the test's database."""
+    with temporary_settings(database_url=psycopg_url(shared_url)):
+        yield
+
+
+@pytest.mark.usefixtures("default_database")
+class TestPolicies:
+    """What goes into keys."""
+
+    def test_inputs(self) -> None:
+        assert _key(INPUTS, 1) == _key(INPUTS, 1) != _key(INPUTS, 2)
+        assert _key(INPUTS - "x", 1) == _key(INPUTS - "x", 2)
+        assert _key(INPUTS - "x", 1, 1) != _key(INPUTS - "x", 1, 2)
+        assert _key(DEFAULT - "x" - "y", 1) != _key(INPUTS, 1)
+
+    def test_order_does_not_matter_where_it_has_no_meaning(self) -> None:
+        assert _key(INPUTS, {8, 16}) == _key(INPUTS, {16, 8})  # they collide: the sets iterate in different orders
+        assert list({8, 16}) != list({16, 8})
+        assert _key(INPUTS, {"a": 1, "b": 2}) == _key(INPUTS, {"b": 2, "a": 1})
+        assert _key(INPUTS, [1, 2]) != _key(INPUTS, [2, 1])
+        assert _key(INPUTS, 1) != _key(INPUTS, "1")
+
+    def test_source(self) -> None:
+        def one(x: int = 0) -> int:
+            return x + 1
+
+        def two(x: int = 0) -> int:
+            return x + 2
+
+        assert _key(TASK_SOURCE, fn=one) == _key(TASK_SOURCE, fn=one) != _key(TASK_SOURCE, fn=two)
+
+    def test_runs(self) -> None:
+        @flow
+        def run(parameter: int, policy: CachePolicy) -> list[str | None]:
+            return [_key(policy, 1), _key(policy, 1)]
+
+        one, same = run(1, RUN_ID)
+        assert one == same != run(1, RUN_ID)[0]
+        assert _key(RUN_ID) != _key(RUN_ID)
+        assert run(1, FLOW_PARAMETERS) == run(1, FLOW_PARAMETERS) != run(2, FLOW_PARAMETERS)
+        assert _key(FLOW_PARAMETERS) is None
+        assert _key(NO_CACHE) is None
+
+    def test_sums(self) -> None:
+        assert _key(INPUTS + TASK_SOURCE, 1) == _key(TASK_SOURCE + INPUTS, 1)
+        assert INPUTS + NO_CACHE == INPUTS == NO_CACHE + INPUTS
+        serializable = INPUTS.configure(isolation_level="SERIALIZABLE")
+        assert (serializable + TASK_SOURCE).isolation_level == "SERIALIZABLE"
+        with pytest.raises(InvalidArgument, match="isolation_level"):
+            serializable + INPUTS.configure(isolation_level="READ_COMMITTED")
+
+    def test_an_input_that_cannot_be_hashed_is_named(self) -> None:
+        with pytest.raises(SerializationError, match=r"input 'x' of 'work'.*INPUTS - "):
+            _key(INPUTS, threading.Lock())
+
+
+def test_explain_says_what_would_happen(storage: PostgresStorage) -> None:
+    @task(cache_policy=INPUTS + TASK_SOURCE, result_storage=storage)
+    def work(x: int) -> int:
+        return int(called(x))
+
+    before = explain(work, 1)
+    assert not before.hit
+    assert "never written" in before.reason
+    assert set(before.parts) == {"input x", "task source"}
+    work(1)
+    after = explain(work, 1)
+    assert (after.hit, after.key) == (True, before.key)
+    assert "refresh_cache" in explain(work.with_options(refresh_cache=True), 1).reason
+    assert explain(work.with_options(persist_result=False), 1).key is None
+    assert calls == [1]
+
+
+def test_hooks_of_a_transaction(storage: PostgresStorage) -> None:
+    seen: list[str] = []
+
+    @task(result_storage=storage, cache_policy=INPUTS)
+    def work(x: int) -> int:
+        return x
+
+    work.on_commit(lambda _: seen.append("commit"))
+    work.on_rollback(lambda _: seen.append("rollback"))
+    work(1)
+
+    def failing() -> None:
+        with transaction():
+            work(2)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        failing()
+    assert seen == ["commit", "rollback"]
+    assert len(storage.page()) == 1
+    work.with_options(name="other")(3)
+    assert seen[-1] == "commit"
+
+
+def test_tasks_of_a_transaction_are_stored_together(storage: PostgresStorage) -> None:
+    @task(result_storage=storage, result_storage_key="{parameters[x]}")
+    def work(x: str) -> str:
+        return x
+
+    with transaction():
+        work("a")
+        work("b")
+        assert storage.page() == []
+    assert [row.key for row in storage.page()] == ["a", "b"]
+
+
+def test_contexts(storage: PostgresStorage) -> None:
+    @task(result_storage=storage)
+    def inner(x: int) -> tuple[Any, Any]:
+        run, outer = TaskRunContext.get(), FlowRunContext.get()
+        assert run is not None
+        assert outer is not None
+        assert run.task_run.flow_run_id == outer.flow_run.id
+        assert (run.task.name, dict(run.parameters), run.persist_result) == ("inner", {"x": 1}, True)
+        assert (outer.flow.name, dict(outer.parameters), outer.persist_result) == ("run", {"y": 2}, False)
+        return run.result_store.storage().name, outer.flow_run.name
+
+    @flow
+    def run(y: int) -> tuple[Any, Any]:
+        return inner(1)
+
+    assert run(2) == (storage.name, "run")
+    assert TaskRunContext.get() is FlowRunContext.get() is None
+
+
+def test_what_ran_is_recorded_with_the_result(storage: PostgresStorage, store: ResultStore) -> None:
+    @task(result_storage=storage, result_storage_key="k")
+    def work() -> int:
+        return 1
+
+    @flow(name="nightly")
+    def run() -> None:
+        work()
+
+    run()
+    provenance = store.read("k").metadata.provenance
+    assert provenance is not None
+    assert provenance["task"]["name"] == "work"
+    assert provenance["task"]["code"] == work.code_hash
+    assert provenance["flow"]["name"] == "nightly"
+
+
+def test_an_unpicklable_result_is_returned_and_reported(
+    storage: PostgresStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    @task(result_storage=storage, cache_policy=INPUTS)
+    def work() -> Any:
+        return threading.Lock()
+
+    assert work() is not None
+    assert storage.page() == []
+    assert "cannot be serialized" in caplog.text
+    assert 'Use the serializer "json"' in caplog.text
+
+
+def test_key_storage_apart(storage: PostgresStorage, shared_url: URL) -> None:
+    keys = PostgresStorage(shared_url, f"keys-{uuid4().hex}")
+
+    @task(
+        result_storage=storage,
+        cache_policy=INPUTS.configure(key_storage=keys),
+        result_storage_key="payload/{parameters[x]}",
+    )
+    def work(x: int) -> int:
+        return int(called(x))
+
+    assert [work(1), work(1)] == [1, 1]
+    assert calls == [1]
+    assert [row.key for row in storage.page()] == ["payload/1"]
+    assert [row.key for row in keys.page()] == [explain(work, 1).key]
+
+
+def test_threads_share_the_flow_run(storage: PostgresStorage) -> None:
+    @task(result_storage=storage, cache_policy=RUN_ID + INPUTS)
+    def work(x: int) -> int:
+        return int(called(x))
+
+    @flow
+    def run() -> list[int]:
+        work(1)
+        with ThreadPoolExecutor(2) as pool:
+            assert pool.submit(carried(work), 1).result() == 1
+        return work.map([1, 2, 3])
+
+    assert run() == [1, 2, 3]
+    assert sorted(calls) == [1, 2, 3]
+
+
+@task(cache_policy=INPUTS + RUN_ID, persist_result=True)
+def in_process(x: int) -> tuple[int, Any]:
+    """Say in which flow run this is."""
+    run = FlowRunContext.get()
+    return x, run.flow_run.id if run else None
+
+
+@flow
+def spread(workers: int) -> tuple[Any, Any]:
+    """Map over processes."""
+    run = FlowRunContext.get()
+    assert run is not None
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return run.flow_run.id, in_process.map([1, 2], executor=pool)
+
+
+def test_processes_share_the_flow_run(storage: PostgresStorage) -> None:
+    run, found = spread.with_options(result_storage=storage)(2)
+    assert found == [(1, run), (2, run)]
+    assert len(storage.page()) == 3
+
+
+def test_one_of_many_threads_computes(storage: PostgresStorage) -> None:
+    policy = INPUTS.configure(isolation_level="SERIALIZABLE", lock_manager=storage.lock_manager())
+
+    @task(result_storage=storage, cache_policy=policy)
+    def work(x: int) -> int:
+        return int(called(x))
+
+    assert work.map([1] * 8) == [1] * 8
+    assert calls == [1]
+
+
+async def test_one_of_many_coroutines_computes(storage: PostgresStorage) -> None:
+    policy = INPUTS.configure(isolation_level="SERIALIZABLE", lock_manager=storage.lock_manager())
+
+    @task(result_storage=storage, cache_policy=policy)
+    async def work(x: int) -> int:
+        return int(called(x))
+
+    assert await asyncio.gather(*(work(1) for _ in range(8))) == [1] * 8
+    assert calls == [1]
+    await storage.aclose()
+
+
+def test_serializable_needs_locks(storage: PostgresStorage) -> None:
+    policy = INPUTS.configure(isolation_level="SERIALIZABLE")
+
+    @task(result_storage=storage, cache_policy=policy)
+    def work() -> int:
+        return 1
+
+    with pytest.raises(ConfigurationError, match="lock_manager"):
+        work()
+    with transaction(
+        "outer", ResultStore(result_storage=storage, lock_manager=storage.lock_manager()), write_on_commit=False
+    ):
+        assert work() == 1
+
+
+def _count(url: str, name: str) -> int:
+    """Call a task that leaves a row wherever it runs."""
+    storage = PostgresStorage(url, name)
+    policy = INPUTS.configure(isolation_level="SERIALIZABLE", lock_manager=storage.lock_manager())
+
+    @task(result_storage=storage, cache_policy=policy)
+    def work(x: int) -> int:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("INSERT INTO ran VALUES (1)")
+            connection.execute("SELECT pg_sleep(0.5)")  # the others come meanwhile
+        return x
+
+    try:
+        return work(42)
+    finally:
+        storage.close()
+
+
+def _one_computes(url: str, processes: int, start: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE ran (x int)")
+        name = f"test-{uuid4().hex}"
+        with ProcessPoolExecutor(processes, mp_context=get_context(start)) as pool:
+            outcomes = [pool.submit(_count, url, name) for _ in range(processes)]
+            assert [outcome.result() for outcome in outcomes] == [42] * processes
+        (ran,) = connection.execute("SELECT count(*) FROM ran").fetchone() or (None,)
+    assert ran == 1
+
+
+def test_one_of_ten_processes_computes(fresh_url: URL) -> None:
+    _one_computes(psycopg_url(fresh_url), 10, "spawn")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_one_of_a_hundred_processes_computes(tmp_path: Path) -> None:
+    """On a server for that many: each takes a connection for statements, one for its locks and one to wait."""
+    server = EmbeddedPostgres(tmp_path)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET max_connections = 400")
+    server.stop()
+    try:
+        migrations.upgrade(make_url(server.ensure_running()).set(drivername="postgresql+psycopg"))
+        _one_computes(server.url, 100, "fork")
+    finally:
+        server.stop()
+
+
+def test_methods_and_generators(storage: PostgresStorage) -> None:
+    class Report:
+        @task(result_storage=storage, cache_policy=INPUTS - "self")
+        def rows(self, x: int) -> int:
+            return int(called(x))
+
+    assert [Report().rows(1), Report().rows(1)] == [1, 1]
+    assert calls == [1]
+    with pytest.raises(TypeError, match="generator"):
+
+        @task
+        def many() -> Any:
+            yield 1
+
+    with pytest.raises(TypeError, match="no option 'cache_polcy'"):
+        task(cache_polcy=INPUTS)(called)  # type: ignore[call-overload]
+
+
+def test_missing_results_say_why(storage: PostgresStorage, store: ResultStore) -> None:
+    with pytest.raises(MissingResult, match="never written"):
+        store.read("k")
