@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
 from chains import entries, is_intact, recomputed
-from pgresults.chain import canonical_json, payload_digest
+from pgresults.chain import canonical_json, content_digest, payload_digest
 from pgresults.serializers import JSONSerializer
 from pgresults.store import ResultStore
 
@@ -189,6 +189,13 @@ def _typed(value: Any) -> Any:
 def test_canonical_json_refuses_what_jsonb_cannot_keep(value: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         canonical_json([value])
+
+
+@pytest.mark.parametrize("name", ["serializer", "tags", "provenance"])
+def test_a_text_of_json_does_not_pass_for_what_it_spells(name: str) -> None:
+    value = ["a"] if name == "tags" else {"a": "b"}
+    assert content_digest({name: canonical_json(value)}) == content_digest({name: value})
+    assert content_digest({name: canonical_json(value).decode()}) != content_digest({name: value})
 
 
 def test_the_order_of_names_does_not_matter() -> None:

@@ -20,6 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import cloudpickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -390,6 +391,11 @@ def test_json_passes_kwargs_on() -> None:
     assert JSONSerializer(dumps_kwargs={"indent": 1}).dumps([1]) == b"[\n 1\n]"
     with pytest.raises(TypeError, match="nonsense"):
         JSONSerializer(loads_kwargs={"nonsense": 1}).loads(b"1")
+
+
+@given(st.one_of(st.binary(), st.text(), st.integers(), st.floats(), st.booleans(), st.none()))
+def test_plain_values_are_pickled_as_cloudpickle_does(obj: Any) -> None:
+    assert PickleSerializer().dumps(obj) == cloudpickle.dumps(obj)
 
 
 def test_payloads_are_raw() -> None:

@@ -39,7 +39,10 @@ CONTENT_FIELDS = (
 )
 """What an entry's content digest covers, in this order."""
 
-_NONE = struct.pack(">i", -1)
+_JSON_FIELDS = frozenset(("serializer", "tags", "provenance"))
+
+_LENGTH = struct.Struct(">i")
+_NONE = _LENGTH.pack(-1)
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _EXACT = Context(prec=5000, traps=[InvalidOperation, Inexact])
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -56,8 +59,7 @@ def canonical_json(value: Any) -> bytes:
 
 def content_digest(fields: Mapping[str, Any]) -> bytes:
     """The digest of what one statement says about every entry it appends; missing fields count as None."""
-    values = [fields.get(name) for name in CONTENT_FIELDS]
-    return hashlib.sha256(b"".join([_NONE if v is None else _framed(_content_bytes(v)) for v in values])).digest()
+    return hashlib.sha256(framed(fields, CONTENT_FIELDS)).digest()
 
 
 def entry_digest(
@@ -115,9 +117,19 @@ def entry_digest_sql(
 
 
 def framed(fields: Mapping[str, Any], names: Iterable[str]) -> bytes:
-    """The bytes of some fields, which no other values share; missing fields count as None."""
-    values = (fields.get(name) for name in names)
-    return b"".join(_framed(None if value is None else _content_bytes(value)) for value in values)
+    """The bytes of some fields, which no other values share; missing fields count as None.
+
+    What a field of JSON holds may be given as its canonical bytes.
+    """
+    parts: list[bytes] = []
+    for name in names:
+        value = fields.get(name)
+        if value is None:
+            parts.append(_NONE)
+        else:
+            data = value if type(value) is bytes else _content_bytes(name, value)
+            parts += (_LENGTH.pack(len(data)), data)
+    return b"".join(parts)
 
 
 def payload_digest(salt: bytes, sha256: bytes) -> bytes:
@@ -127,23 +139,19 @@ def payload_digest(salt: bytes, sha256: bytes) -> bytes:
 
 def _framed(data: bytes | None) -> bytes:
     """Length first, so that no two lists of fields share their bytes; None is not empty."""
-    return _NONE if data is None else struct.pack(">i", len(data)) + data
+    return _NONE if data is None else _LENGTH.pack(len(data)) + data
 
 
 def _framed_sql(data: ColumnElement[Any]) -> ColumnElement[Any]:
     return func.int4send(func.octet_length(data)).op("||")(data)
 
 
-def _content_bytes(value: Any) -> bytes:
-    match value:
-        case bytes():
-            return value
-        case str():
-            return value.encode()
-        case UUID():
-            return value.bytes
-        case _:
-            return canonical_json(value)
+def _content_bytes(name: str, value: Any) -> bytes:
+    if name in _JSON_FIELDS:  # a text there is a JSON text: it must not pass for the object that it spells
+        return canonical_json(value)
+    if isinstance(value, str):
+        return value.encode()
+    return value.bytes if isinstance(value, UUID) else b"%d" % value
 
 
 def _time_bytes(moment: datetime) -> bytes:

@@ -15,7 +15,7 @@ from pgresults.database import Database, Start
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Effect(Generic[T]):
     """Something to wait for, in both ways of waiting."""
 

@@ -20,6 +20,8 @@ from pgresults.serializers import Serializer
 from pgresults.serializers.names import pickle_allowed
 from pgresults.signing import Trust
 
+_ENCODE = json.JSONEncoder().encode
+
 _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
     (
         "expires_at",
@@ -67,11 +69,12 @@ def prepare(
         "size": len(payload),
     }
     provenance = columns["provenance"]
-    texts = {name: json.dumps(columns[name]) for name in ("serializer", "provenance") if columns[name] is not None}
-    plain = columns | {name: _canonical(text) for name, text in texts.items()}
-    columns["signature"] = plain["signature"] = trust.sign(plain)
-    columns["content"] = content_digest(plain)
-    columns |= texts
+    texts = {name: _ENCODE(columns[name]) for name in ("serializer", "provenance") if columns[name] is not None}
+    for name, text in texts.items():
+        columns[name] = _canonical(text)
+    columns["signature"] = trust.sign(columns)
+    columns["content"] = content_digest(columns)
+    columns.update(texts)
     return Upload(columns, payload, salt, provenance, guard)
 
 
@@ -139,7 +142,7 @@ def metadata_of(head: Head, key: str, default: Serializer) -> ResultRecordMetada
         created_at=utc(head.created_at),
         size=head.size,
         sha256=head.sha256.hex() if head.sha256 else None,
-        provenance=head.provenance,
+        provenance=parsed(head.provenance),
     )
 
 
@@ -150,7 +153,9 @@ def require_signed(head: Head, key: str, trust: Trust) -> None:
     """
     if not trust.keys:
         return
-    columns = {**head._asdict(), "key": key, "serializer": head.serializer and _canonical(head.serializer)}
+    columns: dict[str, Any] = {**head._asdict(), "key": key}
+    for name in ("serializer", "tags", "provenance"):
+        columns[name] = columns[name] and _canonical(columns[name])
     trust.verify(columns, head.signature, head.version)
 
 
@@ -170,6 +175,11 @@ def utc(moment: datetime | None) -> datetime | None:
     if moment is None:
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def parsed(text: str | None) -> Any:
+    """What a column of JSON holds."""
+    return None if text is None else json.loads(text)
 
 
 @lru_cache(maxsize=256)

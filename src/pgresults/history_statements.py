@@ -15,7 +15,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    cast,
     column,
     delete,
     exists,
@@ -34,11 +33,13 @@ from pgresults.guards import Guard
 from pgresults.schema import history, payload, result
 from pgresults.statements import (
     ENTRY_PARAMETERS,
+    HEAD_COLUMNS,
     ONE_KEY,
     UNEXPIRED,
     Query,
     Statement,
     append_entry,
+    as_read,
     end_versions,
     next_entry,
 )
@@ -70,11 +71,7 @@ ENTRY_COLUMNS = (
 """What an entry says, in the order of `operations.history.Entry`."""
 
 
-def _in_utc(moment: ColumnElement[Any]) -> ColumnElement[Any]:
-    return func.timezone(literal_column("'UTC'"), moment)
-
-
-_ENTRY = [_in_utc(history.c[name]) if name == "expires_at" else history.c[name] for name in ENTRY_COLUMNS]
+_ENTRY = [as_read(history, name) if name == "expires_at" else history.c[name] for name in ENTRY_COLUMNS]
 
 HISTORY = Statement(select(*_ENTRY, payload.c.sha256).select_from(_PROOF).where(_ONE_HISTORY).order_by(history.c.seq))
 """The entries of a key, oldest first, with the digests of the payloads that are still there."""
@@ -93,16 +90,9 @@ _WRITTEN_AT = (
 
 def _past(*conditions: ColumnElement[bool], expired: ColumnElement[bool]) -> Statement:
     """The last entry that meets the conditions as the head it was then, with its payload."""
+    from_elsewhere: dict[str, ColumnElement[Any]] = {"created_at": _WRITTEN_AT, "sha256": payload.c.sha256}
     columns = (
-        history.c.version,
-        history.c.payload_id,
-        _WRITTEN_AT.label("created_at"),
-        _in_utc(history.c.expires_at),
-        cast(history.c.serializer, Text),
-        history.c.size,
-        payload.c.sha256,
-        *(history.c[name] for name in ("tags", "provenance", "storage_key", "storage_block_id")),
-        *(history.c[name] for name in ("pgresults_version", "prefect_version", "signature", "action", "at", "actor")),
+        *(from_elsewhere[name] if name in from_elsewhere else as_read(history, name) for name in HEAD_COLUMNS),
         expired.label("expired"),
         history.c.seq,
         history.c.payload_digest,
@@ -245,7 +235,7 @@ EXPIRING = Statement(
         result.c.key,
         result.c.version,
         result.c.created_at,
-        _in_utc(result.c.expires_at),
+        as_read(result, "expires_at"),
         result.c.size,
         result.c.serializer.op("->>")(literal_column("'type'")),
     )

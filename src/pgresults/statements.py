@@ -234,15 +234,27 @@ HEAD_COLUMNS = (
 """What a read needs to know of a key's row, in the order of `operations.results.Head`."""
 
 _EXPIRED = and_(result.c.expires_at.is_not(None), result.c.expires_at <= func.statement_timestamp())
-_EXPIRES_AT = func.timezone(literal_column("'UTC'"), result.c.expires_at)
-_AS_READ: dict[str, ColumnElement[Any]] = {
-    # As text, the serializer's description is a key under which the serializer is remembered.
-    "serializer": cast(result.c.serializer, Text),
-    # In UTC whatever the session's time zone: at the end of the year 9999 others have no datetime for it.
-    "expires_at": _EXPIRES_AT,
-}
+
+
+def as_read(table: Table, name: str) -> ColumnElement[Any]:
+    """A column in the form in which it is read fastest, or at all.
+
+    Objects and lists come as JSON texts, which are parsed only where somebody asks for them. Expirations come in UTC
+    whatever the session's time zone: at the end of the year 9999 others have no datetime for them.
+    """
+    column: ColumnElement[Any] = table.c[name]
+    match name:
+        case "serializer" | "provenance":
+            return cast(column, Text)
+        case "tags":
+            return cast(func.array_to_json(column), Text)
+        case "expires_at":
+            return func.timezone(literal_column("'UTC'"), column)
+    return column
+
+
 _HEAD: tuple[ColumnElement[Any], ...] = (
-    *(_AS_READ.get(name, result.c[name]) for name in HEAD_COLUMNS),
+    *(as_read(result, name) for name in HEAD_COLUMNS),
     _EXPIRED.label("expired"),
 )
 
@@ -338,7 +350,7 @@ _LIST = (
         result.c.key,
         result.c.version,
         result.c.created_at,
-        _EXPIRES_AT,
+        as_read(result, "expires_at"),
         result.c.size,
         result.c.serializer.op("->>")(literal_column("'type'")).label("serializer"),
     )

@@ -1,7 +1,6 @@
 """Results on their way out of one storage and into another: each with its payload and all that is said of it."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from pgresults.effects import call, perform
-from pgresults.encoding import prepare, require_intact, utc
+from pgresults.encoding import parsed, prepare, require_intact, utc
 from pgresults.errors import SerializationError
 from pgresults.keys import require_key
 from pgresults.operations import results
@@ -79,9 +78,9 @@ def _as_exported(key: str, found: Found) -> Exported:
         expiration=utc(head.expires_at),
         size=head.size or 0,
         sha256=(head.sha256 or b"").hex(),
-        serializer=None if head.serializer is None else json.loads(head.serializer),
-        tags=head.tags,
-        provenance=head.provenance,
+        serializer=parsed(head.serializer),
+        tags=parsed(head.tags),
+        provenance=parsed(head.provenance),
         storage_key=head.storage_key,
         storage_block_id=head.storage_block_id,
         pgresults_version=head.pgresults_version,

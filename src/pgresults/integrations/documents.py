@@ -6,7 +6,7 @@ import json
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgresults.encoding import prepare, serializer_of, utc
+from pgresults.encoding import parsed, prepare, serializer_of, utc
 from pgresults.operations.results import Head, Upload
 from pgresults.provenance import default_holder, recorded
 from pgresults.records import VERSION, aware_utc
@@ -87,7 +87,7 @@ def put_together(head: Head, key: str, payload: bytes) -> bytes:
     }
     if head.prefect_version is not None:
         metadata["prefect_version"] = head.prefect_version
-    further = ((head.provenance or {}).get("prefect") or {}).get("metadata") or {}
+    further = ((parsed(head.provenance) or {}).get("prefect") or {}).get("metadata") or {}
     return b'{"metadata": %b, "result": %b}' % (json.dumps(metadata | further).encode(), quoted)
 
 

@@ -17,7 +17,7 @@ from pgresults.schema import CHUNK_SIZE
 
 
 class Head(NamedTuple):
-    """What a key's row says of its current version and of its last entry."""
+    """What a key's row says of its current version and of its last entry; objects and lists as JSON texts."""
 
     version: int
     payload_id: UUID | None
@@ -26,8 +26,8 @@ class Head(NamedTuple):
     serializer: str | None
     size: int | None
     sha256: bytes | None
-    tags: list[str] | None
-    provenance: dict[str, Any] | None
+    tags: str | None
+    provenance: str | None
     storage_key: str | None
     storage_block_id: UUID | None
     pgresults_version: str | None

@@ -1,9 +1,11 @@
 """The serializers that come with the package: pickle, JSON, and either of them compressed."""
 
 import base64
+import pickle
 import re
 from typing import Annotated, Any
 
+import cloudpickle
 from pydantic import (
     BeforeValidator,
     Field,
@@ -19,6 +21,7 @@ from pgresults.serializers.base import Serializer
 from pgresults.serializers.names import CALLABLE, COMPRESSES, DUMPS_AND_LOADS, code_named, is_pickle_allowed
 from pgresults.serializers.tagged import json_object_encoder
 
+_PLAIN = frozenset((bytes, str, int, float, bool, type(None)))
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=\n]+")
 
 
@@ -39,6 +42,8 @@ class PickleSerializer(Serializer):
 
     def dumps(self, obj: Any) -> bytes:
         self._require_allowed()
+        if type(obj) in _PLAIN and self.picklelib == "cloudpickle":
+            return pickle.dumps(obj, cloudpickle.DEFAULT_PROTOCOL)  # the same bytes in a tenth of the time
         payload: bytes = code_named(self.picklelib).dumps(obj)
         return payload
 

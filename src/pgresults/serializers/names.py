@@ -4,8 +4,6 @@ import importlib
 import pkgutil
 import symtable
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, reduce
 from importlib.abc import InspectLoader
@@ -29,14 +27,19 @@ _KNOWN = frozenset(
 _PICKLE_ALLOWED: ContextVar[bool | None] = ContextVar("pgresults.allow_pickle", default=None)
 
 
-@contextmanager
-def pickle_allowed(allowed: bool) -> Iterator[None]:
+class pickle_allowed:  # noqa: N801 (used as a function; as a generator it would cost more than many a payload)
     """Allow or refuse pickle and code named by records inside of the block, whatever the settings say."""
-    token = _PICKLE_ALLOWED.set(allowed)
-    try:
-        yield
-    finally:
-        _PICKLE_ALLOWED.reset(token)
+
+    __slots__ = ("_allowed", "_token")
+
+    def __init__(self, allowed: bool) -> None:
+        self._allowed = allowed
+
+    def __enter__(self) -> None:
+        self._token = _PICKLE_ALLOWED.set(self._allowed)
+
+    def __exit__(self, *_: object) -> None:
+        _PICKLE_ALLOWED.reset(self._token)
 
 
 def is_pickle_allowed() -> bool:
