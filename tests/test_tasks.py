@@ -226,6 +226,8 @@ class TestPolicies:
         assert (serializable + TASK_SOURCE).isolation_level == "SERIALIZABLE"
         with pytest.raises(InvalidArgument, match="isolation_level"):
             serializable + INPUTS.configure(isolation_level="READ_COMMITTED")
+        with pytest.raises(InvalidArgument, match=r"SERIALIZABLE, not 'SERIALISABLE'"):
+            INPUTS.configure(isolation_level="SERIALISABLE")
 
     def test_an_input_that_cannot_be_hashed_is_named(self) -> None:
         with pytest.raises(SerializationError, match=r"input 'x' of 'work'.*INPUTS - "):

@@ -494,6 +494,23 @@ class TestFailures:
             await storage.aclose()
 
 
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [("isolation_level", "SERIALISABLE"), ("isolation_level", 2), ("commit_mode", "eager"), ("store", "default")],
+    )
+    def test_what_is_none_is_refused(self, store: ResultStore, option: str, value: Any) -> None:
+        with pytest.raises(InvalidArgument, match=option) as refused:
+            transaction("k", **{"store": store, option: value})
+        assert (refused.value.argument, refused.value.value) == (option, value)
+
+    def test_a_name_means_its_member(self, guarded: ResultStore) -> None:
+        options: Any = {"isolation_level": "SERIALIZABLE", "commit_mode": "EAGER"}
+        with transaction("k", guarded, **options) as txn:
+            assert (txn.isolation_level, txn.commit_mode) == (SERIALIZABLE, EAGER)
+            assert guarded.is_lock_holder("k")
+
+
 class TestLocks:
     def test_serializable_needs_a_manager(self, store: ResultStore) -> None:
         with pytest.raises(ConfigurationError, match="lock manager"):

@@ -33,6 +33,10 @@ class CachePolicy:
     isolation_level: Level = None
     lock_manager: LockManager | None = None
 
+    def __post_init__(self) -> None:
+        # Here, where the policy is made, a misspelt level is found; its calls may be elsewhere.
+        object.__setattr__(self, "isolation_level", IsolationLevel.of(self.isolation_level, "isolation_level"))
+
     def parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """What goes into the key, by name; None where something has no part in it this time."""
         raise NotImplementedError

@@ -60,6 +60,12 @@ class Transaction:
     ) -> None:
         if connection is not None:
             require_caller(connection)
+        if store is not None and not isinstance(store, ResultStore):
+            raise InvalidArgument(
+                f"store is a ResultStore, not {type(store).__name__}: give ResultStore(result_storage=...)",
+                argument="store",
+                value=store,
+            )
         self.key = None if key is None else require_key(key)
         self.store = store if store is not None or key is None else _store_around()
         self.overwrite = overwrite
@@ -69,8 +75,8 @@ class Transaction:
         self.children: list[Transaction] = []
         self.on_commit_hooks: list[Hook] = []
         self.on_rollback_hooks: list[Hook] = []
-        self._commit_mode = commit_mode
-        self._isolation_level = isolation_level
+        self._commit_mode = CommitMode.of(commit_mode, "commit_mode")
+        self._isolation_level = IsolationLevel.of(isolation_level, "isolation_level")
         self._connection = connection
         self._values: dict[str, Any] = {}
         self._staged: Any = NOT_SET
@@ -449,7 +455,7 @@ def transaction(
         connection: a connection or session of the caller's (SQLAlchemy's or psycopg's). The writes join its database
             transaction: they are stored when the caller commits, and with the caller's own rows.
 
-    Raises: ConfigurationError; InvalidKey.
+    Raises: ConfigurationError; InvalidArgument; InvalidKey.
     """
     return Transaction(key, store, commit_mode, isolation_level, overwrite, write_on_commit, logger, connection)
 
