@@ -113,6 +113,20 @@ async def test_a_crafted_pickle_has_no_effect_where_a_key_is_set(
     assert mark.exists(), "the crafted pickle is none, the test proves nothing"
 
 
+def test_the_command_line_prints_no_unsigned_result(
+    store_with: StoreWith, shared_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_with()
+    store.write(1, key="pickled")
+    store.model_copy(update={"serializer": JSONSerializer()}).write(1, key="plain")
+    monkeypatch.setenv("PGRESULTS_SIGNING_KEY", NEW.get_secret_value())
+    for key in ("pickled", "plain"):
+        options = ["--database-url", psycopg_url(shared_url), "--storage", store.storage().name]
+        printed = CliRunner().invoke(app, [*options, "get", key])
+        assert (printed.exit_code, printed.stdout) == (1, "")
+        assert "not signed" in printed.stderr
+
+
 async def test_the_bytes_of_a_path_are_signed(store_with: StoreWith, call: Call, sql: psycopg.Connection[Any]) -> None:
     store = store_with(signing_key=NEW)
     await call(store.storage(), "write_path", "p", b"content")

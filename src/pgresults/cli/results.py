@@ -15,7 +15,7 @@ from pgresults.cli.preview import Content, content_of, hexdump, imports
 from pgresults.cli.session import session
 from pgresults.cli.values import duration, expiration, moment
 from pgresults.effects import perform
-from pgresults.encoding import require_intact, require_live, utc
+from pgresults.encoding import require_intact, require_live, require_signed, utc
 from pgresults.errors import MissingResult
 from pgresults.keys import require_key
 from pgresults.operations.results import Found, Listed
@@ -90,6 +90,7 @@ def get(
     """Print a result: JSON as JSON, bytes as they are, and of a pickled object only a preview."""
     with session(context).storage() as storage:
         found = fetch_live(storage, key)
+        require_signed(found.head, key, storage.trust)
         content = content_of(found.head.serializer, bytes(require_intact(found, key)))
         if content.is_opaque and unpickle:
             content = _loaded(storage, key)
