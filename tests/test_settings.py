@@ -125,6 +125,7 @@ def test_a_useless_value_is_refused_by_its_variable_and_not_quoted(monkeypatch: 
         current_settings()
     assert "too short" not in str(refused.value)
     assert refused.value.__cause__ is None
+    assert refused.value.setting == "signing_key"
 
 
 def _shown(*options: str) -> tuple[dict[str, dict[str, Any]], str]:
