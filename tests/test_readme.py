@@ -1,8 +1,6 @@
 """The README: every block runs, and the table of commands is complete."""
 
-import os
 import re
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -15,43 +13,27 @@ import typer
 from sqlalchemy import URL
 
 from conftest import psycopg_url
+from documents import ROOT, Reader, parse
 from pgresults.cli.app import app
-from test_cli import PROGRAM
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+BLOCKS = parse(README)
 
 SET_UP = re.compile(r"pip install -e '\.\[(\w+)\]' && (.*)\n")
-SOMEBODYS_URL = re.compile(r"postgresql://user:password@\S+")
+
+
+@pytest.fixture
+def reader(fresh_url: URL, server_url: URL, tmp_path: Path) -> Reader:
+    """Somebody with a migrated database, and a server where the tests may make theirs."""
+    return Reader(tmp_path, {"team": fresh_url, "postgres": server_url})
 
 
 def blocks(language: str) -> list[str]:
-    return [block for found, block in BLOCKS if found == language]
-
-
-def shell(script: str, url: URL, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """Run a block in a directory of its own, or of the checkout's, with the tests' database in place of a user's."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PGRESULTS_")}
-    environment |= {
-        "PATH": f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}",
-        "PGRESULTS_DATABASE_URL": psycopg_url(url),
-    }
-    script = SOMEBODYS_URL.sub(lambda _: f"'{psycopg_url(url)}'", script)
-    return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return [block.text for block in BLOCKS if block.language == language]
 
 
 def test_every_block_is_of_a_kind_that_runs() -> None:
-    assert {language for language, _ in BLOCKS} == {"sh", "python", "sql"}
-    assert README.count("```") == 2 * len(BLOCKS)
+    assert {block.language for block in BLOCKS} == {"sh", "python", "sql"}
 
 
 def test_the_two_commands() -> None:
@@ -60,49 +42,49 @@ def test_the_two_commands() -> None:
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("sh") if SET_UP.fullmatch(block)])
-def test_set_up_blocks(block: str, fresh_url: URL, tmp_path: Path) -> None:
+def test_set_up_blocks(block: str, reader: Reader) -> None:
     match = SET_UP.fullmatch(block)
     assert match is not None
     extra, command = match.groups()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert extra in project["optional-dependencies"]
     if command == "pytest":  # this is it: a run within a run only shows that it would start
-        done = shell("pytest --collect-only -q -n0", fresh_url, ROOT)
+        done = reader.shell("pytest --collect-only -q -n0", ROOT)
         assert "tests collected" in done.stdout
     else:
-        done = shell(f"{command} --limit 3", fresh_url, tmp_path)
+        done = reader.shell(f"{command} --limit 3")
         assert "3 modules: 3 computed" in done.stdout
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("sh") if not SET_UP.fullmatch(block)])
-def test_shell_blocks(block: str, fresh_url: URL, server_url: URL, tmp_path: Path) -> None:
+def test_shell_blocks(block: str, reader: Reader) -> None:
     if block.endswith(" pytest\n"):  # one test stands for all: they are running
-        done = shell(block.strip() + " -n0 -q tests/test_store.py -k exists", server_url, ROOT)
+        done = reader.shell(block.strip() + " -n0 -q tests/test_store.py -k exists", ROOT)
         assert " passed" in done.stdout
     else:
-        done = shell(block, fresh_url, tmp_path)
+        done = reader.shell(block)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("block", blocks("python"))
-def test_python_blocks(block: str, fresh_url: URL, tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(block)
+def test_python_blocks(block: str, reader: Reader) -> None:
+    (reader.directory / "program.py").write_text(block)
     for _ in range(2):
-        done = shell(f"'{sys.executable}' -W error -W ignore::ResourceWarning program.py", fresh_url, tmp_path)
+        done = reader.shell(f"'{sys.executable}' -W error -W ignore::ResourceWarning program.py")
         assert (done.returncode, done.stderr) == (0, "")
         assert "version 1 " in done.stdout
 
 
 @pytest.mark.parametrize("block", blocks("sql"))
-def test_sql_blocks(block: str, fresh_url: URL, tmp_path: Path) -> None:
-    assert shell("pgresults put greeting hello", fresh_url, tmp_path).returncode == 0
-    with psycopg.connect(psycopg_url(fresh_url)) as connection:
+def test_sql_blocks(block: str, reader: Reader) -> None:
+    assert reader.shell("pgresults put greeting hello").returncode == 0
+    with psycopg.connect(psycopg_url(reader.database)) as connection:
         assert len(connection.execute(block.encode()).fetchall()) == 1
 
 
-def test_a_wrong_block_is_noticed(fresh_url: URL, tmp_path: Path) -> None:
-    assert shell("pgresults db no-such-command\npgresults ls", fresh_url, tmp_path).returncode == 2
+def test_a_wrong_block_is_noticed(reader: Reader) -> None:
+    assert reader.shell("pgresults db no-such-command\npgresults ls").returncode == 2
 
 
 def commands(group: Any, prefix: str = "pgresults") -> Iterator[tuple[str, Any]]:
