@@ -84,7 +84,7 @@ def kill_writers(url: URL, times: int, seed: int) -> None:
             acknowledged += killed_writer(url, chance.uniform(0, 0.15))
             wait_for_backends(connection)
             assert connection.execute(HALVES).fetchall() == []
-    assert len(acknowledged) > times
+    assert len(acknowledged) >= times  # each one acknowledged its first write
     check_whole(url, acknowledged)
 
 
