@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from pydantic import BaseModel
 from sqlalchemy import URL
 
 import pgresults
@@ -96,14 +95,11 @@ def test_links_lead_somewhere(page: str) -> None:
 _TITLE = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
-def public(namespace: Any) -> set[str]:
-    """The names of an object for users; of twins the sync one, for a page says once how the other is called."""
-    found = {name for name in dir(namespace) if not name.startswith("_")}
-    return {name for name in found if not (name[0] == "a" and name[1:] in found)}
+def operations(kind: type) -> set[str]:
+    """What a class does with the database: methods with an async twin."""
+    names = {name for name in dir(kind) if not name.startswith("_")}
+    return {name for name in names if f"a{name}" in names}
 
-
-PROGRAMS = {"encode", "keys", "persisting", "reading", "ready", "updating_for_flow", "updating_for_task"}
-"""How methods of a store are built: for the package itself."""
 
 NAMES: dict[str, set[str]] = {
     "pgresults": set(pgresults.__all__),
@@ -115,15 +111,20 @@ NAMES: dict[str, set[str]] = {
     "pgresults.errors": {
         name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)
     },
-    "pgresults.locking": set(locking.__all__) | public(locking.LockManager),
+    "pgresults.locking": set(locking.__all__),
     "pgresults.serializers": {"Serializer", "PickleSerializer", "JSONSerializer", "CompressedSerializer"},
     "pgresults.transactions": set(transactions.__all__)
     | set(transactions.CommitMode)
     | set(transactions.IsolationLevel),
-    "a lock manager": public(locking.PostgresLockManager) - {"database", "grant", "guards", "put_out", "state"},
-    "a store": public(ResultStore) - public(BaseModel) - PROGRAMS | set(ResultStore.model_fields),
+    "a lock manager": operations(locking.PostgresLockManager),
+    "a storage": operations(PostgresStorage) | {"lock_manager", "url", "stop"},
+    "a store": operations(ResultStore)
+    | set(ResultStore.model_fields)
+    | {"create_result_record", "generate_default_holder", "result_storage_block_id", "supports_isolation_level"},
     "a task": set(TaskOptions.__annotations__) | set(FlowOptions.__annotations__) | {"map", "with_options", "explain"},
-    "a transaction": public(transactions.Transaction) - {"connection"},
+    "a transaction": operations(transactions.Transaction)
+    | {name for name in dir(transactions.Transaction) if name.startswith("is_")}
+    | {"add_child", "children", "get", "get_parent", "holder", "set", "stage", "state"},
     "the metadata": set(ResultRecordMetadata.model_fields),
 }
 
