@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import URL
 
 from chains import entries, recomputed
+from conftest import psycopg_url
+from pgresults.audit import verifying
 from pgresults.audit.seals import Seal
 from pgresults.errors import IntegrityError, MissingResult
 from pgresults.serializers import JSONSerializer
@@ -105,13 +108,37 @@ ON_THE_SPOT = {
     "expiry in the row altered": ("UPDATE pgresults.result SET expires_at = NULL WHERE OF_K2", "head", 4),
     "row removed": ("DELETE FROM pgresults.result WHERE OF_K2", "head", None),
     "time in the row altered": ("UPDATE pgresults.result SET created_at = now() WHERE OF_K2", "head", 4),
+    "chunks numbered otherwise": ("UPDATE pgresults.payload SET chunk = chunk + 1 WHERE OF_K2", "payload", None),
+    "salt altered": ("UPDATE pgresults.payload SET salt = 'x' WHERE OF_K2", "payload", None),
+    "entry before the first": (
+        f"INSERT INTO {HISTORY} SELECT * FROM {HISTORY} WHERE OF_K2 AND seq = 1".replace(
+            "SELECT *", "SELECT (jsonb_populate_record(h, '{\"seq\": 0}')).*"
+        ).replace(f"FROM {HISTORY}", f"FROM {HISTORY} h"),
+        "chain",
+        0,
+    ),
+    "time beyond all times": (f"UPDATE {HISTORY} SET at = 'infinity' WHERE OF_K2 AND seq = 2", "entry", 2),
+    "number beyond all numbers": (
+        f"UPDATE {HISTORY} SET provenance = repeat('9', 5000)::jsonb WHERE OF_K2 AND seq = 2",
+        "entry",
+        2,
+    ),
+    "size beyond all sizes": (f"UPDATE {HISTORY} SET size = 1::bigint << 62 WHERE OF_K2 AND seq = 1", "payload", 1),
+    "transaction to come": (f"UPDATE {HISTORY} SET xid = 1::bigint << 60 WHERE OF_K2 AND seq = 2", "entry", 2),
     "digest in the row altered": ("UPDATE pgresults.result SET sha256 = sha256('x') WHERE OF_K2", "payload", None),
 }
 
 
+@pytest.fixture(params=[5000, 2])
+def entries_a_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How much is read at once: keys with more entries are checked in several steps."""
+    monkeypatch.setattr(verifying, "_ENTRIES_A_PAGE", request.param)
+    return int(request.param)
+
+
 @pytest.mark.parametrize("name", ON_THE_SPOT)
 async def test_tampering_is_found_and_located(
-    call: Any, store: ResultStore, sealed: Seal, tamper: Sql, name: str
+    call: Any, store: ResultStore, sealed: Seal, tamper: Sql, entries_a_page: int, name: str
 ) -> None:
     assert (await call(store, "verify", against=sealed)).intact
     statement, kind, seq = ON_THE_SPOT[name]
@@ -204,7 +231,7 @@ def test_a_removed_link_to_what_was_sealed_is_found(store: ResultStore, sealed: 
     assert finding.seq == 6
 
 
-async def test_every_ordinary_action_leaves_what_verifies(call: Any, store: ResultStore) -> None:
+async def test_every_ordinary_action_leaves_what_verifies(call: Any, store: ResultStore, entries_a_page: int) -> None:
     past = datetime.now(UTC) - timedelta(days=1)
     await call(store, "write", bytes(2_500_000), key="large")
     for key in ("a", "b", "c", "d", "ä"):
@@ -284,6 +311,14 @@ def test_a_seal_leaves_out_what_may_yet_be_undone(store: ResultStore, connection
     assert seal_over(store, 2).entries == 2
 
 
+async def test_nothing_is_sealed_whose_transaction_is_yet_to_come(
+    call: Any, store: ResultStore, sealed: Seal, tamper: Sql
+) -> None:
+    tamper(f"UPDATE {HISTORY} SET xid = 1::bigint << 60 WHERE OF_K2 AND seq = 3")
+    with pytest.raises(IntegrityError, match="1 entries"):
+        await call(store, "seal")
+
+
 def test_a_seal_is_kept_as_json(store: ResultStore, sealed: Seal) -> None:
     assert Seal.load_bytes(sealed.dump_bytes()) == sealed
     with pytest.raises(IntegrityError):
@@ -327,3 +362,61 @@ def test_the_key_is_kept_from_others(sealed: Seal, tmp_path: Path) -> None:
 async def test_a_key_that_never_was_cannot_be_verified(call: Any, store: ResultStore) -> None:
     with pytest.raises(MissingResult):
         await call(store, "verify", key="nothing")
+
+
+async def test_a_key_without_new_entries_is_intact(call: Any, store: ResultStore, sealed: Seal) -> None:
+    report = await call(store, "verify", key="k2", since=sealed)
+    assert (report.keys, report.entries, report.findings) == (0, 0, ())
+    with pytest.raises(MissingResult):
+        await call(store, "verify", key="nothing", since=sealed)
+
+
+def test_what_is_erased_while_a_key_is_checked_is_not_reported(
+    store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "_ENTRIES_A_PAGE", 2)
+    for n in range(5):
+        store.write(n, key="k")
+    steps = [lambda: store.retain(versions=3), lambda: store.redact("k", "law"), lambda: store.write(6, key="k")]
+    seen: list[int] = []
+
+    def disturb(keys: int) -> None:
+        if len(seen) < len(steps):
+            steps[len(seen)]()
+        seen.append(keys)
+
+    report = store.verify(progress=disturb)
+    assert (report.findings, report.entries, sum(seen)) == ((), 8, 1)
+    assert len(seen) > 3
+
+
+def test_a_payload_that_belongs_to_nothing_is_reported(store: ResultStore, sealed: Seal, tamper: Sql) -> None:
+    tamper(
+        "INSERT INTO pgresults.payload SELECT storage_id, key, gen_random_uuid(), 0, 'x', NULL, NULL"
+        " FROM pgresults.result WHERE OF_K2"
+    )
+    (finding,) = store.verify().findings
+    assert (finding.kind, finding.keys) == ("payload", ("k2",))
+    assert "belongs to no entry" in finding.message
+
+
+async def test_a_storage_that_lost_its_name_is_reported(
+    call: Any, store: ResultStore, sealed: Seal, connection: Any
+) -> None:
+    connection.execute("DELETE FROM pgresults.storage WHERE id = %s", [store.result_storage.id])
+    (finding,) = (await call(store, "verify")).findings
+    assert (finding.kind, store.result_storage.name in finding.message) == ("storage", True)
+
+
+@pytest.mark.parametrize("how", ["DISABLE", "ENABLE", "ENABLE REPLICA"])
+def test_a_history_without_its_guard_is_reported(fresh_url: URL, how: str) -> None:
+    storage = PostgresStorage(fresh_url)
+    store = ResultStore(result_storage=storage)
+    assert store.verify().intact
+    store.write(1, key="k")
+    assert store.verify().intact
+    with psycopg.connect(psycopg_url(fresh_url)) as connection:
+        connection.execute(f"ALTER TABLE pgresults.history {how} TRIGGER append_only")
+    (finding,) = store.verify().findings
+    assert (finding.kind, "append_only" in finding.message) == ("storage", True)
+    storage.close()

@@ -71,7 +71,7 @@ def prepare(
     provenance = columns["provenance"]
     texts = {name: _ENCODE(columns[name]) for name in ("serializer", "provenance") if columns[name] is not None}
     for name, text in texts.items():
-        columns[name] = _canonical(text)
+        columns[name] = canonical(text)
     columns["signature"] = trust.sign(columns)
     columns["content"] = content_digest(columns)
     columns.update(texts)
@@ -155,7 +155,7 @@ def require_signed(head: Head, key: str, trust: Trust) -> None:
         return
     columns: dict[str, Any] = {**head._asdict(), "key": key}
     for name in ("serializer", "tags", "provenance"):
-        columns[name] = columns[name] and _canonical(columns[name])
+        columns[name] = columns[name] and canonical(columns[name])
     trust.verify(columns, head.signature, head.version)
 
 
@@ -183,8 +183,11 @@ def parsed(text: str | None) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _canonical(text: str) -> bytes:
-    """Remembered, because one write after the other has the same serializer and comes from the same process."""
+def canonical(text: str) -> bytes:
+    """The canonical bytes of a JSON text, as digests take them; see `canonical_json`.
+
+    Remembered, because one write after the other has the same serializer and comes from the same process.
+    """
     return canonical_json(json.loads(text))
 
 

@@ -1,23 +1,29 @@
-"""What must hold for the keys of a page, and what does not; no I/O."""
+"""What must hold for the keys of a storage, and what does not; no I/O."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from pgresults.chain import GENESIS, content_digest, entry_digest, payload_digest
+from pgresults.encoding import canonical
 from pgresults.operations.history import takes_away
 from pgresults.operations.verify import Page, StoredPayload
 
 Entry = dict[str, Any]
+
+_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_OBJECTS = ("serializer", "provenance")
+_TIMES = ("at", "expires_at")
+_NO_LAST_ENTRY = 2**63
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that is not as it was written: what, and where.
 
-    ``kind`` is "entry", "chain", "head", "payload" or "seal"; ``keys`` are those it may concern, mostly one.
+    ``kind`` is "entry", "chain", "head", "payload", "seal" or "storage"; ``keys`` are those it may concern, mostly one.
     """
 
     kind: str
@@ -27,27 +33,86 @@ class Finding:
     version: int | None = None
 
 
-def check(page: Page, *, partial: bool) -> list[Finding]:
-    """Check the keys of a page.
+@dataclass(slots=True)
+class _Named:
+    """A version's payload as its entry names it; ``present`` up to the entry that was the key's last at that time."""
+
+    payload_id: UUID
+    seq: int
+    present: bool
+    upto: int
+
+
+@dataclass(slots=True)
+class _Chain:
+    """What is known of a key by the entries read so far."""
+
+    key: str
+    last: Entry | None = None
+    written: Entry | None = None
+    versions: dict[int, _Named] = field(default_factory=dict)
+
+
+class Check:
+    """Checks keys page by page; what is kept in between is what the last key still needs.
 
     Parameters:
-        page: what was read.
-        partial: whether only later entries of the keys were read.
+        partial: whether only later entries of the keys are read.
     """
-    by_key = {key: list(chain) for key, chain in groupby(page.entries, itemgetter("key"))}
-    return [finding for key in page.keys for finding in _check_key(key, by_key.get(key, []), page, partial)]
+
+    def __init__(self, *, partial: bool) -> None:
+        self.keys = 0
+        self.entries = 0
+        self.payloads = 0
+        self.partial = partial
+        self._unfinished: _Chain | None = None
+
+    def take(self, page: Page) -> list[Finding]:
+        """Check a page; gives what was found on it."""
+        found: list[Finding] = []
+        for key, entries in page.entries.items():
+            chain = self._unfinished or _Chain(key)
+            self._unfinished = None
+            if not (entries or chain.last or key in page.heads or any(of == key for of, _ in page.stray)):
+                continue  # nothing is known of it
+            found += _check_entries(chain, entries, page)
+            if page.rest and page.rest.key == key:
+                self._unfinished = chain
+            else:
+                self.keys += 1
+                found += _check_end(chain, page.heads.get(key))
+        self.entries += sum(map(len, page.entries.values()))
+        self.payloads += len(page.payloads)
+        found += [Finding("payload", (key,), f"payload {one} belongs to no entry") for key, one in page.stray]
+        return found
 
 
-def _check_key(key: str, chain: list[Entry], page: Page, partial: bool) -> Iterator[Finding]:
-    for entry in chain:
-        yield from _check_entry(entry)
-    yield from _check_head(key, chain, page.heads.get(key))
-    yield from _check_payloads(key, chain, page, partial)
+def _check_entries(chain: _Chain, entries: list[Entry], page: Page) -> Iterator[Finding]:
+    for entry in entries:
+        yield from _check_entry(entry, _predecessor(entry, chain, page))
+        if entry["xid"] >= page.horizon:
+            message = (
+                f"entry {entry['seq']} names a transaction that is yet to come: it was altered, or the database "
+                "restored into another cluster (then see Maintenance in docs/sql.md)"
+            )
+            yield Finding("entry", (chain.key,), message, entry["seq"], entry["version"])
+        yield from _check_removal(chain, entry)
+        yield from _check_named(chain, entry, page)
+        if entry["action"] in ("write", "import"):
+            chain.written = entry
+        chain.last = entry
 
 
-def _check_entry(entry: Entry) -> Iterator[Finding]:
+def _predecessor(entry: Entry, chain: _Chain, page: Page) -> bytes | None:
+    if chain.last is not None and chain.last["seq"] == entry["seq"] - 1:
+        return bytes(chain.last["digest"])
+    if entry["seq"] == 1:
+        return GENESIS
+    return page.before.get(chain.key) if chain.last is None else None
+
+
+def _check_entry(entry: Entry, predecessor: bytes | None) -> Iterator[Finding]:
     where = {"keys": (entry["key"],), "seq": entry["seq"], "version": entry["version"]}
-    predecessor = GENESIS if entry["seq"] == 1 else entry["predecessor"]
     if predecessor is None:
         yield Finding("chain", message=f"what came before entry {entry['seq']} was removed", **where)
     elif entry["previous"] != predecessor:
@@ -59,7 +124,10 @@ def _check_entry(entry: Entry) -> Iterator[Finding]:
 
 def _recomputed(entry: Entry) -> bytes | None:
     try:
-        content = content_digest(entry)
+        objects = {name: canonical(entry[name]) for name in _OBJECTS if entry[name] is not None}
+        at, expires_at = (None if entry[name] is None else _moment(entry[name]) for name in _TIMES)
+        assert at is not None  # noqa: S101 (the column is never NULL)
+        content = content_digest({**entry, **objects})
     except (TypeError, ValueError, ArithmeticError, RecursionError):  # what no write of ours could have put there
         return None
     return entry_digest(
@@ -68,61 +136,81 @@ def _recomputed(entry: Entry) -> bytes | None:
         entry["key"],
         entry["seq"],
         entry["version"],
-        entry["at"],
-        entry["expires_at"],
+        at,
+        expires_at,
         entry["db_user"],
         content,
     )
 
 
-def _check_head(key: str, chain: list[Entry], head: Entry | None) -> Iterator[Finding]:
-    if not chain:
-        yield Finding("chain", (key,), "the key has no history: its entries were removed")
-    elif head is None:
-        yield Finding("head", (key,), "the key's row was removed, its history is there")
-    else:
-        last = chain[-1]
-        differing = sorted(name for name in last.keys() & head.keys() if last[name] != head[name])
-        written = [e["at"] for e in chain if e["version"] == head["version"] and e["action"] in ("write", "import")]
-        if written and head["created_at"] != written[0]:
-            differing.append("created_at")
-        if "seq" in differing and last["seq"] < head["seq"]:
-            message = (
-                f"the last entries were removed: the key is at entry {head['seq']}, its history ends at {last['seq']}"
-            )
-            yield Finding("chain", (key,), message, seq=last["seq"], version=last["version"])
-        elif differing:
-            message = f"the key's row was altered: {', '.join(differing)} differ from the last entry"
-            yield Finding("head", (key,), message, seq=head["seq"], version=head["version"])
+def _moment(sent: bytes) -> datetime:
+    return _POSTGRES_EPOCH + timedelta(microseconds=int.from_bytes(sent, signed=True))
 
 
-def _check_payloads(key: str, chain: list[Entry], page: Page, partial: bool) -> Iterator[Finding]:
-    named = {entry["payload_id"]: entry for entry in reversed(chain) if entry["payload_id"] is not None}
-    for payload_id, entry in named.items():
-        stored = page.payloads.get((key, payload_id))
-        where = {"keys": (key,), "seq": entry["seq"], "version": entry["version"]}
-        gone = any(
-            takes_away(later["action"], later["version"], later["reason"], entry["version"])
-            for later in chain
-            if later["seq"] > entry["seq"]
-        )
-        if stored is not None and gone:
-            yield Finding("payload", message="the payload is there, though its entries say it was erased", **where)
-        elif stored is None and not gone:
-            yield Finding("payload", message="the payload was removed", **where)
-        elif stored is not None and (flaw := _flaw(stored, entry, page.heads.get(key))):
-            yield Finding("payload", message=flaw, **where)
-    if not partial:
-        for of, payload_id in page.payloads:
-            if of == key and payload_id not in named:
-                yield Finding("payload", (key,), f"payload {payload_id} belongs to no entry")
+def _check_removal(chain: _Chain, entry: Entry) -> Iterator[Finding]:
+    """Take note of what an entry says was erased; a payload that was seen with that entry should not have been."""
+    match entry["action"]:
+        case "expire":
+            gone = [entry["version"]] if entry["version"] in chain.versions else []
+        case "redact" | "retain":
+            said = (entry["action"], entry["version"], entry["reason"])
+            gone = [version for version in chain.versions if takes_away(*said, version)]
+        case _:
+            return
+    for version in gone:
+        named = chain.versions.pop(version)
+        if named.present and entry["seq"] <= named.upto:
+            message = "the payload is there, though its entries say it was erased"
+            yield Finding("payload", (chain.key,), message, named.seq, version)
+
+
+def _check_named(chain: _Chain, entry: Entry, page: Page) -> Iterator[Finding]:
+    """Check the payload of a version where an entry names it first."""
+    payload_id, version, head = entry["payload_id"], entry["version"], page.heads.get(chain.key)
+    known = chain.versions.get(version)
+    if payload_id is None or (known and known.payload_id == payload_id):
+        return
+    stored = page.payloads.get((chain.key, payload_id))
+    if stored is not None and (flaw := _flaw(stored, entry, head)):
+        yield Finding("payload", (chain.key,), flaw, entry["seq"], version)
+    upto = head["seq"] if head else _NO_LAST_ENTRY
+    chain.versions[version] = _Named(payload_id, entry["seq"], stored is not None, upto)
 
 
 def _flaw(stored: StoredPayload, entry: Entry, head: Entry | None) -> str | None:
     if stored.content_sha256 != stored.sha256 or stored.size != entry["size"]:
         return "the payload was altered: its bytes do not match their digest"
+    if not stored.in_order:
+        return "the payload was altered: its chunks are not numbered one after the other"
     if payload_digest(stored.salt or b"", stored.sha256) != entry["payload_digest"]:
         return "the payload was replaced: its digest is not the one in the entry"
     if head is not None and head["payload_id"] == entry["payload_id"] and head["sha256"] != stored.sha256:
         return "the digest in the key's row was altered: it is not that of the payload"
     return None
+
+
+def _check_end(chain: _Chain, head: Entry | None) -> Iterator[Finding]:
+    """Compare what the entries of a key come to with its row and its payloads."""
+    last, key = chain.last, (chain.key,)
+    if last is None:
+        yield Finding("chain", key, "the key has no history: its entries were removed")
+    elif head is None:
+        yield Finding("head", key, "the key's row was removed, its history is there")
+    else:
+        yield from _check_head(last, chain.written, head)
+    for version, named in chain.versions.items():
+        if not named.present:
+            yield Finding("payload", key, "the payload was removed", named.seq, version)
+
+
+def _check_head(last: Entry, written: Entry | None, head: Entry) -> Iterator[Finding]:
+    key = (last["key"],)
+    differing = sorted(name for name in last.keys() & head.keys() if last[name] != head[name])
+    if written and written["version"] == head["version"] and head["created_at"] != written["at"]:
+        differing.append("created_at")
+    if "seq" in differing and last["seq"] < head["seq"]:
+        message = f"the last entries were removed: the key is at entry {head['seq']}, its history ends at {last['seq']}"
+        yield Finding("chain", key, message, seq=last["seq"], version=last["version"])
+    elif differing:
+        message = f"the key's row was altered: {', '.join(differing)} differ from the last entry"
+        yield Finding("head", key, message, seq=head["seq"], version=head["version"])

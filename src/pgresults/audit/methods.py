@@ -214,7 +214,8 @@ class HistoryMethods(QueryMethods):
         Parameters:
             progress: told now and then how many more entries are done.
 
-        Raises: ConfigurationError without the extra ``audit`` or with a file that holds no key; StorageUnavailable.
+        Raises: ConfigurationError without the extra ``audit`` or with a file that holds no key; IntegrityError for
+            entries that no seal could cover; StorageUnavailable.
         """
         return perform(seal(self.storage(), progress))
 

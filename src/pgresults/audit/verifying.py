@@ -1,5 +1,6 @@
 """Verifying a storage key by key, sealing it, and comparing it with a seal."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,16 +8,18 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-from pgresults.audit.checks import Finding, check
+from pgresults.audit.checks import Check, Finding
 from pgresults.audit.seals import Seal, Tree, require_genuine, root_of, sign
+from pgresults.database import Start
 from pgresults.effects import Program, call, compute
-from pgresults.errors import MissingResult
+from pgresults.errors import IntegrityError, MissingResult
 from pgresults.operations import verify as operations
 from pgresults.operations.requests import Operation
-from pgresults.operations.verify import MAINTENANCE, Leaf, Page, Span
+from pgresults.operations.verify import MAINTENANCE, Leaf, Page, Span, Task
 from pgresults.storage import PostgresStorage
 
-_KEYS_A_PAGE = 500
+_KEYS_A_LIST = 2_000
+_ENTRIES_A_PAGE = 5_000
 _NO_TRANSACTION = 2**63 - 1
 _SHOWN_KEYS = 20
 
@@ -48,23 +51,23 @@ def verify(
         if isinstance(seal, Seal):
             require_genuine(seal, storage.id, _key_file(storage), storage.settings.seal_public_key)
     span = _span(since)
-    keys = entries = payloads = 0
+    check = Check(partial=span is not None)
     findings: list[Finding] = []
-    for storage_id in (storage.id, MAINTENANCE) if key is None else (storage.id,):
-        after = ""
-        while (page := (yield from _read(storage, storage_id, after, key, span))).keys:
-            findings += yield from compute(partial(check, page, partial=span is not None), small=False)
-            if key is not None and not (page.entries or page.heads or page.payloads):
-                raise MissingResult(f"no result under {key!r}: never written", key=key, reason="never written")
-            keys, entries = keys + len(page.keys), entries + len(page.entries)
-            payloads, after = payloads + len(page.payloads), page.keys[-1]
-            if progress:
-                progress(len(page.keys))
-            if key is not None:
-                break
+    if key is None:
+        findings += yield from _check_storage(storage)
+        for storage_id in (storage.id, MAINTENANCE):
+            after = ""
+            while tasks := (yield from call(storage.database, _listing(storage_id, after, span))):
+                yield from _check_tasks(storage, storage_id, tasks, check, findings, progress)
+                after = tasks[-1].key
+    else:
+        wanted = yield from call(storage.database, lambda _: operations.one_task(storage.id, key, span))
+        yield from _check_tasks(storage, storage.id, wanted or [], check, findings, progress)
+        if wanted is None or (wanted and not check.keys):
+            raise MissingResult(f"no result under {key!r}: never written", key=key, reason="never written")
     if against is not None:
         findings += yield from _compare(storage, against)
-    return VerifyReport(keys, entries, payloads, tuple(findings))
+    return VerifyReport(check.keys, check.entries, check.payloads, tuple(findings))
 
 
 def _key_file(storage: PostgresStorage) -> Path:
@@ -80,12 +83,62 @@ def _span(since: Seal | datetime | None) -> Span | None:
     return Span(_NO_TRANSACTION, since - timedelta(microseconds=1))
 
 
-def _read(storage: PostgresStorage, storage_id: UUID, after: str, key: str | None, span: Span | None) -> Program[Page]:
-    return call(storage.database, lambda _: operations.page(storage_id, after, _KEYS_A_PAGE, key, span), atomic=True)
+def _check_storage(storage: PostgresStorage) -> Program[list[Finding]]:
+    findings = []
+    if not (yield from call(storage.database, lambda _: operations.is_guarded())):
+        message = (
+            "the trigger that refuses changes to the history is gone or off: find out who did that, then run "
+            f"ALTER TABLE {storage.schema}.history ENABLE ALWAYS TRIGGER append_only"
+        )
+        findings.append(Finding("storage", (), message))
+    keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
+    if keys and not (yield from call(storage.database, lambda _: operations.is_registered(storage.id, storage.name))):
+        message = f"the storage is not registered as {storage.name!r} any more: views show it under another name"
+        findings.append(Finding("storage", (), message))
+    return findings
+
+
+def _listing(storage_id: UUID, after: str, span: Span | None) -> Start[list[Task]]:
+    return lambda _: operations.tasks(storage_id, after, _KEYS_A_LIST, span)
+
+
+def _check_tasks(
+    storage: PostgresStorage,
+    storage_id: UUID,
+    tasks: list[Task],
+    check: Check,
+    findings: list[Finding],
+    progress: Callable[[int], None] | None,
+) -> Program[None]:
+    """Check keys, some at a time: as many as have about as many entries as a page may hold."""
+    left = deque(tasks)
+    while left:
+        now = [left.popleft()]
+        room = _ENTRIES_A_PAGE - now[0].entries
+        while left and left[0].entries <= room:
+            room -= left[0].entries
+            now.append(left.popleft())
+        page = yield from call(storage.database, _reading(storage_id, now, check.partial), atomic=True)
+        before = check.keys
+        findings += yield from compute(partial(check.take, page), small=False)
+        left.extendleft(reversed(now[len(page.entries) :]))
+        if page.rest:
+            left.appendleft(page.rest)
+        if progress:
+            progress(check.keys - before)
+
+
+def _reading(storage_id: UUID, tasks: list[Task], partial: bool) -> Start[Page]:
+    return lambda _: operations.page(storage_id, tasks, _ENTRIES_A_PAGE, partial=partial)
 
 
 def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Program[Seal]:
     """Sign a root over all entries that are certainly committed; see `AuditMethods.seal`."""
+    if ahead := (yield from call(storage.database, lambda _: operations.ahead(storage.id))):
+        raise IntegrityError(
+            f"{ahead:,} entries name transactions that are yet to come, no seal would cover them: they were altered, or "
+            "the database restored into another cluster (then see Maintenance in docs/sql.md)"
+        )
     certain = yield from call(storage.database, lambda _: operations.certain())
     keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
     far = Span(certain.bound, datetime.max.replace(tzinfo=certain.until.tzinfo) - timedelta(days=1))

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -30,6 +32,14 @@ class Leaf(NamedTuple):
     at: datetime
 
 
+class Task(NamedTuple):
+    """A key to verify: from which entry on, and about how many of them there are."""
+
+    key: str
+    first: int
+    entries: int
+
+
 class StoredPayload:
     """What is known of a payload once its chunks have been read and dropped."""
 
@@ -37,10 +47,14 @@ class StoredPayload:
         self.salt = salt
         self.sha256 = sha256
         self.size = 0
+        self.chunks = 0
+        self.in_order = True
         self._content = hashlib.sha256()
 
-    def add(self, data: bytes) -> None:
+    def add(self, chunk: int, data: bytes) -> None:
         """Take the next chunk in."""
+        self.in_order &= chunk == self.chunks
+        self.chunks += 1
         self.size += len(data)
         self._content.update(data)
 
@@ -52,52 +66,112 @@ class StoredPayload:
 
 @dataclass
 class Page:
-    """Some keys with their entries in order, their heads and their payloads."""
+    """Some keys with their entries in order, their heads and payloads, all as they were at one moment.
 
-    keys: list[str]
-    entries: list[dict[str, Any]] = field(default_factory=list)
+    ``before`` are the digests of the entries that come right before; ``stray`` the payloads that no entry names.
+    ``horizon`` is the first transaction to come. Of the last key, ``rest`` is what is left to be read.
+    """
+
+    entries: dict[str, list[dict[str, Any]]]
+    rest: Task | None = None
+    before: dict[str, bytes] = field(default_factory=dict)
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
     payloads: dict[tuple[str, UUID], StoredPayload] = field(default_factory=dict)
+    stray: list[tuple[str, UUID]] = field(default_factory=list)
+    horizon: int = 0
 
     def take_chunk(self, row: Row) -> None:
         """Take the next chunk of a payload in."""
-        key, payload_id, _, data, salt, sha256 = row
-        self.payloads.setdefault((key, payload_id), StoredPayload(salt, sha256)).add(data)
+        key, payload_id, chunk, data, salt, sha256 = row
+        self.payloads.setdefault((key, payload_id), StoredPayload(salt, sha256)).add(chunk, data)
 
 
-def page(storage_id: UUID, after: str, limit: int, key: str | None, span: Span | None) -> Operation[Page]:
-    """Read a page of keys; empty at the end. To be run in a transaction of its own."""
-    yield Execute(statements.SNAPSHOT, {})
-    place: dict[str, Any] = {"storage_id": storage_id, **(span._asdict() if span else {})}
-    if key is None:
-        listing = statements.KEYS_SINCE if span else statements.ALL_KEYS
-        keys = [row[0] for row in (yield Execute(listing, {**place, "after": after, "limit": limit}))]
+def tasks(storage_id: UUID, after: str, limit: int, span: Span | None) -> Operation[list[Task]]:
+    """The next keys to verify, in order; none at the end."""
+    place: dict[str, Any] = {"storage_id": storage_id, "after": after, "limit": limit}
+    if span is None:
+        rows = yield Execute(statements.ALL_KEYS, place)
     else:
-        keys = [key]
-    read = Page(keys)
-    if keys:
-        yield from _fill(read, {**place, "keys": keys}, since=span is not None)
-    return read
+        rows = yield Execute(statements.KEYS_SINCE, place | span._asdict())
+    return [Task(*row) for row in rows]
 
 
-def _fill(read: Page, place: dict[str, Any], *, since: bool) -> Operation[None]:
-    names = (*statements.ENTRY_NAMES, "predecessor")
-    rows = yield Execute(statements.ENTRIES_SINCE if since else statements.ENTRIES, place)
-    read.entries = [dict(zip(names, row, strict=True)) for row in rows]
+def one_task(storage_id: UUID, key: str, span: Span | None) -> Operation[list[Task] | None]:
+    """One key to verify, or none where it has no such entries; None for a key without any."""
+    if span is None:
+        return [Task(key, statements.FIRST, 1)]
+    rows = yield Execute(statements.FIRST_SINCE, {"storage_id": storage_id, "key": key, **span._asdict()})
+    first, first_of_all = rows[0]
+    if first_of_all is None:
+        return None
+    return [] if first is None else [Task(key, first, 1)]
+
+
+def page(storage_id: UUID, tasks: Sequence[Task], limit: int, *, partial: bool) -> Operation[Page]:
+    """Read keys with all that belongs to them. To be run in a transaction of its own.
+
+    Parameters:
+        storage_id: where they are.
+        tasks: the keys; those after one of which there is more to read are left out.
+        limit: how many entries of a key to read at most.
+        partial: whether only later entries are wanted, so that nothing is known of those that are not read.
+    """
+    yield Execute(statements.SNAPSHOT, {})
+    place: dict[str, Any] = {"storage_id": storage_id, "limit": limit}
+    read = yield from _read_entries(place, tasks)
+    place["keys"] = list(read.entries)
+    followers = [task for task in tasks if task.key in read.entries and task.first > 1]
+    if followers:
+        given = {"keys": [task.key for task in followers], "firsts": [task.first for task in followers]}
+        read.before = dict((yield Execute(statements.BEFORE, place | given)))
     for row in (yield Execute(statements.HEADS, place)):
         head = dict(zip(statements.HEAD_NAMES, row, strict=True))
         read.heads[head["key"]] = head
-    if since:
-        named = list({entry["payload_id"] for entry in read.entries if entry["payload_id"]})
-        yield Stream(statements.PAYLOADS_NAMED, {**place, "payload_ids": named}, read.take_chunk)
-    else:
-        yield Stream(statements.PAYLOADS, place, read.take_chunk)
+    named = {(key, one["payload_id"]) for key, chain in read.entries.items() for one in chain if one["payload_id"]}
+    pairs = {"keys": [key for key, _ in named], "payload_ids": [payload_id for _, payload_id in named]}
+    yield Stream(statements.PAYLOADS, place | pairs, read.take_chunk)
+    if not partial:
+        place["keys"] = [key for key in read.entries if read.rest is None or key != read.rest.key]
+        read.stray = [(key, payload_id) for key, payload_id in (yield Execute(statements.STRAY, place))]
+    read.horizon = (yield Execute(statements.HORIZON, {}))[0][0]
+    return read
+
+
+def _read_entries(place: dict[str, Any], tasks: Sequence[Task]) -> Operation[Page]:
+    given = {"keys": [task.key for task in tasks], "firsts": [task.first for task in tasks]}
+    read = Page({task.key: [] for task in tasks})
+    for row in (yield Execute(statements.ENTRIES, place | given)):
+        entry = dict(zip(statements.ENTRY_NAMES, row, strict=True))
+        read.entries[entry["key"]].append(entry)
+    for number, (key, chain) in enumerate(read.entries.items(), 1):
+        chain.sort(key=itemgetter("seq"))
+        if len(chain) == place["limit"]:
+            read.rest = Task(key, chain[-1]["seq"] + 1, place["limit"])
+            read.entries = dict(islice(read.entries.items(), number))
+            break
+    return read
+
+
+def is_registered(storage_id: UUID, name: str) -> Operation[bool]:
+    """Whether a storage is registered under its name."""
+    return (yield Execute(statements.NAME, {"storage_id": storage_id})) == [(name,)]
+
+
+def is_guarded() -> Operation[bool]:
+    """Whether the server refuses changes to the history, if there is any, to everybody."""
+    return (yield Execute(statements.GUARDED, {})) != [(False,)]
 
 
 def certain() -> Operation[Span]:
     """Up to where all transactions have ended."""
     rows = yield Execute(statements.CERTAIN, {})
     return Span(*rows[0])
+
+
+def ahead(storage_id: UUID) -> Operation[int]:
+    """How many entries name a transaction that is yet to come: no seal would cover them."""
+    rows = yield Execute(statements.AHEAD, {"storage_id": storage_id})
+    return int(rows[0][0])
 
 
 def count_keys(storage_id: UUID) -> Operation[int]:
