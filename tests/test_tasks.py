@@ -1,6 +1,11 @@
 """Tasks: what is computed, what is read, what is stored, under which key."""
 
 import asyncio
+import os
+import pickle
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -15,7 +20,16 @@ import pytest
 from sqlalchemy import URL, make_url
 
 from conftest import psycopg_url
-from pgresults import EmbeddedPostgres, PostgresStorage, ResultStore, flow, migrations, task, transaction
+from pgresults import (
+    EmbeddedPostgres,
+    PostgresStorage,
+    ResultStore,
+    flow,
+    get_result_store,
+    migrations,
+    task,
+    transaction,
+)
 from pgresults.cache_policies import (
     DEFAULT,
     FLOW_PARAMETERS,
@@ -26,9 +40,10 @@ from pgresults.cache_policies import (
     CachePolicy,
 )
 from pgresults.context import FlowRunContext, TaskRunContext, carried
-from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult, SerializationError
+from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult, PgResultsError, SerializationError
+from pgresults.mapping import MapProgress
 from pgresults.settings import temporary_settings
-from pgresults.tasks import aexplain, explain
+from pgresults.tasks import Task, aexplain, explain
 
 calls: list[Any] = []
 
@@ -391,6 +406,142 @@ def test_processes_share_the_flow_run(storage: PostgresStorage) -> None:
     assert len(storage.page()) == 3
 
 
+@task(persist_result=True, cache_policy=RUN_ID + INPUTS)
+def outer_parameter(name: str, nested: Task[[], int] | None = None) -> str:
+    """Format a parameter of the flow."""
+    if nested is not None:
+        nested()
+    run = FlowRunContext.get()
+    return f"{run.parameters[name] if run else None}"
+
+
+@task(cache_policy=FLOW_PARAMETERS)
+def of_flow_parameters() -> int:
+    """Do nothing."""
+    return 1
+
+
+@flow
+def with_a_lock(lock: Any, plain: str, *calls: Any) -> list[str]:
+    """Map over processes, to which one of the parameters cannot go."""
+    return outer_parameter.map(*zip(*calls, strict=True), processes=1)
+
+
+def test_processes_do_without_parameters_that_cannot_be_sent(storage: PostgresStorage) -> None:
+    run = with_a_lock.with_options(result_storage=storage)
+    assert run(threading.Lock(), "seen", ("plain", None)) == ["seen"]
+    with pytest.raises(SerializationError, match=r"left behind.*lock"):
+        run(threading.Lock(), "seen", ("lock", None))
+    with pytest.raises(SerializationError, match=r"left behind.*lock"):
+        run(threading.Lock(), "seen", ("plain", of_flow_parameters))
+
+
+@task
+def die(x: int) -> None:
+    """End this process as the system does when memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_reported() -> None:
+    with pytest.raises(PgResultsError, match="a worker process was killed"):
+        die.map([1], processes=1)
+
+
+WAITING = """
+import os, threading
+from pgresults import task
+
+@task
+def wait(x):
+    print("worker", flush=True)
+    threading.Event().wait()
+
+if __name__ == "__main__":
+    wait.map([1, 2], processes=2)
+"""
+
+
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(WAITING)
+    process = subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == ["worker\n"] * 2
+    process.kill()
+    assert process.stdout.read() == ""  # nobody is left to write
+    process.communicate()
+
+
+storages: list[PostgresStorage] = []
+
+
+@task(result_storage_key="{parameters[x]}")
+def count_storages(x: int) -> int:
+    """Count the storages, each with connections of its own, that calls in this process had."""
+    if all(storage is not get_result_store().result_storage for storage in storages):
+        storages.append(get_result_store().storage())
+    return len(storages)
+
+
+def test_calls_in_a_process_share_connections(storage: PostgresStorage) -> None:
+    work = count_storages.with_options(result_storage=storage)
+    assert work.map(range(9), processes=1) == [1] * 9
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert work.map(range(10, 19), executor=pool) == [1] * 9
+
+
+def test_a_copy_of_a_task_is_sent_by_its_name(storage: PostgresStorage) -> None:
+    copy = in_process.with_options(result_storage=storage)
+    copied = pickle.loads(pickle.dumps(copy))
+    assert copied.fn is in_process.fn
+    assert (copied.result_storage.name, copied.cache_policy) == (storage.name, in_process.cache_policy)
+    assert pickle.loads(pickle.dumps(in_process)) is in_process
+
+
+def test_a_map_reads_what_is_live_and_calls_the_rest_once(storage: PostgresStorage) -> None:
+    @task(result_storage=storage, cache_policy=INPUTS)
+    def double(x: int, by: int) -> int:
+        return int(called(x)) * by
+
+    seen: list[MapProgress] = []
+    double(1, 2)
+    assert double.map([1, 3, 1, 3, 4], [2] * 5, progress=seen.append) == [2, 6, 2, 6, 8]
+    assert sorted(calls) == [1, 3, 4]
+    assert (seen[0], seen[-1]) == (MapProgress(5, 2, 0), MapProgress(5, 3, 2))
+    assert [now.done for now in seen] in ([2, 3, 5], [2, 4, 5])
+    with ThreadPoolExecutor() as pool:
+        pool.shutdown()  # nothing is left to be called
+        assert double.map([1, 3, 4], [2] * 3, executor=pool) == [2, 6, 8]
+    assert double.with_options(refresh_cache=True).map([1], [2]) == [2]
+    assert len(calls) == 4
+    with pytest.raises(InvalidArgument, match="not both"):
+        double.map([5], [2], executor=pool, processes=1)
+
+
+def test_a_map_calls_everything_where_nothing_is_kept(storage: PostgresStorage) -> None:
+    assert task(called).map([1, 1]) == [1, 1]
+    assert task(called, result_storage=storage, cache_policy=NO_CACHE).map([1, 1]) == [1, 1]
+    assert calls == [1] * 4
+    assert task(called).map([]) == []
+
+
+def test_a_failure_keeps_the_rest_of_a_map_from_beginning(storage: PostgresStorage) -> None:
+    failed = threading.Event()
+
+    @task(result_storage=storage, result_storage_key="{parameters[x]}")
+    def work(x: int) -> int:
+        called(x)
+        if x > 2:
+            failed.wait()
+        return x // (x - 2)
+
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ZeroDivisionError):
+            work.map(range(1, 100), executor=pool)
+        failed.set()
+    assert calls in ([1, 2], [1, 2, 3])
+    assert "1" in {row.key for row in storage.page()}
+
+
 def test_one_of_many_threads_computes(storage: PostgresStorage) -> None:
     policy = INPUTS.configure(isolation_level="SERIALIZABLE", lock_manager=storage.lock_manager())
 
@@ -398,7 +549,8 @@ def test_one_of_many_threads_computes(storage: PostgresStorage) -> None:
     def work(x: int) -> int:
         return int(called(x))
 
-    assert work.map([1] * 8) == [1] * 8
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(carried(work), [1] * 8)) == [1] * 8
     assert calls == [1]
 
 

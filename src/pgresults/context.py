@@ -1,12 +1,17 @@
 """The runs around the running code: of a flow, of a task, and carrying them into threads and processes."""
 
+import pickle
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from contextvars import Context, ContextVar, Token, copy_context
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Generic, ParamSpec, Self, TypeVar
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar
 from uuid import UUID, uuid4
 
+import cloudpickle
+
+from pgresults.errors import SerializationError
 from pgresults.provenance import RUN
 from pgresults.runs import TEMPLATE_NAMES
 from pgresults.settings import current_settings
@@ -43,6 +48,15 @@ class _RunContext:
     result_store: ResultStore
 
     _current: ClassVar[ContextVar[Any]]
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The parameters of the call by name."""
+        raise NotImplementedError
+
+    def with_parameters(self, parameters: Mapping[str, Any]) -> Self:
+        """A copy with other parameters."""
+        raise NotImplementedError
 
     @classmethod
     def get(cls) -> Self | None:
@@ -89,6 +103,10 @@ class FlowRunContext(_RunContext):
         """The flow's parameters by name."""
         return self.flow_run.parameters
 
+    def with_parameters(self, parameters: Mapping[str, Any]) -> Self:
+        """A copy with other parameters."""
+        return replace(self, flow_run=replace(self.flow_run, parameters=parameters))
+
     def names(self) -> dict[str, Any]:
         """What a storage key template may name."""
         return {"flow_run": self.flow_run, "parameters": self.parameters}
@@ -112,6 +130,10 @@ class TaskRunContext(_RunContext):
         """The task's parameters by name."""
         return self.task_run.parameters
 
+    def with_parameters(self, parameters: Mapping[str, Any]) -> Self:
+        """A copy with other parameters."""
+        return replace(self, task_run=replace(self.task_run, parameters=parameters))
+
     def names(self) -> dict[str, Any]:
         """What a storage key template may name."""
         return {"task_run": self.task_run, "parameters": self.parameters}
@@ -125,12 +147,13 @@ class carried(Generic[P, R]):  # noqa: N801 (used like a function)
     """A function with the runs around it, to be called in another thread or process.
 
     In this process it runs in a copy of the whole context, transactions included; pickled to another process, within
-    the same flow run and task run.
+    the same flow run and task run. However often it is sent to a process, it is one object there, with one set of
+    connections.
     """
 
     def __init__(self, function: Callable[P, R]) -> None:
         self._function = function
-        self._runs = [run for run in (FlowRunContext.get(), TaskRunContext.get()) if run is not None]
+        self._runs = tuple(run for run in (FlowRunContext.get(), TaskRunContext.get()) if run is not None)
         self._context: Context | None = copy_context()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -138,11 +161,57 @@ class carried(Generic[P, R]):  # noqa: N801 (used like a function)
             return self._context.copy().run(self._function, *args, **kwargs)
         with ExitStack() as stack:
             for run in self._runs:
-                stack.enter_context(run)
+                stack.enter_context(replace(run))
             return self._function(*args, **kwargs)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_function": self._function, "_runs": [replace(run) for run in self._runs], "_context": None}
+    def __reduce__(self) -> Any:
+        return _received, (self._sent,)
+
+    @cached_property
+    def _sent(self) -> bytes:
+        return _dumped((self._function, [_sendable(run) for run in self._runs]))
+
+
+@lru_cache(maxsize=16)
+def _received(sent: bytes) -> "carried[Any, Any]":
+    function, runs = pickle.loads(sent)
+    received: carried[Any, Any] = carried.__new__(carried)
+    received._function, received._context = function, None
+    received._runs = tuple(
+        run.with_parameters({**run.parameters, **{name: _LeftBehind(why) for name, why in left_behind.items()}})
+        for run, left_behind in runs
+    )
+    return received
+
+
+class _LeftBehind:
+    """Stands for a parameter that cannot be sent to another process; whoever makes a key of it is told so."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def __reduce__(self) -> NoReturn:
+        raise SerializationError(f"a parameter was left behind in another process: {self._why}")
+
+    def __format__(self, _: str) -> NoReturn:
+        self.__reduce__()
+
+
+def _sendable(run: _RunContext) -> tuple[_RunContext, dict[str, str]]:
+    """A run with those of its parameters that can be pickled, and why the others cannot: most tasks need none."""
+    kept, left_behind = {}, {}
+    for name, value in run.parameters.items():
+        try:
+            _dumped(value)
+        except Exception as error:
+            left_behind[name] = f"{name!r}, {type(error).__name__}: {error}"
+        else:
+            kept[name] = value
+    return run.with_parameters(kept), left_behind
+
+
+def _dumped(value: Any) -> bytes:
+    return cloudpickle.dumps(value)  # type: ignore[no-any-return]
 
 
 def get_result_store() -> ResultStore:

@@ -67,8 +67,12 @@ class Wrapped(Generic[P, R]):
             found: Any = reduce(getattr, name.split("."), sys.modules[self.__module__])
         except (AttributeError, KeyError):
             found = None
-        if found is self and self.__module__ != "__main__":
+        if self.__module__ == "__main__":
+            found = None  # another module, where this is unpickled
+        if found is self:
             return name
+        if isinstance(found, Wrapped) and found.fn is self.fn:
+            return _varied, (found, cloudpickle.dumps((self.options, self._extras())))
         return _rebuilt, (cloudpickle.dumps((type(self), self.fn, self.options, self._extras())),)
 
     def _extras(self) -> dict[str, Any]:
@@ -76,8 +80,15 @@ class Wrapped(Generic[P, R]):
         return {}
 
 
+def _varied(known: Wrapped[Any, Any], state: bytes) -> Any:
+    return _with_extras(type(known), known.fn, *cloudpickle.loads(state))
+
+
 def _rebuilt(state: bytes) -> Any:
-    kind, fn, options, extras = cloudpickle.loads(state)
+    return _with_extras(*cloudpickle.loads(state))
+
+
+def _with_extras(kind: Callable[[Any, Any], Any], fn: Any, options: Any, extras: dict[str, Any]) -> Any:
     wrapped = kind(fn, options)
     vars(wrapped).update(extras)
     return wrapped

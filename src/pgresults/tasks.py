@@ -1,12 +1,13 @@
 """`task`: functions whose results are stored under keys made of their calls, and computed once."""
 
-from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Final, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
 from pgresults.cache_policies import DEFAULT, NO_CACHE, CacheKeyFn, CachePolicy, NoCache
@@ -23,6 +24,7 @@ from pgresults.encoding import require_live
 from pgresults.errors import InvalidArgument, MissingResult
 from pgresults.functions import Wrapped
 from pgresults.keys import require_key
+from pgresults.mapping import Mapped, MapProgress, Outcome, call_all
 from pgresults.runs import key_from_template
 from pgresults.serializers import Serializer
 from pgresults.storage import PostgresStorage
@@ -35,6 +37,8 @@ T = TypeVar("T")
 
 NotSet: Final[Any] = object()
 """What stands for an option that was not given, where None is a value."""
+
+_READ_AT_ONCE = 500  # keys in a query: what bounds the payloads in memory beside the results
 
 
 class TaskOptions(TypedDict, total=False):
@@ -50,6 +54,19 @@ class TaskOptions(TypedDict, total=False):
     cache_key_fn: CacheKeyFn | None
     cache_expiration: timedelta | None
     refresh_cache: bool | None
+
+
+class _Planned(NamedTuple):
+    """A call to be made."""
+
+    run: TaskRun
+    key: str | None
+    args: tuple[Any, ...]
+
+    @property
+    def place(self) -> str | UUID:
+        """What calls of the same result have in common."""
+        return self.run.id if self.key is None else self.key
 
 
 class Task(Wrapped[P, R]):
@@ -95,28 +112,53 @@ class Task(Wrapped[P, R]):
         self.on_rollback_hooks.append(hook)
         return hook
 
-    def map(self, *iterables: Iterable[Any], executor: Executor | None = None) -> list[R]:
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        executor: Executor | None = None,
+        processes: int | None = None,
+        progress: Callable[[MapProgress], None] | None = None,
+    ) -> list[R]:
         """Call a sync task for every item, in threads or processes, within the runs around the caller.
+
+        What is live is read in few round trips before anything runs. Calls of the same key are one call. When one
+        fails, or at Ctrl-C, calls under way are finished and stored, and others do not begin.
 
         Parameters:
             iterables: one for each parameter.
-            executor: of threads or processes; None: threads, as many as its default.
+            executor: of threads or processes; it stays open.
+            processes: how many processes to start for this; None, and no executor: threads, as many as Python's
+                default. What runs in another process has no part in a transaction around the caller.
+            progress: told before the first call and after every one, in the caller's thread.
 
         Returns: the results in the items' order.
+        Raises: what a call raises; PgResultsError when a process was killed.
         """
         if self.isasync:
             raise TypeError(f"{self.name} is async: await asyncio.gather(*map({self.name}, items)) instead")
-        with nullcontext(executor) if executor is not None else ThreadPoolExecutor() as pool:
-            return list(pool.map(carried(self), *iterables))
+        planned = [perform(self._plan(args)) for args in zip(*iterables, strict=False)]
+        mapped = Mapped([call.place for call in planned], perform(self._live(planned)), progress)
+        if missing := [planned[position] for position in mapped.missing()]:
+            with closing(call_all(carried(self._carry_out), missing, executor, processes)) as outcomes:
+                for call, outcome in outcomes:
+                    mapped.take(call.place, outcome)
+        return mapped.results()
 
-    def running(self, parameters: dict[str, Any]) -> Program[TaskRunContext]:
-        """The context of a call."""
+    def run_of(self, args: Any, kwargs: Any) -> TaskRun:
+        """A new run, of a call with these arguments.
+
+        Raises: TypeError as the call itself would.
+        """
+        flow = FlowRunContext.get()
+        return TaskRun(self.name, self.bind(args, kwargs), flow.flow_run.id if flow is not None else None)
+
+    def running(self, run: TaskRun) -> Program[TaskRunContext]:
+        """The context of a run."""
         flow = FlowRunContext.get()
         store = yield from get_result_store().updating_for_task(self)
         persist = self.persist_result
         if persist is None:
             persist = flow.persist_result if flow is not None else get_default_persist_setting_for_tasks()
-        run = TaskRun(self.name, parameters, flow.flow_run.id if flow is not None else None)
         return TaskRunContext(persist, store, self, run)
 
     def key_of(self, context: TaskRunContext) -> str | None:
@@ -158,17 +200,45 @@ class Task(Wrapped[P, R]):
         return True if said else None
 
     def _run(self, args: Any, kwargs: Any) -> Program[Any]:
-        context = yield from self.running(self.bind(args, kwargs))
+        context = yield from self.running(self.run_of(args, kwargs))
         with context:
-            key = self.key_of(context)
-            try:
-                return (yield from self._transact(context, key, args, kwargs, self.refresh_cache))
-            except _Gone:
-                return (yield from self._transact(context, key, args, kwargs, overwrite=True))
+            return (yield from self._obtain(context, self.key_of(context), args, kwargs)).result
+
+    def _plan(self, args: Any) -> Program[_Planned]:
+        context = yield from self.running(self.run_of(args, {}))
+        with context:
+            return _Planned(context.task_run, self.key_of(context), args)
+
+    def _live(self, planned: Sequence[_Planned]) -> Program[dict[str, Any]]:
+        """The results that are there already, by key."""
+        keys = list(dict.fromkeys(call.key for call in planned if call.key is not None))
+        results: dict[str, Any] = {}
+        if self.refresh_cache or not keys:
+            return results
+        store = yield from get_result_store().updating_for_task(self)
+        for start in range(0, len(keys), _READ_AT_ONCE):
+            some = keys[start : start + _READ_AT_ONCE]
+            records = yield from wait_for(partial(store.read_many, some), partial(store.aread_many, some))
+            results.update({key: record.result for key, record in records.items()})
+        return results
+
+    def _carry_out(self, call: _Planned) -> Outcome:
+        return perform(self._running_planned(call))
+
+    def _running_planned(self, call: _Planned) -> Program[Outcome]:
+        context = yield from self.running(call.run)
+        with context:
+            return (yield from self._obtain(context, call.key, call.args, {}))
+
+    def _obtain(self, context: TaskRunContext, key: str | None, args: Any, kwargs: Any) -> Program[Outcome]:
+        try:
+            return (yield from self._transact(context, key, args, kwargs, self.refresh_cache))
+        except _Gone:
+            return (yield from self._transact(context, key, args, kwargs, overwrite=True))
 
     def _transact(
         self, context: TaskRunContext, key: str | None, args: Any, kwargs: Any, overwrite: bool
-    ) -> Program[Any]:
+    ) -> Program[Outcome]:
         store = None if key is None else context.result_store
         txn = transaction(key, store, isolation_level=self._isolation(key), overwrite=overwrite)
         yield from wait_for(txn.__enter__, txn.__aenter__)
@@ -183,10 +253,10 @@ class Task(Wrapped[P, R]):
         yield from wait_for(lambda: txn.__exit__(None, None, None), lambda: txn.__aexit__(None, None, None))
         return result
 
-    def _result(self, txn: Transaction, context: TaskRunContext, args: Any, kwargs: Any) -> Program[Any]:
+    def _result(self, txn: Transaction, context: TaskRunContext, args: Any, kwargs: Any) -> Program[Outcome]:
         if txn.is_committed():
             try:
-                return (yield from wait_for(txn.read, txn.aread)).result
+                return Outcome((yield from wait_for(txn.read, txn.aread)).result, reused=True)
             except MissingResult as error:
                 raise _Gone from error
         function: Any = self.fn
@@ -196,7 +266,7 @@ class Task(Wrapped[P, R]):
             expiration = None if self.cache_expiration is None else datetime.now(UTC) + self.cache_expiration
             staged = context.result_store.create_result_record(result, txn.key, expiration)
         txn.stage(staged, self.on_rollback_hooks, self.on_commit_hooks)
-        return result
+        return Outcome(result, reused=False)
 
     def _isolation(self, key: str | None) -> IsolationLevel | None:
         level = None if key is None or self.cache_policy is None else self.cache_policy.isolation_level
@@ -260,7 +330,7 @@ async def aexplain(task: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> Exp
 
 
 def _explain(task: Task[Any, Any], args: Any, kwargs: Any) -> Program[Explanation]:
-    context = yield from task.running(task.bind(args, kwargs))
+    context = yield from task.running(task.run_of(args, kwargs))
     with context:
         key = task.key_of(context)
         policy = task.cache_policy
