@@ -2,20 +2,24 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import psycopg_url
+from pgresults.cli.demo import Run
 from pgresults.demo import report
 from pgresults.demo.analysis import analyse
-from pgresults.demo.modules import PREFIX, Module, batches, distinct, key_of, standard_library
-from pgresults.demo.runner import analyse_all
+from pgresults.demo.modules import PREFIX, Module, distinct, standard_library
+from pgresults.demo.runner import analyse_module
+from pgresults.serializers import JSONSerializer
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from test_cli import PROGRAM, on_terminal
@@ -79,40 +83,31 @@ def test_every_module_is_taken_once() -> None:
     assert {"json/decoder.py", "ast.py"} <= names
     assert len(names) == len(modules) > 500
     assert not any("site-packages" in name for name in names)
-    grouped = [module for batch in batches(distinct(modules), 128 * 1024) for module in batch]
-    assert sorted(module.key for module in grouped) == sorted({module.key for module in modules})
+    once = distinct(modules)
+    assert {module.key for module in once} == {module.key for module in modules}
+    assert len({module.source for module in once}) == len(once) < len(modules)
+    sizes = [len(module.source) for module in once]
+    assert sizes == sorted(sizes, reverse=True)
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> list[Module]:
-    sources = {"good.py": SOURCE, "bad.py": b"def f(:\n", "copy.py": SOURCE}
-    for name, source in sources.items():
-        (tmp_path / name).write_bytes(source)
-    return [Module(name, tmp_path / name, len(source), key_of(source)) for name, source in sources.items()]
-
-
-def test_results_are_there_for_python_and_for_sql(files: list[Module], storage: PostgresStorage) -> None:
-    expiration = datetime.now(UTC) + timedelta(days=2)
-    done: list[int] = []
-    assert analyse_all(storage, distinct(files), expiration, 2, done.append) == sum(done) == 2
-    assert analyse_all(storage, distinct(files), expiration, 2, done.append) == 0
-    keys = [module.key for module in files]
+def test_results_are_there_for_python_and_for_sql(storage: PostgresStorage) -> None:
+    analysed = analyse_module.with_options(result_storage=storage, cache_expiration=timedelta(days=2))
+    modules = [Module("good.py", SOURCE), Module("bad.py", b"def f(:\n"), Module("copy.py", SOURCE)]
+    found = analysed.map(modules)
+    assert found == analysed.map(modules)
+    keys = [module.key for module in modules]
     record = ResultStore(result_storage=storage).read(keys[0])
-    assert record.result == analyse(SOURCE)
-    assert (record.expiration, record.metadata.version) == (expiration, 1)
+    assert record.result == {"file": "good.py", **analyse(SOURCE)} == found[0] == found[2]
+    assert record.metadata.version == 1
+    assert record.metadata.serializer == JSONSerializer()
     assert report.live_keys(storage, [*keys, "demo/other"]) == set(keys)
     assert report.totals(storage, keys) == report.Totals(2, unparsable=1, lines=13, classes=2, functions=3)
     functions = report.most_complex(storage, keys, limit=2)
     assert functions[0] == report.Complex(7, "Outer.Inner.forked", "good.py", 4, 4)
     assert [function.function for function in functions] == ["Outer.Inner.forked", "plain.nested"]
-    size = sum(row.size for row in storage.page())
-    assert report.expirations(storage) == [report.Expiring(expiration, 2, size, expired=False)]
-
-
-def test_a_failure_in_a_worker_reaches_the_caller(files: list[Module], storage: PostgresStorage) -> None:
-    gone = Module("gone.py", Path("/no/such/file"), 1, PREFIX + "gone")
-    with pytest.raises(FileNotFoundError):
-        analyse_all(storage, [gone], datetime.now(UTC), 1, print)
+    (expiring,) = report.expirations(storage)
+    assert (expiring.results, expiring.bytes) == (2, sum(row.size for row in storage.page()))
+    assert expiring.expires_at == min(row.expires_at for row in storage.page() if row.expires_at)
 
 
 @pytest.fixture
@@ -134,12 +129,13 @@ def summary(command: list[str]) -> dict[str, Any]:
 
 
 def test_a_second_run_computes_nothing(command: Callable[..., list[str]], storage: PostgresStorage) -> None:
-    modules = standard_library(limit=9)
+    contents = len(distinct(standard_library(limit=9)))
+    counts = itemgetter("modules", "copies", "computed", "reused")
     started = datetime.now(UTC)
     first = summary(command("--limit", "9", "--expires-in", "2h", "--json"))
-    assert (first["modules"], first["computed"]) == (9, len(distinct(modules)))
+    assert counts(first) == (9, 9 - contents, contents, 0)
     second = summary(command("--limit", "9", "--json"))
-    assert (second["computed"], second["reused"]) == (0, 9)
+    assert counts(second) == (9, 9 - contents, 0, contents)
     assert second["totals"] == first["totals"]
     assert second["most_complex"] == first["most_complex"]
     assert second["totals"]["results"] == len(storage.page(PREFIX))
@@ -151,10 +147,15 @@ def test_a_second_run_computes_nothing(command: Callable[..., list[str]], storag
 def test_it_tells_people_what_it_did(command: Callable[..., list[str]]) -> None:
     printed = on_terminal(command("--limit", "3"), dict(os.environ))
     assert "Results go to postgresql://" in printed
-    assert "Analysing" in printed
+    assert re.search(r"Analysing .*3/3", printed)
     assert "3 modules: 3 computed, 0 reused" in printed
     assert "_Feature.__init__" in printed
     assert "3 results of" in printed
+
+
+def test_modules_of_the_same_content_are_called_copies() -> None:
+    assert str(Run(3, 0, 2, 1, 0.25)) == "3 modules: 2 computed, 1 reused, in 0.2 s"
+    assert str(Run(1790, 46, 1744, 0, 9)) == "1,790 modules, 46 of them copies: 1,744 computed, 0 reused, in 9.0 s"
 
 
 def start(command: list[str]) -> "subprocess.Popen[str]":

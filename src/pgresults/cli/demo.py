@@ -3,7 +3,7 @@
 import os
 import time
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import Annotated
 
 import typer
@@ -14,19 +14,28 @@ from pgresults.cli.session import session, where
 from pgresults.cli.values import duration
 from pgresults.demo import report
 from pgresults.demo.modules import Module, distinct, standard_library
-from pgresults.demo.runner import analyse_all
+from pgresults.demo.runner import analyse_library
 from pgresults.errors import PgResultsError
+from pgresults.mapping import MapProgress
 from pgresults.storage import PostgresStorage
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """How many modules there were, and for how many a result was computed or there already; time in seconds."""
+class Run:
+    """How many modules there were, how many of them repeat another's content, and for how many of the others a result
+    was computed or there from an earlier run; time in seconds.
+    """
 
     modules: int
+    copies: int
     computed: int
     reused: int
     seconds: float
+
+    def __str__(self) -> str:
+        copies = f", {self.copies:,} of them copies" if self.copies else ""
+        counts = f"{self.computed:,} computed, {self.reused:,} reused"
+        return f"{self.modules:,} modules{copies}: {counts}, in {self.seconds:.1f} s"
 
 
 def register(app: typer.Typer) -> None:
@@ -47,40 +56,45 @@ def demo(
     started = time.monotonic()
     with session(context).storage() as storage:
         note(f"Results go to {where(storage.database)}.")
-        modules = standard_library(limit)
+        modules, done = _analyse(storage, limit, expires_in, workers or os.cpu_count() or 1)
         if not modules:
             raise PgResultsError("this Python keeps no standard library as files: nothing to analyse")
-        computed = _compute(storage, modules, datetime.now(UTC) + expires_in, workers or os.cpu_count() or 1)
-        run = _Run(len(modules), computed, len(modules) - computed, round(time.monotonic() - started, 2))
         keys = [module.key for module in distinct(modules)]
+        seconds = round(time.monotonic() - started, 2)
+        run = Run(len(modules), len(modules) - len(keys), done.computed, done.reused, seconds)
         _summarise(storage, keys, run, as_json)
 
 
-def _compute(storage: PostgresStorage, modules: list[Module], expiration: datetime, workers: int) -> int:
-    wanted = distinct(modules)
-    live = report.live_keys(storage, [module.key for module in wanted])
-    missing = [module for module in wanted if module.key not in live]
+def _analyse(
+    storage: PostgresStorage, limit: int | None, expires_in: timedelta, workers: int
+) -> tuple[list[Module], MapProgress]:
+    done = [MapProgress(0, 0, 0)]
     columns = (TextColumn("Analysing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("", total=len(wanted), completed=len(live))
+        bar = progress.add_task("", total=None)
+
+        def show(now: MapProgress) -> None:
+            done.append(now)
+            progress.update(bar, total=now.total, completed=now.done)
+
         try:
-            return analyse_all(
-                storage, missing, expiration, workers, progress=lambda done: progress.advance(task, done)
-            )
+            modules = analyse_library.with_options(result_storage=storage)(limit, expires_in, workers, show)
         except KeyboardInterrupt:
-            done = len(report.live_keys(storage, [module.key for module in wanted]))
-            note(f"Interrupted: {done:,} of {len(wanted):,} results are stored. The same command resumes there.")
+            wanted = distinct(standard_library(limit))
+            stored = len(report.live_keys(storage, [module.key for module in wanted]))
+            note(f"Interrupted: {stored:,} of {len(wanted):,} results are stored. The same command resumes there.")
             raise
+    return modules, done[-1]
 
 
-def _summarise(storage: PostgresStorage, keys: list[str], run: _Run, as_json: bool) -> None:
+def _summarise(storage: PostgresStorage, keys: list[str], run: Run, as_json: bool) -> None:
     totals, functions = report.totals(storage, keys), report.most_complex(storage, keys)
     expirations = report.expirations(storage)
     if as_json:
         parts = {"totals": totals._asdict(), "most_complex": [row._asdict() for row in functions]}
         print_json(asdict(run) | parts | {"expirations": [row._asdict() for row in expirations]})
         return
-    say(f"{run.modules:,} modules: {run.computed:,} computed, {run.reused:,} reused, in {run.seconds:.1f} s")
+    say(str(run))
     say(
         f"{totals.lines:,} lines, {totals.classes:,} classes and {totals.functions:,} functions in {totals.results:,} "
         f"distinct files, {totals.unparsable:,} of them not parsable as Python"

@@ -2,8 +2,8 @@
 
 import hashlib
 import sysconfig
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgresults.demo.analysis import VERSION
@@ -16,43 +16,25 @@ _NOT_OURS = {"site-packages", "dist-packages"}
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module file: ``name`` is its path within the library, ``size`` is in bytes."""
+    """A module: ``name`` is its path within the library, ``source`` the content of its file."""
 
     name: str
-    path: Path
-    size: int
-    key: str
+    source: bytes = field(repr=False)
+    key: str = field(init=False)
+    """Of the module's result; modules of the same content share it."""
 
-
-def key_of(source: bytes) -> str:
-    """The key of a module's result; files of the same content share it."""
-    return PREFIX + hashlib.sha256(source).hexdigest()[:32]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", PREFIX + hashlib.sha256(self.source).hexdigest()[:32])
 
 
 def standard_library(limit: int | None = None) -> list[Module]:
-    """Every module file of the standard library by name, or the first ``limit`` of them."""
+    """Every module of the standard library by name, or the first ``limit`` of them."""
     root = Path(sysconfig.get_paths()["stdlib"])
     paths = (path for path in root.rglob("*.py") if not _NOT_OURS & set(path.parts) and path.is_file())
-    return [_module(root, path) for path in sorted(paths)[:limit]]
-
-
-def _module(root: Path, path: Path) -> Module:
-    source = path.read_bytes()
-    return Module(path.relative_to(root).as_posix(), path, len(source), key_of(source))
+    return [Module(path.relative_to(root).as_posix(), path.read_bytes()) for path in sorted(paths)[:limit]]
 
 
 def distinct(modules: Sequence[Module]) -> list[Module]:
-    """One module for each content."""
-    return list({module.key: module for module in reversed(modules)}.values())
-
-
-def batches(modules: Sequence[Module], size: int) -> Iterator[list[Module]]:
-    """The modules in groups of at least ``size`` bytes, the largest modules first, so that the end is even."""
-    batch: list[Module] = []
-    for module in sorted(modules, key=lambda module: module.size, reverse=True):
-        batch.append(module)
-        if sum(member.size for member in batch) >= size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    """One module for each content, the largest first, so that several workers end at the same time."""
+    modules = list({module.key: module for module in reversed(modules)}.values())
+    return sorted(modules, key=lambda module: len(module.source), reverse=True)

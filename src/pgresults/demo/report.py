@@ -106,7 +106,7 @@ _TOTALS = Statement(select(*_SUMS).select_from(_STORED).where(_WANTED))
 _FUNCTION_COLUMNS: tuple[ColumnElement[Any], ...] = (
     _number(_FUNCTION, "complexity").label("complexity"),
     _text(_FUNCTION, "name"),
-    _text(result.c.provenance, "file").label("file"),
+    _text(_DOCUMENT, "file").label("file"),
     _number(_FUNCTION, "line").label("line"),
     _number(_FUNCTION, "lines"),
 )
