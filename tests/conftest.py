@@ -18,6 +18,8 @@ from pgresults.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 
+pytest_plugins = ["prefect_fixtures"]
+
 _URL = "PGRESULTS_TEST_DATABASE_URL"
 _DIRECTORY = "PGRESULTS_TEST_DIRECTORY"
 

@@ -1,13 +1,15 @@
 """``pgresults import``: results from elsewhere."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pgresults.cli.output import errors, note, say
-from pgresults.cli.session import session
+from pgresults.cli.session import Session, session
+from pgresults.integrations.documents import BLOCK_STORAGE
 from pgresults.integrations.prefect_files import import_files, source_of
 
 UNREADABLE = 1
@@ -23,27 +25,42 @@ def _imports() -> None:
 @app.command()
 def prefect(
     context: typer.Context,
-    path: Annotated[str, typer.Argument(help="A directory of results, or a URL such as s3://bucket/folder.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            help="A directory of results, a URL such as s3://bucket/folder, or a block that Prefect has saved, such as "
+            "block:remote-file-system/results."
+        ),
+    ],
 ) -> None:
     """Import the results that Prefect kept as files; what is there already stays, so it may be run again.
 
-    Results go to the storage of --storage, which should be the block's name ("prefect" by default). Files that cannot
-    be read are reported, and the exit code is 1 then.
+    They go where a block looks for them that was given no name of its own: to the storage "prefect", unless --storage
+    says another. Files that cannot be read are reported, and the exit code is 1 then.
     """
     source = source_of(path)
     names = source.names()
     outcomes: Counter[str] = Counter()
     columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with session(context).storage() as storage, Progress(*columns, console=errors, transient=True) as progress:
+    with _target(context).storage() as storage, Progress(*columns, console=errors, transient=True) as progress:
         bar = progress.add_task("", total=len(names))
         for file in import_files(storage, source, names):
             outcomes[file.outcome] += 1
             progress.advance(bar)
             if file.reason is not None:
                 note(f"{file.name}: {file.reason}")
+        into = storage.name
     say(
-        f"{len(names):,} files: {outcomes['imported']:,} imported, {outcomes['present']:,} there already, "
-        f"{outcomes['kept']:,} older than what is there, {outcomes['unreadable']:,} unreadable"
+        f"{len(names):,} files: {outcomes['imported']:,} imported into {into!r}, "
+        f"{outcomes['present']:,} there already, {outcomes['kept']:,} older than what is there, {outcomes['unreadable']:,} unreadable"
     )
     if outcomes["unreadable"]:
         raise typer.Exit(UNREADABLE)
+
+
+def _target(context: typer.Context) -> Session:
+    """The session, with the blocks' own storage where the user names none."""
+    given = context.find_root().get_parameter_source("storage")
+    if given is None or given.name == "DEFAULT":
+        return replace(session(context), storage_name=BLOCK_STORAGE)
+    return session(context)

@@ -1,20 +1,31 @@
 """Prefect's result documents, taken apart into columns and put together again; no payload is deserialized."""
 
-import base64
 import binascii
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgresults.encoding import parsed, prepare, serializer_of, utc
+from pgresults.guards import Guard
 from pgresults.operations.results import Head, Upload
 from pgresults.provenance import default_holder, recorded
 from pgresults.records import VERSION, aware_utc
 from pgresults.serializers.base import DOCUMENT
 from pgresults.storage import PostgresStorage
 
+BLOCK_STORAGE = "prefect"
+"""The collection of results that a block keeps, unless it names another."""
+
 _BASE64 = frozenset(("pickle", "compressed", "compressed/pickle", "compressed/json"))
 """The serializers whose payloads Prefect writes as base64."""
+
+_MIDDLE = b',"result":"'
+_LINE = 76
+"""The length of a line of base64; in a JSON string two more characters end it."""
+
+_PIECE = 512 * (_LINE + 2)
+"""How much text is decoded at a time: whole lines, or a multiple of four characters."""
 
 _FIELDS = frozenset(("storage_key", "expiration", "serializer", "prefect_version", "storage_block_id"))
 
@@ -49,7 +60,13 @@ def take_apart(content: bytes, key: str) -> Parts:
 
 
 def upload_of(
-    storage: PostgresStorage, key: str, content: bytes, provenance: dict[str, Any], action: str = "write"
+    storage: PostgresStorage,
+    key: str,
+    content: bytes,
+    provenance: dict[str, Any],
+    *,
+    guard: Guard = Guard.NONE,
+    described: Mapping[str, Any] | None = None,
 ) -> Upload:
     """A document ready to be stored.
 
@@ -58,24 +75,26 @@ def upload_of(
         key: under which key.
         content: the document, or any other bytes.
         provenance: what is known about it beside what is recorded anyway.
-        action: what the history calls it, ``write`` or ``import``.
+        guard: what the write has to prove about the key's lock.
+        described: further columns, such as the proof's parameters.
 
     Raises: PayloadTooLarge.
     """
     payload, columns, further = take_apart(content, key)
     known = recorded(None) | provenance | ({"prefect": {"metadata": further}} if further else {})
-    described = {**columns, "action": action, "holder": default_holder(), "provenance": known}
-    return prepare(storage.trust, key, payload, described, storage.settings.max_payload_bytes)
+    all_described = {**columns, "holder": default_holder(), "provenance": known, **(described or {})}
+    return prepare(storage.trust, key, payload, all_described, storage.settings.max_payload_bytes, guard)
 
 
 def put_together(head: Head, key: str, payload: bytes) -> bytes:
     """The document of a stored version; what never was a record comes back as it is."""
     if head.serializer is None:
-        return payload
+        return bytes(payload)
     serializer: dict[str, Any] = json.loads(head.serializer)
     if head.prefect_version is None:  # one of our own: in Prefect's terms its functions have other names
         ours = serializer_of(head.serializer)
-        serializer, quoted = ours.model_dump(mode="json", context=DOCUMENT), json.dumps(ours.to_text(payload)).encode()
+        serializer = ours.model_dump(mode="json", context=DOCUMENT)
+        quoted = [json.dumps(ours.to_text(payload)).encode()]
     else:
         quoted = _quoted(serializer, payload)
     expiration = utc(head.expires_at)
@@ -88,7 +107,7 @@ def put_together(head: Head, key: str, payload: bytes) -> bytes:
     if head.prefect_version is not None:
         metadata["prefect_version"] = head.prefect_version
     further = ((parsed(head.provenance) or {}).get("prefect") or {}).get("metadata") or {}
-    return b'{"metadata": %b, "result": %b}' % (json.dumps(metadata | further).encode(), quoted)
+    return b"".join((b'{"metadata": ', json.dumps(metadata | further).encode(), b', "result": ', *quoted, b"}"))
 
 
 def is_damaged(content: bytes) -> bool:
@@ -109,14 +128,14 @@ def _object(content: bytes) -> dict[str, Any]:
 
 def _quickly(content: bytes, key: str) -> Parts | None:
     """The parts of a record as Prefect writes it, without parsing the payload as JSON, which would take most time."""
-    start, _, rest = content.partition(b',"result":"')
-    if not start.startswith(b'{"metadata":') or not rest.endswith(b'"}'):
+    middle = content.find(_MIDDLE)
+    if middle < 0 or not content.startswith(b'{"metadata":') or not content.endswith(b'"}'):
         return None
     try:
-        metadata = json.loads(start + b"}")["metadata"]
+        metadata = json.loads(content[:middle] + b"}")["metadata"]
         if metadata["serializer"]["type"] not in _BASE64:
             return None
-        return _record(metadata, _decoded(rest[:-2].replace(b"\\n", b"")), key)
+        return _record(metadata, _decoded_lines(memoryview(content)[middle + len(_MIDDLE) : -2]), key)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
@@ -146,8 +165,27 @@ def _decoded(text: bytes) -> bytes:
     return binascii.a2b_base64(text.replace(b"\n", b""), strict_mode=True)
 
 
-def _quoted(serializer: dict[str, Any], payload: bytes) -> bytes:
-    """A payload as the JSON string that stands for it in Prefect's documents."""
+def _decoded_lines(text: memoryview) -> bytes:
+    """The bytes of a base64 text as it stands in a JSON string, with or without lines; raises ValueError for others.
+
+    Small pieces stay in the processor's cache, and where the lines end is known without looking for it.
+    """
+    if text[-2:] == b"\\n":
+        text = text[:-2]
+    return b"".join(_decoded_piece(text[start : start + _PIECE]) for start in range(0, len(text), _PIECE))
+
+
+def _decoded_piece(text: memoryview) -> bytes:
+    piece = bytearray(text)
+    ends = len(piece[_LINE :: _LINE + 2])
+    if piece[_LINE :: _LINE + 2] == b"\\" * ends and piece[_LINE + 1 :: _LINE + 2] == b"n" * ends:
+        del piece[_LINE + 1 :: _LINE + 2]
+        del piece[_LINE :: _LINE + 1]
+    return binascii.a2b_base64(piece, strict_mode=True)
+
+
+def _quoted(serializer: dict[str, Any], payload: bytes) -> list[bytes]:
+    """A payload as the JSON string that stands for it in Prefect's documents, in parts: a large one is copied once."""
     if serializer["type"] in _BASE64:
-        return b'"' + base64.b64encode(payload) + b'"'
-    return json.dumps(payload.decode()).encode()
+        return [b'"', binascii.b2a_base64(payload, newline=False), b'"']
+    return [json.dumps(payload.decode()).encode()]

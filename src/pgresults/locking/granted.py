@@ -38,6 +38,12 @@ class Grants:
         """What a holder was granted of a key."""
         return self._grants.get((key, holder))
 
+    def latest(self, key: str) -> Grant | None:
+        """What was granted of a key last, whoever the holder."""
+        with self._mutex:
+            granted = [grant for grant in self._grants.values() if grant.place.key == key]
+        return max(granted, key=lambda grant: grant.fence, default=None)
+
     def pop(self, key: str, holder: str) -> Grant | None:
         """Forget what a holder was granted of a key, and give it back."""
         with self._mutex:

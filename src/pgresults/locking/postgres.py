@@ -163,6 +163,11 @@ class PostgresLockManager:
         self._notice_fork()
         return self._grants.get(key, holder)
 
+    def latest_grant(self, key: str) -> Grant | None:
+        """What this process was granted of a key last, whoever the holder."""
+        self._notice_fork()
+        return self._grants.latest(key)
+
     def state(self, key: str) -> Program[Held | None]:
         """Who holds a key's lock and lives."""
         self._notice_fork()

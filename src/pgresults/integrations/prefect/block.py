@@ -1,6 +1,7 @@
-"""Prefect's results and locks in Postgres: a storage block, and the manager of its locks."""
+"""The block that keeps Prefect's results in Postgres."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,14 @@ from pydantic import Field, SecretStr, model_validator
 
 from pgresults.effects import Program, aperform, compute, perform
 from pgresults.encoding import require_intact, require_live, require_signed
-from pgresults.integrations.documents import put_together, upload_of
+from pgresults.guards import Guard
+from pgresults.integrations.documents import BLOCK_STORAGE, put_together, upload_of
+from pgresults.integrations.prefect.locks import PostgresLockManager, locks_of
+from pgresults.integrations.prefect.trees import Tree, Write, Writer
 from pgresults.keys import require_key
-from pgresults.locking import PostgresLockManager
 from pgresults.schema import SCHEMA
 from pgresults.settings import current_settings
 from pgresults.storage import PostgresStorage
-
-__all__ = ["PostgresLockManager", "PostgresResultStorage"]
 
 
 class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ignore] # Prefect may be absent
@@ -38,7 +39,7 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
     path: str | None = Field(
         None, title="Path", description="Instead of a URL: a directory, in which a Postgres server of its own lives."
     )
-    name: str = Field("prefect", title="Name", description="The collection of results.")
+    name: str = Field(BLOCK_STORAGE, title="Name", description="The collection of results.")
     database_schema: str = Field(SCHEMA, title="Schema", description="The database schema that holds the tables.")
 
     @model_validator(mode="after")
@@ -61,7 +62,7 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
 
     def lock_manager(self) -> PostgresLockManager:
         """The manager of the locks of these results' keys."""
-        return self.storage.lock_manager()
+        return locks_of(self.storage.database, self.name)
 
     def read_path(self, path: str, _sync: bool | None = None) -> Any:
         """Read what was written under a path: a result as Prefect's document, anything else as it was.
@@ -100,31 +101,54 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
 
     def _read(self, path: str) -> Program[bytes]:
         storage, key = self.storage, require_key(self._resolve_path(path))
+        if (tree := Tree.running()) is not None and (waiting := tree.content(storage, key)) is not None:
+            return waiting
         found = require_live((yield from storage.fetch(key)), key)
         require_signed(found.head, key, storage.trust)
         small = storage.is_small(found.payload or b"")
-        return (
-            yield from compute(lambda: put_together(found.head, key, bytes(require_intact(found, key))), small=small)
-        )
+        return (yield from compute(lambda: put_together(found.head, key, require_intact(found, key)), small=small))
 
     def _write(self, path: str, content: bytes) -> Program[None]:
-        storage, key, run = self.storage, require_key(self._resolve_path(path)), _run_provenance()
-        upload = yield from compute(lambda: upload_of(storage, key, content, run), small=storage.is_small(content))
-        yield from storage.store(upload)
+        storage, key = self.storage, require_key(self._resolve_path(path))
+        writer = Writer.of(key)
+        guard, proof = (Guard.NONE, {}) if writer is None else writer.proof(storage, key)
+        run = _run_provenance({} if writer is None else writer.logged())
+        upload = yield from compute(
+            lambda: upload_of(storage, key, content, run, guard=guard, described=proof), small=storage.is_small(content)
+        )
+        if writer is None:
+            yield from storage.store(upload)
+        else:
+            yield from writer.storing(self, Write(storage, upload, content))
 
 
-def _run_provenance() -> dict[str, Any]:
-    """The flow and task that run here, with the ids and names of their runs."""
+def _run_provenance(logged: Mapping[str, Any]) -> dict[str, Any]:
+    """The flow and task whose result it is, with the ids and names of their runs.
+
+    Parameters:
+        logged: what Prefect's log says of the transaction's run. Where it names a task, that is the one: a nested
+            transaction is committed in another task's run, or when none is left.
+    """
+    if "task_run_id" in logged:
+        return {kind: run for kind in ("flow", "task") if (run := _logged_run(logged, kind))}
     flow, task = FlowRunContext.get(), TaskRunContext.get()
     known: dict[str, Any] = {}
     if flow is not None and flow.flow is not None and flow.flow_run is not None:
         known["flow"] = {"name": flow.flow.name, "run_id": str(flow.flow_run.id), "run_name": flow.flow_run.name}
     if task is not None:
-        run = task.task_run
-        known["task"] = {"name": task.task.name, "run_id": str(run.id), "run_name": run.name}
-        if "flow" not in known and run.flow_run_id is not None:
-            known["flow"] = {"run_id": str(run.flow_run_id)}
+        known["task"] = {
+            "name": task.task.name,
+            "run_id": str(task.task_run.id),
+            "run_name": task.task_run.name,
+        }
     return known
+
+
+def _logged_run(logged: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    names = {"name": f"{kind}_name", "run_id": f"{kind}_run_id", "run_name": f"{kind}_run_name"}
+    return {
+        name: logged[given] for name, given in names.items() if logged.get(given) not in (None, "None", "<unknown>")
+    }
 
 
 @cache

@@ -1,0 +1,230 @@
+"""Prefect's transactions as one: what a tree of them writes to Postgres waits for the root, and is stored together.
+
+Prefect commits a tree from the leaves to the root and calls the storage for each result alone, so what a member hands
+over before it is the root's turn is kept, by a hook that is put behind the root's own.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from prefect.results import ResultRecord
+from prefect.transactions import IsolationLevel, TransactionState, get_transaction
+
+from pgresults.database import Database
+from pgresults.effects import Program, call, perform
+from pgresults.errors import LockLostError, PgResultsError
+from pgresults.guards import Guard
+from pgresults.locking import PostgresLockManager
+from pgresults.operations.results import Upload, write_all
+from pgresults.storage import PostgresStorage
+
+logger = logging.getLogger(__name__)
+_ENDED = (TransactionState.COMMITTED, TransactionState.ROLLED_BACK)
+
+
+class Write(NamedTuple):
+    """A version ready to be stored, and the document that it came from."""
+
+    storage: PostgresStorage
+    upload: Upload
+    content: bytes
+
+    @property
+    def key(self) -> str:
+        """Under which it will stand."""
+        return self.upload.columns["key"]  # type: ignore[no-any-return]
+
+
+class Tree:
+    """What the members of a tree have handed over before the root's turn.
+
+    Parameters:
+        kind: the class of the blocks whose writes wait.
+    """
+
+    def __init__(self, kind: type) -> None:
+        self.ended = False
+        self.given_up = False
+        self._kind = kind
+        self._writes: list[Write] = []
+        self._members: list[Any] = []
+        self._releases: list[Callable[[], Program[None]]] = []
+
+    @classmethod
+    def of(cls, root: Any) -> "Tree | None":
+        """What waits for a root, or did."""
+        hooks = root.on_commit_hooks
+        return next((hook.tree for hook in hooks if isinstance(hook, _AtCommit)), None)
+
+    @classmethod
+    def running(cls) -> "Tree | None":
+        """What waits, or did, for the root of the tree that is open here."""
+        root = get_transaction()
+        return None if root is None else cls.of(root)
+
+    @classmethod
+    def begin(cls, root: Any, kind: type) -> "Tree":
+        """Have what is handed over from now on wait for a root."""
+        tree = cls(kind)
+        root.on_commit_hooks.append(_AtCommit(tree))
+        root.on_rollback_hooks.append(_AtRollback(tree))
+        return tree
+
+    def keep(self, member: Any, write: Write) -> None:
+        """Keep what a member wrote."""
+        self._members.append(member)
+        self._writes.append(write)
+
+    def keep_lock(self, key: str, release: Callable[[], Program[None]]) -> bool:
+        """Put off the release of a lock whose key's result waits here; False where none does."""
+        waits = not self.ended and self.concerns(key)
+        if waits:
+            self._releases.append(release)
+        return waits
+
+    def concerns(self, key: str) -> bool:
+        """Whether a member has handed something over for a key."""
+        return any(member.key == key for member in self._members)
+
+    def content(self, storage: PostgresStorage, key: str) -> bytes | None:
+        """The document that waits to be stored under a key."""
+        if self.ended:
+            return None
+        waiting = (write.content for write in reversed(self._writes) if write.storage == storage and write.key == key)
+        return next(waiting, None)
+
+    def is_left_to(self, root: Any) -> bool:
+        """Whether the root itself is going to write to one of our blocks, with which everything is stored."""
+        return bool(root.store and root.key and root.write_on_commit) and isinstance(
+            last_block(root, self._kind), self._kind
+        )
+
+    def storing(self, root: Any, last: Sequence[Write] = ()) -> Program[None]:
+        """Store everything, in one transaction for each database, and release the locks that waited.
+
+        Raises: LockLostError when one of the locks was lost; PgResultsError when a member was rolled back;
+            StorageUnavailable.
+        """
+        if any(member.is_rolled_back() for member in members(root)):
+            raise PgResultsError("a nested transaction could not be committed, so nothing of the whole tree was stored")
+        writes: dict[Database, list[Write]] = {}
+        for write in (*self._writes, *last):
+            writes.setdefault(write.storage.database, []).append(write)
+        for database, together in writes.items():
+            yield from _store(database, together)
+        self.ended = True
+        for release in self._releases:
+            try:
+                yield from release()
+            except (PgResultsError, ValueError) as error:
+                logger.warning("a lock ended before its release: %s", error)
+
+    def give_up(self) -> None:
+        """Undo what Prefect takes for done: the members are not committed, so that their rollback takes place."""
+        if self.ended:
+            return
+        self.ended = self.given_up = True
+        for member, write in zip(self._members, self._writes, strict=True):
+            member.store.cache.pop(write.key, None)
+            if member.is_committed():
+                member.state = TransactionState.STAGED
+
+
+class _Hook:
+    """A hook of Prefect's; it does not log that it runs."""
+
+    log_on_run = False
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+
+
+class _AtCommit(_Hook):
+    def __call__(self, root: Any) -> None:
+        if not self.tree.ended and not self.tree.is_left_to(root):
+            perform(self.tree.storing(root))
+
+
+class _AtRollback(_Hook):
+    def __call__(self, _root: Any) -> None:
+        self.tree.give_up()
+
+
+class Writer(NamedTuple):
+    """A transaction that is about to store its result, and the root of its tree."""
+
+    transaction: Any
+    root: Any
+
+    @classmethod
+    def of(cls, key: str) -> "Writer | None":
+        """Whose result is stored under a key; None outside of a commit."""
+        root = get_transaction()
+        if root is None:
+            return None
+        return next((cls(member, root) for member in members(root) if _writes(member, key)), None)
+
+    def logged(self) -> dict[str, Any]:
+        """What Prefect's log says of the transaction's run: ids and names of its task and flow."""
+        return dict(getattr(self.transaction.logger, "extra", None) or {})
+
+    def proof(self, storage: PostgresStorage, key: str) -> tuple[Guard, dict[str, Any]]:
+        """What the write has to prove about the lock that the transaction took, and the proof's parameters.
+
+        Raises: LockLostError when this process knows already that it was lost.
+        """
+        manager = self.transaction.store.lock_manager
+        locked = self.transaction.isolation_level is IsolationLevel.SERIALIZABLE and self.transaction.key == key
+        if not (locked and isinstance(manager, PostgresLockManager) and manager.guards(storage.database, storage.id)):
+            return Guard.NONE, {}
+        # Prefect 3.1 does not say who the holder is: it is who took the lock last in this process.
+        holder = getattr(self.transaction, "_holder", None)
+        grant = manager.latest_grant(key) if holder is None else manager.grant(key, holder)
+        if grant is None:
+            raise LockLostError(f"the lock of {key!r} was lost: nothing was written", key=key, holder=holder)
+        return Guard.FENCE, {"holder": grant.holder, "fence": grant.fence, "token": grant.token}
+
+    def storing(self, block: Any, write: Write) -> Program[None]:
+        """Store what a block is given, unless more of the tree follows: then keep it until that is there, too.
+
+        Raises: what `Tree.storing` raises.
+        """
+        tree = Tree.of(self.root)
+        tree = None if tree is None or tree.ended else tree
+        if self.transaction is self.root and block is last_block(self.root, type(block)):
+            if tree is None:
+                yield from write.storage.store(write.upload)
+            else:
+                yield from tree.storing(self.root, [write])
+        else:
+            (tree or Tree.begin(self.root, type(block))).keep(self.transaction, write)
+
+
+def members(root: Any) -> Iterator[Any]:
+    """A transaction and all below it."""
+    yield root
+    for child in root.children:
+        yield from members(child)
+
+
+def last_block(root: Any, kind: type) -> Any:
+    """Where the last of a root's own writes goes that concerns blocks of a kind: metadata follows its payload."""
+    metadata = root.store.metadata_storage
+    return metadata if isinstance(metadata, kind) else root.store.result_storage
+
+
+def _writes(member: Any, key: str) -> bool:
+    """Whether a transaction that is yet to end stores its result under a key."""
+    if not (member.store and member.key and member.write_on_commit) or member.state in _ENDED:
+        return False
+    staged = member._staged_value
+    keys = (member.key, staged.metadata.storage_key if isinstance(staged, ResultRecord) else None)
+    return any(one is not None and one.lstrip("/") == key for one in keys)
+
+
+def _store(database: Database, writes: Sequence[Write]) -> Program[None]:
+    for storage in dict.fromkeys(write.storage for write in writes):
+        yield from storage.register()
+    uploads = [write.upload for write in writes]
+    yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=True)
