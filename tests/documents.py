@@ -98,6 +98,13 @@ def _tidied(text: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def client_programs(server: URL) -> Path:
+    """Where pg_dump and its kin of a server's version are: with the embedded server, or where Debian has them."""
+    with psycopg.connect(psycopg_url(server)) as connection:
+        major = connection.info.server_version // 10_000
+    return next(Path("/usr/lib/postgresql").glob(f"{major}/bin"), _programs.programs())
+
+
 @dataclass
 class Reader:
     """Somebody who follows a document: a directory, an environment, a Python session and databases of his own.
@@ -120,7 +127,7 @@ class Reader:
         tools.mkdir()
         (tools / "pip").write_text(_PIP.format(python=sys.executable))
         (tools / "pip").chmod(0o755)
-        path = (tools, SCRIPTS, _programs.programs(), os.environ["PATH"])
+        path = (tools, SCRIPTS, client_programs(self.database), os.environ["PATH"])
         self.environment = {
             **kept,
             "PATH": os.pathsep.join(map(str, path)),
