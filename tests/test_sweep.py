@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import URL
 
 from conftest import psycopg_url
-from pgresults.errors import InvalidArgument, MissingResult
+from pgresults.errors import InvalidArgument, LockedError, MissingResult
 from pgresults.provenance import actor
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
@@ -130,6 +130,104 @@ async def test_what_expires_soon_is_listed_in_order(call: Any, store: ResultStor
     assert [row.key for row in await call(store, "expiring", timedelta(days=1), limit=1)] == ["b"]
     with pytest.raises(InvalidArgument):
         await call(store, "expiring", 7)
+
+
+# Locks
+
+
+@pytest.fixture
+def holder(store: ResultStore) -> ResultStore:
+    """A store with locks, over the same storage."""
+    return store.model_copy(update={"lock_manager": store.result_storage.lock_manager()})
+
+
+async def test_a_sweep_leaves_locked_keys_alone(call: Any, store: ResultStore, holder: ResultStore) -> None:
+    fill(store, 3, datetime.now(UTC) - HOUR)
+    await call(holder, "acquire_lock", "e0", holder="somebody")
+    await call(holder, "acquire_lock", "e1")
+    await call(holder, "acquire_lock", "e2", holder="somebody", hold_timeout=0.001)
+    while await call(holder, "is_locked", "e2"):
+        pass
+    assert await call(store, "sweep", dry_run=True) == 2
+    assert await call(store, "sweep") == 2
+    await call(holder, "release_lock", "e0", holder="somebody")
+    assert await call(store, "sweep") == 1
+
+
+def test_a_sweep_by_the_database_knows_no_holder(store: ResultStore, holder: ResultStore, connection: Any) -> None:
+    fill(store, 1, datetime.now(UTC) - HOUR)
+    swept = ("SELECT pgresults.sweep(10, %s)", [store.result_storage.id])
+    holder.acquire_lock("e0")
+    assert connection.execute(*swept).fetchone() == (0,)
+    holder.release_lock("e0")
+    assert connection.execute(*swept).fetchone() == (1,)
+
+
+async def test_the_dead_lock_nothing(call: Any, store: ResultStore, fresh_url: URL, connection: Any) -> None:
+    fill(store, 1, datetime.now(UTC) - HOUR)
+    other = PostgresStorage(store.result_storage.database.url(), store.result_storage.name)
+    assert ResultStore(result_storage=other, lock_manager=other.lock_manager()).acquire_lock("e0", holder="somebody")
+    assert await call(store, "sweep") == 0
+    held = "SELECT backend_pid FROM pgresults.held_locks WHERE key = 'e0' AND storage = %s"
+    ((backend,),) = connection.execute(held, [other.name]).fetchall()
+    connection.execute("SELECT pg_terminate_backend(%s)", [backend])
+    while connection.execute(held, [other.name]).fetchall():
+        pass
+    assert await call(store, "sweep") == 1
+    other.close()
+
+
+async def test_retention_leaves_locked_keys_alone(call: Any, store: ResultStore, holder: ResultStore) -> None:
+    for key in ("a", "b"):
+        for n in range(3):
+            await call(store, "write", n, key=key)
+    await call(holder, "acquire_lock", "a", holder="somebody")
+    await call(holder, "acquire_lock", "b")
+    assert await call(store, "retain", versions=1, dry_run=True) == 2
+    assert await call(store, "retain", versions=1) == 2
+    assert (await call(store, "read", "a", version=1)).result == 0
+    await call(holder, "release_lock", "a", holder="somebody")
+    assert await call(store, "retain", versions=1) == 2
+
+
+async def test_who_has_locks_invalidates_no_locked_result(call: Any, store: ResultStore, holder: ResultStore) -> None:
+    for n in range(3):
+        await call(store, "write", n, key=f"k{n}")
+    await call(holder, "acquire_lock", "k0")
+    await call(holder, "acquire_lock", "k1", holder="somebody")
+    with pytest.raises(LockedError) as refusal:
+        await call(holder, "invalidate", prefix="k")
+    assert (refusal.value.key, refusal.value.holder) == ("k1", "somebody")
+    assert len(await call(store, "find")) == 3
+    assert await call(holder, "invalidate", prefix="k2") == 1
+    await call(holder, "release_lock", "k1", holder="somebody")
+    assert await call(holder, "invalidate", prefix="k") == 2
+    assert await call(holder, "invalidate", prefix="k") == 0
+
+
+async def test_a_store_without_locks_asks_for_none(call: Any, store: ResultStore, holder: ResultStore) -> None:
+    await call(store, "write", 1, key="k")
+    await call(holder, "acquire_lock", "k", holder="somebody")
+    assert await call(store, "invalidate", prefix="k") == 1
+
+
+async def test_the_lock_of_the_dead_does_not_keep_a_result(
+    call: Any, store: ResultStore, holder: ResultStore, connection: Any
+) -> None:
+    await call(store, "write", 1, key="k")
+    await call(holder, "acquire_lock", "k", holder="somebody")
+    connection.execute(  # as one whose beacon went out
+        "UPDATE pgresults.lock SET beacon = -fence WHERE storage_id = %s", [store.result_storage.id]
+    )
+    assert await call(holder, "invalidate", prefix="k") == 1
+
+
+async def test_what_has_expired_is_no_more_to_be_deleted(call: Any, store: ResultStore) -> None:
+    fill(store, 1, datetime.now(UTC) - HOUR)
+    assert not await call(store, "delete", "e0")
+    assert await call(store, "invalidate", prefix="e") == 0
+    assert [step.action for step in await call(store, "history", "e0")] == ["write"]
+    assert await call(store, "sweep") == 1
 
 
 # Retention

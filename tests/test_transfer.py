@@ -121,6 +121,18 @@ def test_what_was_spoilt_is_not_imported(
     assert target.page() == []
 
 
+def test_a_locked_key_is_left_out(filled: ResultStore, target: PostgresStorage, tmp_path: Path) -> None:
+    file = str(tmp_path / "results.jsonl")
+    run(filled.result_storage, "export", "--output", file)
+    locks = target.lock_manager()
+    locks.acquire_lock("large", "somebody")
+    imported = run(target, "import", "file", file)
+    assert (imported.exit_code, imported.stdout) == (1, "2 results imported\n")
+    assert "'large' is locked by somebody" in imported.stderr
+    locks.release_lock("large", "somebody")
+    assert run(target, "import", "file", file).stdout == "1 results imported\n"
+
+
 def test_a_file_must_say_what_it_is(target: PostgresStorage, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
     assert run(target, "import", "file", str(tmp_path / "results")).exit_code == 2

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.sql.selectable import CTE
 
 from pgresults.chain import CONTENT_FIELDS
-from pgresults.guards import Guard
+from pgresults.guards import Guard, blocked, is_free
 from pgresults.schema import history, payload, result
 from pgresults.statements import (
     ENTRY_PARAMETERS,
@@ -212,19 +212,27 @@ CONDITIONS: dict[str, tuple[ColumnElement[bool], ...]] = {
 
 
 @cache
-def invalidate(chosen: frozenset[str]) -> Statement:
-    """Take the current versions of all results away that meet the chosen `CONDITIONS`; gives their number."""
+def invalidate(chosen: frozenset[str], *, guarded: bool) -> Statement:
+    """Take the current versions of all live results away that meet the chosen `CONDITIONS`.
+
+    Gives their number and, where it is guarded, a key that another holder has locked: then nothing is taken away.
+    """
     conditions = [condition for name in sorted(chosen) for condition in CONDITIONS[name]]
     due = (
         select(result.c.storage_id, result.c.key)
-        .where(result.c.storage_id == _STORAGE, result.c.payload_id.is_not(None), *conditions)
+        .where(result.c.storage_id == _STORAGE, result.c.payload_id.is_not(None), UNEXPIRED, *conditions)
         .order_by(result.c.key)  # who invalidates the same results at once locks them in the same order
         .with_for_update()
         .cte("due")
     )
     same = (result.c.storage_id == due.c.storage_id, result.c.key == due.c.key)
-    head = end_versions(*same, result.c.payload_id.is_not(None))
-    return Statement(select(func.count()).select_from(head).add_cte(append_entry(head)))
+    in_the_way = blocked(due)
+    allowed = (~exists(select(in_the_way.c.key)),) if guarded else ()
+    head = end_versions(*same, result.c.payload_id.is_not(None), *allowed)
+    obstacle = select(func.min(in_the_way.c.key)).scalar_subquery() if guarded else null()
+    return Statement(
+        select(select(func.count()).select_from(head).scalar_subquery(), obstacle).add_cte(append_entry(head))
+    )
 
 
 _NOW: ColumnElement[Any] = func.statement_timestamp()  # unlike the clock, it is one time: an index can be asked for it
@@ -249,7 +257,7 @@ EXPIRING = Statement(
 )
 """What is live and ceases to be within a time, the next one first."""
 
-EXPIRED = Statement(select(func.count()).where(_DUE, result.c.expires_at <= _NOW))
+EXPIRED = Statement(select(func.count()).where(_DUE, result.c.expires_at <= _NOW, is_free(result)))
 """How many results a sweep would take."""
 
 
@@ -271,7 +279,7 @@ _BEYOND = bindparam("versions", type_=BigInteger)
 _AGE = bindparam("age", type_=INTERVAL)
 _head = (
     select(result.c.key, result.c.version, result.c.payload_id)
-    .where(result.c.storage_id == _STORAGE, result.c.key > bindparam("after", type_=result.c.key.type))
+    .where(result.c.storage_id == _STORAGE, result.c.key > bindparam("after", type_=result.c.key.type), is_free(result))
     .order_by(result.c.key)
     .limit(bindparam("limit", type_=BigInteger))
     .cte("page")
@@ -311,15 +319,15 @@ SUPERFLUOUS = Statement(
     .group_by(_head.c.key)
     .order_by(_head.c.key)
 )
-"""A page of keys with the last version that is to lose its payload, and how many of them have one."""
+"""A page of keys that nobody else has locked, with the last version that is to lose its payload, and how many do."""
 
 LOCK_MANY = Statement(
     select(result.c.key, *_STAYING)
-    .where(result.c.storage_id == _STORAGE, result.c.key == func.any(_KEYS))
+    .where(result.c.storage_id == _STORAGE, result.c.key == func.any(_KEYS), is_free(result))
     .order_by(result.c.key)
     .with_for_update()
 )
-"""Lock the heads of keys, to say of them again what they say."""
+"""Lock the heads of keys that nobody else has locked, to say of them again what they say."""
 
 
 def _retain() -> Statement:

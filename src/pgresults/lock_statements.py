@@ -38,6 +38,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from pgresults.guards import HELD, lives
 from pgresults.schema import SCHEMA, fence, lock
 from pgresults.statements import Statement
 
@@ -46,16 +47,6 @@ ONE_LOCK = and_(lock.c.storage_id == bindparam("storage_id"), lock.c.key == bind
 
 _CLOCK: ColumnElement[Any] = func.clock_timestamp()
 _SESSION = bindparam("session", type_=Uuid)
-
-_HELD = and_(lock.c.released.is_(False), or_(lock.c.expires_at.is_(None), lock.c.expires_at > _CLOCK))
-"""The condition of a lock that was neither released nor has expired; its holder may be dead."""
-
-
-def _lives(beacon: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether somebody holds a beacon: a free one can be taken for an instant."""
-    taken = func.pg_try_advisory_lock_shared(beacon)
-    return case((taken, ~func.pg_advisory_unlock_shared(beacon)), else_=true())
-
 
 _PG_LOCKS = Table(
     "pg_locks",
@@ -94,7 +85,7 @@ def _try_acquire() -> Statement:
         (row.c.expires_at <= _CLOCK, true()),
         (row.c.beacon.is_(None), false()),
         (row.c.session == _SESSION, ~_lives_here(row.c.beacon)),
-        else_=~_lives(row.c.beacon),
+        else_=~lives(row.c.beacon),
     )
     seen = select(
         row.c.fence,
@@ -204,15 +195,15 @@ STATE = Statement(
         false(),
     ).where(
         ONE_LOCK,
-        _HELD,
-        case((lock.c.beacon.is_(None), true()), else_=_lives(lock.c.beacon)),
+        HELD,
+        case((lock.c.beacon.is_(None), true()), else_=lives(lock.c.beacon)),
     )
 )
 """Who holds a key's lock and lives; never to be run on a session that holds beacons itself."""
 
 BURY = Statement(
     update(lock)
-    .where(ONE_LOCK, lock.c.released.is_(False), case((lock.c.beacon.is_(None), false()), else_=~_lives(lock.c.beacon)))
+    .where(ONE_LOCK, lock.c.released.is_(False), case((lock.c.beacon.is_(None), false()), else_=~lives(lock.c.beacon)))
     .values(released=true())
     .returning(lock.c.holder)
 )
@@ -239,7 +230,7 @@ RENEW = Statement(
     .where(
         lock.c.session == _SESSION,
         lock.c.token == func.any(bindparam("tokens")),
-        _HELD,
+        HELD,
     )
     .values(expires_at=_CLOCK + bindparam("hold", type_=INTERVAL))
     .returning(lock.c.token)

@@ -32,7 +32,7 @@ from pgresults.texts import flaw_of
 SCHEMA = "pgresults"
 """The schema's default name, and the placeholder for a configured one."""
 
-REVISION = "0003"
+REVISION = "0004"
 """The revision of the schema that this code is written for."""
 
 VERSION_TABLE = "schema_version"
@@ -136,7 +136,6 @@ result = Table(
     Index(None, "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     Index("result_tags_idx", "tags", postgresql_using="gin", postgresql_where=text("tags IS NOT NULL")),
     *(_run_index(kind) for kind in ("task", "flow")),
-    postgresql_with={"fillfactor": 80},
 )
 
 payload = Table(
@@ -200,5 +199,4 @@ lock = Table(
     Column("released", Boolean, nullable=False),
     Column("taken_over_from", Text),
     prefixes=["UNLOGGED"],
-    postgresql_with={"fillfactor": 50},
 )

@@ -17,6 +17,7 @@ from pgresults.effects import Program, aperform, call, perform
 from pgresults.encoding import require_live
 from pgresults.errors import InvalidArgument, MissingResult
 from pgresults.keys import require_key
+from pgresults.locking.postgres import PostgresLockManager
 from pgresults.operations import history as operations
 from pgresults.operations.results import Listed
 from pgresults.provenance import actor
@@ -89,7 +90,7 @@ class HistoryMethods(QueryMethods):
         task: str | None = None,
         flow: str | None = None,
     ) -> int:
-        """Delete all results that meet every given condition, in one transaction; their history stays.
+        """Delete all live results that meet every given condition, in one transaction; their history stays.
 
         Parameters:
             prefix: what their keys begin with.
@@ -98,7 +99,8 @@ class HistoryMethods(QueryMethods):
             flow: the name of the flow that wrote them.
 
         Returns: how many there were.
-        Raises: InvalidArgument when no condition is given; StorageUnavailable.
+        Raises: InvalidArgument when no condition is given; LockedError where the store has a lock manager and another
+            holder the lock of one of them: then none is deleted; StorageUnavailable.
         """
         return perform(self._invalidate(prefix, tags, task, flow))
 
@@ -130,7 +132,8 @@ class HistoryMethods(QueryMethods):
     def sweep(self, batch_size: int = 1000, dry_run: bool = False, progress: Progress | None = None) -> int:
         """Delete what has expired with its payloads, batch by batch; its history stays.
 
-        Safe to run from any number of processes at once, and to be interrupted: what is done is done.
+        Safe to run from any number of processes at once, and to be interrupted: what is done is done. A key that
+        another holder has locked is left to a later sweep.
 
         Parameters:
             batch_size: how many results one transaction takes.
@@ -154,6 +157,8 @@ class HistoryMethods(QueryMethods):
         progress: Progress | None = None,
     ) -> int:
         """Take the payloads of superseded versions away; what is current and all history stay.
+
+        A key that another holder has locked is left as it is.
 
         Parameters:
             versions: how many of a key's last versions keep their payload; None: this does not matter.
@@ -269,10 +274,13 @@ class HistoryMethods(QueryMethods):
             raise InvalidArgument("say what to invalidate: a prefix, tags, a task or a flow", argument="prefix")
         entry = said("delete", holder, f"invalidated by {', '.join(sorted(given))}")
         parameters = {**entry, "content": content_digest(entry), "storage_id": storage.id, **bound(given)}
+        guarded = isinstance(self.lock_manager, PostgresLockManager) and self.lock_manager.guards(
+            storage.database, storage.id
+        )
         return (
             yield from call(
                 storage.database,
-                lambda _: operations.invalidate(parameters, frozenset(given)),
+                lambda _: operations.invalidate(parameters, frozenset(given), guarded=guarded),
                 repeatable=False,
             )
         )

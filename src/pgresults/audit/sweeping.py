@@ -19,7 +19,7 @@ def sweep(
     if not isinstance(batch_size, int) or not 0 < batch_size <= 100_000:
         raise InvalidArgument("batch_size is a number from 1 to 100,000", argument="batch_size", value=batch_size)
     if dry_run:
-        return (yield from call(storage.database, lambda _: operations.expired(storage.id)))
+        return (yield from call(storage.database, lambda _: operations.expired(storage.id, default_holder())))
     parameters = {
         "batch_size": batch_size,
         "storage_id": storage.id,
@@ -43,7 +43,7 @@ def retain(
 ) -> Program[int]:
     """Take the payloads of superseded versions away; see `HistoryMethods.retain`."""
     bounds = _bounds(versions, age)
-    page = {"storage_id": storage.id, "after": "", "limit": _KEYS_A_PAGE, **bounds}
+    page = {"storage_id": storage.id, "holder": default_holder(), "after": "", "limit": _KEYS_A_PAGE, **bounds}
     total = 0
     while keys := (yield from call(storage.database, lambda _: operations.superfluous(page))):
         page["after"] = keys[-1].key

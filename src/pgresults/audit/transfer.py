@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 from pgresults.effects import call, perform
 from pgresults.encoding import parsed, prepare, require_intact, utc
 from pgresults.errors import SerializationError
+from pgresults.guards import Guard
 from pgresults.keys import require_key
 from pgresults.operations import results
 from pgresults.operations.results import Found
@@ -98,8 +99,8 @@ def import_result(storage: PostgresStorage, one: Exported, overwrite: bool) -> b
         overwrite: whether to do so where a live result is there already.
 
     Returns: whether it was stored.
-    Raises: SerializationError when the payload is not what was exported, or names an unknown serializer; InvalidKey;
-        PayloadTooLarge; StorageUnavailable.
+    Raises: SerializationError when the payload is not what was exported, or names an unknown serializer; LockedError
+        when another holder has the key's lock; InvalidKey; PayloadTooLarge; StorageUnavailable.
     """
     key = require_key(one.key)
     if hashlib.sha256(one.payload).hexdigest() != one.sha256:
@@ -119,7 +120,8 @@ def import_result(storage: PostgresStorage, one: Exported, overwrite: bool) -> b
         "pgresults_version": one.pgresults_version,
         "prefect_version": one.prefect_version,
     }
-    perform(storage.store(prepare(storage.trust, key, one.payload, described, storage.settings.max_payload_bytes)))
+    limit = storage.settings.max_payload_bytes
+    perform(storage.store(prepare(storage.trust, key, one.payload, described, limit, Guard.NOT_HELD)))
     return True
 
 

@@ -136,8 +136,8 @@ def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Pr
     """Sign a root over all entries that are certainly committed; see `AuditMethods.seal`."""
     if ahead := (yield from call(storage.database, lambda _: operations.ahead(storage.id))):
         raise IntegrityError(
-            f"{ahead:,} entries name transactions that are yet to come, no seal would cover them: they were altered, or "
-            "the database restored into another cluster (then see Maintenance in docs/sql.md)"
+            f"{ahead:,} entries name transactions that are yet to come, no seal would cover them: they were altered, "
+            "or the database restored into another cluster (then see Maintenance in docs/sql.md)"
         )
     certain = yield from call(storage.database, lambda _: operations.certain())
     keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))

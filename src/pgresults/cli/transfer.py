@@ -1,6 +1,7 @@
 """``pgresults export`` and ``pgresults import file``: results as files."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -10,9 +11,10 @@ import typer
 
 from pgresults.audit import formats
 from pgresults.audit.transfer import Exported, exported, import_result
-from pgresults.cli.output import note, say
+from pgresults.cli.output import fail, note, say
 from pgresults.cli.progress import counting
 from pgresults.cli.session import session
+from pgresults.errors import LockedError
 
 
 class Format(StrEnum):
@@ -70,20 +72,25 @@ def import_results(
         bool, typer.Option("--overwrite", help="Also where a live result is there: as its next version.")
     ] = False,
 ) -> None:
-    """Store exported results; those whose key has a live result are left out."""
+    """Store exported results; those whose key has a live result, or is locked, are left out."""
     wanted = kind or _by_name(file)
     if wanted is None:
         raise typer.BadParameter(f"{file} does not say what it is: give --format")
-    stored = left_out = 0
+    outcomes = Counter[bool]()
+    locked: list[LockedError] = []
     with session(context).storage() as storage, counting("Importing") as progress:
         for one in _counted(_READERS[wanted](file), progress):
-            if import_result(storage, one, overwrite):
-                stored += 1
-            else:
-                left_out += 1
-    say(f"{stored:,} results imported")
-    if left_out:
-        note(f"{left_out:,} left out, their keys have live results: add --overwrite to store them all the same")
+            try:
+                outcomes[import_result(storage, one, overwrite)] += 1
+            except LockedError as error:
+                locked.append(error)
+    say(f"{outcomes[True]:,} results imported")
+    if outcomes[False]:
+        note(f"{outcomes[False]:,} left out, their keys have live results: add --overwrite to store them all the same")
+    for refusal in locked:
+        fail(f"left out, import again when it is free: {refusal}")
+    if locked:
+        raise typer.Exit(1)
 
 
 def _by_name(path: Path | None) -> Format | None:

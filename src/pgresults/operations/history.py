@@ -154,10 +154,21 @@ def redact(entry: Mapping[str, Any], guard: Guard) -> Operation[int | None]:
     return None
 
 
-def invalidate(entry: Mapping[str, Any], chosen: frozenset[str]) -> Operation[int]:
-    """Take the current versions of all results that meet the chosen conditions away."""
-    rows = yield Execute(statements.invalidate(chosen), entry)
-    return int(rows[0][0])
+def invalidate(entry: Mapping[str, Any], chosen: frozenset[str], *, guarded: bool) -> Operation[int]:
+    """Take the current versions of all live results that meet the chosen conditions away.
+
+    Parameters:
+        entry: what to say of each, with the conditions' values.
+        chosen: the conditions.
+        guarded: whether no other holder may have a lock of any of them.
+
+    Raises: LockedError; then nothing is taken away.
+    """
+    while True:
+        number, obstacle = (yield Execute(statements.invalidate(chosen, guarded=guarded), entry))[0]
+        if obstacle is None:
+            return int(number)
+        yield from clear_way({**entry, "key": obstacle}, Guard.NOT_HELD)
 
 
 def expiring(storage_id: UUID, within: timedelta, limit: int | None) -> Operation[list[Listed]]:
@@ -174,9 +185,9 @@ def _utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-def expired(storage_id: UUID) -> Operation[int]:
+def expired(storage_id: UUID, holder: str) -> Operation[int]:
     """How many results a sweep would take."""
-    rows = yield Execute(statements.EXPIRED, {"storage_id": storage_id})
+    rows = yield Execute(statements.EXPIRED, {"storage_id": storage_id, "holder": holder})
     return int(rows[0][0])
 
 
