@@ -222,7 +222,10 @@ class TestListing:
         succeeded(cli("put", "k", "x"))
         assert succeeded(cli("rm", "k", "--reason", "wrong input")) == "k: deleted\n"
         assert "deleted at" in refused(cli("get", "k"))
-        assert "nothing was deleted" in refused(cli("rm", "k"))
+        assert "deleted at" in refused(cli("rm", "k"))
+        assert "never written" in refused(cli("rm", "never"))
+        succeeded(cli("put", "old", "x", "--expires-at", "2001-01-01T00:00:00Z"))
+        assert "expired at 2001" in refused(cli("rm", "old"))
         assert succeeded(cli("ls")) == ""
 
     def test_keys_cannot_steer_the_terminal(self, cli: Cli, store: ResultStore) -> None:

@@ -208,15 +208,15 @@ class KeyedStore(HistoryMethods):
         return await aperform(self._exists(key, as_of))
 
     def delete(self, key: str, reason: str | None = None) -> bool:
-        """Take the current result of a key away; its history stays.
+        """Take the live result of a key away; its history stays.
 
-        Returns: whether there was one.
-        Raises: InvalidKey; StorageUnavailable.
+        Returns: whether there was one: what has expired is gone already, and its history will say so.
+        Raises: InvalidKey; InvalidArgument for a reason that cannot be kept; LockedError; StorageUnavailable.
         """
         return perform(self._delete(key, reason))
 
     async def adelete(self, key: str, reason: str | None = None) -> bool:
-        """Take the current result of a key away; see `delete`."""
+        """Take the live result of a key away; see `delete`."""
         return await aperform(self._delete(key, reason))
 
     def storage(self) -> PostgresStorage:

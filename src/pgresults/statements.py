@@ -328,12 +328,12 @@ def end_versions(*conditions: ColumnElement[bool]) -> CTE:
 
 
 def _delete(guard: Guard) -> Statement:
-    head = end_versions(ONE_KEY, result.c.payload_id.is_not(None), guard.condition())
+    head = end_versions(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED, guard.condition())
     return Statement(select(head.c.version, head.c.at).add_cte(append_entry(head)))
 
 
 DELETE = {guard: _delete(guard) for guard in Guard}
-"""Take a key's current version away, leaving its history."""
+"""Take a key's live version away, leaving its history."""
 
 REGISTER = Statement(
     upsert(storage)

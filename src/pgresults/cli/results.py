@@ -16,7 +16,6 @@ from pgresults.cli.session import session
 from pgresults.cli.values import duration, expiration, moment
 from pgresults.effects import perform
 from pgresults.encoding import require_intact, require_live, require_signed, utc
-from pgresults.errors import MissingResult
 from pgresults.keys import require_key
 from pgresults.operations.results import Found, Listed
 from pgresults.serializers import JSONSerializer, PickleSerializer
@@ -186,6 +185,6 @@ def rm(
 ) -> None:
     """Delete a result; its history stays."""
     with session(context).storage() as storage:
-        if not ResultStore(result_storage=storage).delete(key, reason):
-            raise MissingResult(f"no result under {key!r}: nothing was deleted", key=key)
+        while not ResultStore(result_storage=storage).delete(key, reason):
+            fetch_live(storage, key)  # says why there is nothing to delete
     say(f"{key}: deleted")

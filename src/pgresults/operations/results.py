@@ -224,7 +224,7 @@ def exists(storage_id: UUID, key: str) -> Operation[bool]:
 
 
 def delete(columns: Mapping[str, Any], guard: Guard) -> Operation[bool]:
-    """Take a key's current version away; False where there is none."""
+    """Take a key's live version away; False where there is none."""
     while not (rows := (yield Execute(statements.DELETE[guard], columns))):
         if guard is Guard.NONE or not (yield from exists(columns["storage_id"], columns["key"])):
             return False
