@@ -140,6 +140,20 @@ async def test_an_earlier_version_is_checked_before_it_is_read(call: Any, store:
         await call(store, "read", "k", version=1)
 
 
+@pytest.mark.parametrize("size", [2**62, -1])
+async def test_a_forged_size_takes_no_memory(call: Any, store: ResultStore, fresh_url: URL, size: int) -> None:
+    storage = PostgresStorage(fresh_url)
+    store = ResultStore(result_storage=storage)
+    await call(store, "write", LARGE, key="k")
+    with psycopg.connect(psycopg_url(fresh_url)) as connection:
+        connection.execute("SELECT pgresults.maintenance('forgery')")
+        connection.execute("UPDATE pgresults.history SET size = %s WHERE key = 'k'", [size])
+    with pytest.raises(IntegrityError):
+        await call(store, "read", "k", version=1)
+    assert not (await call(store, "verify")).intact
+    await storage.aclose()
+
+
 # Touching
 
 

@@ -73,8 +73,7 @@ class Machine(RuleBasedStateMachine):
     @rule(who=WHO, key=KEYS)
     def delete(self, who: int, key: str) -> None:
         kept = self.kept.get(key)
-        # What has expired can still be deleted: it takes room until it is.
-        there = kept is not None and kept.gone != "deleted"
+        there = kept is not None and kept.gone is None
         assert self.stores[who].delete(key) is there
         if kept and there:
             self.kept[key] = kept._replace(gone="deleted")

@@ -88,6 +88,8 @@ TAMPERING = {
     "size enlarged": "UPDATE pgresults.result SET size = size + 1 WHERE storage_id = %s",
     "digest changed": "UPDATE pgresults.result SET sha256 = sha256('x') WHERE storage_id = %s",
     "digest removed": "UPDATE pgresults.result SET sha256 = NULL WHERE storage_id = %s",
+    "size beyond all memory": "UPDATE pgresults.result SET size = 1::bigint << 62 WHERE storage_id = %s",
+    "size below nothing": "UPDATE pgresults.result SET size = -1 WHERE storage_id = %s",
     "size removed": "UPDATE pgresults.result SET size = NULL WHERE storage_id = %s",
 }
 

@@ -11,7 +11,6 @@ from pgresults.errors import IntegrityError
 from pgresults.guards import Guard
 from pgresults.operations.requests import Execute, Operation
 from pgresults.operations.results import Found, Head, Listed, as_taken_away, clear_way, further_chunks
-from pgresults.schema import CHUNK_SIZE
 from pgresults.statements import Statement
 
 
@@ -113,10 +112,7 @@ def _whole(place: dict[str, Any], head: Head, first: bytes) -> Operation[bytes |
     """The payload that begins with a chunk; None when the others went meanwhile."""
     if head.size is None or head.size <= len(first):
         return first
-    payload = bytearray(head.size)
-    payload[:CHUNK_SIZE] = first
-    filled = yield from further_chunks({**place, "payload_id": head.payload_id}, payload)
-    return payload if filled else None
+    return (yield from further_chunks({**place, "payload_id": head.payload_id}, first))
 
 
 def exists_as_of(storage_id: UUID, key: str, moment: datetime) -> Operation[bool]:

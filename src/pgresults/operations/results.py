@@ -169,12 +169,10 @@ def read(storage_id: UUID, key: str, known: UUID | None = None) -> Operation[Fou
     head = Head(*columns)
     if first is None or head.size is None or head.size <= len(first):
         return Found((yield from as_taken_away(place, head)), first)
-    payload = bytearray(head.size)
-    payload[: len(first)] = first
-    filled = yield from further_chunks({**place, "payload_id": head.payload_id}, payload)
+    payload = yield from further_chunks({**place, "payload_id": head.payload_id}, first)
     # A payload erased between the two statements is no broken one: what is true now decides. Where it still is the
     # current one, its chunks are gone, and there is nothing to read.
-    return Found(head, payload) if filled else (yield from read(storage_id, key, head.payload_id))
+    return Found(head, payload) if payload else (yield from read(storage_id, key, head.payload_id))
 
 
 _RESTATING = ("retain", "break")
@@ -203,18 +201,22 @@ def read_all(storage_id: UUID, keys: Sequence[str]) -> Operation[dict[str, Found
     return found
 
 
-def further_chunks(place: dict[str, Any], payload: bytearray) -> Operation[bool]:
-    """Fill in what follows the first chunk of a payload; False where there is nothing any more."""
-    received = 0
+def further_chunks(place: dict[str, Any], first: bytes) -> Operation[bytearray | None]:
+    """A payload with what follows its first chunk; None where there is nothing any more.
 
-    def place_chunk(row: Row) -> None:
-        nonlocal received
+    It grows by what arrives: a size that somebody altered must not be believed.
+    """
+    payload, received = bytearray(first), 0
+
+    def append(row: Row) -> None:
+        nonlocal payload, received
         number, data = row
-        payload[number * CHUNK_SIZE : number * CHUNK_SIZE + len(data)] = data
         received += 1
+        if number == received:  # else one is missing, which the digest tells
+            payload += data
 
-    yield Stream(statements.READ_CHUNKS, place, place_chunk)
-    return received > 0
+    yield Stream(statements.READ_CHUNKS, place, append)
+    return payload if received else None
 
 
 def exists(storage_id: UUID, key: str) -> Operation[bool]:
