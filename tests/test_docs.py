@@ -19,7 +19,7 @@ from pgresults import cache_policies, errors, locking, settings, transactions
 from pgresults.flows import FlowOptions
 from pgresults.records import ResultRecordMetadata
 from pgresults.registry import _shared
-from pgresults.serializers import JSONSerializer
+from pgresults.serializers import JSONSerializer, Serializer
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from pgresults.tasks import TaskOptions
@@ -31,8 +31,9 @@ ELSEWHERE = {"prefect.md": "test_prefect_docs.py"}
 
 
 @pytest.fixture
-def reader(fresh_url: URL, empty_url: URL, tmp_path: Path) -> Iterator[Reader]:
+def reader(fresh_url: URL, empty_url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     """Somebody with a migrated database, and an empty one."""
+    monkeypatch.setattr(Serializer, "_types", dict(Serializer._types))  # types of a document end with it
     reader = Reader(tmp_path, {"team": fresh_url, "restored": empty_url})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # programs in a document do not close what they end with
