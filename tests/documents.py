@@ -120,6 +120,7 @@ class Reader:
     environment: dict[str, str] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "document"})
     renamed: dict[str, str] = field(default_factory=dict)
+    printed: str = ""
 
     def __post_init__(self) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PGRESULTS_")}
@@ -160,9 +161,10 @@ class Reader:
             self._drop_roles()
 
     def run(self, block: Block) -> None:
-        """Run a block, and compare its output where the document shows one."""
+        """Run a block, keep what it prints, and compare that where the document shows it."""
         text = block.text if block.language == "sh" else self._mine(block.text)
         printed = RUNNERS[block.language](self, text)
+        self.printed += printed
         if block.output is not None:
             require_output(block.output, self._theirs(printed))
 

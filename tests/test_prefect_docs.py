@@ -1,6 +1,5 @@
-"""The snippets of ``docs/prefect.md``, run in order."""
+"""The blocks of ``docs/prefect.md``, run in order."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 from sqlalchemy import URL
 
 from conftest import psycopg_url
+from documents import ROOT, Reader
 
 pytestmark = [
     pytest.mark.prefect,
@@ -16,16 +16,13 @@ pytestmark = [
 prefect: Any = pytest.importorskip("prefect", reason="needs an installed Prefect")
 testing: Any = pytest.importorskip("prefect.testing.utilities")
 
-PAGE = Path(__file__).parents[1] / "docs" / "prefect.md"
+PAGE = "prefect.md"
 
 
-def test_every_snippet_runs(fresh_url: URL, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    snippets = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert snippets
-    names: dict[str, Any] = {"URL": psycopg_url(fresh_url), "__name__": "snippets"}
+def test_every_block_runs(fresh_url: URL, tmp_path: Path) -> None:
+    (tmp_path / ".prefect" / "storage").mkdir(parents=True)
     with testing.prefect_test_harness():
-        for number, snippet in enumerate(snippets):
-            file = tmp_path / f"snippet_{number}.py"
-            file.write_text(snippet)  # Prefect reads a task's source
-            exec(compile(snippet, file, "exec"), names)
-    assert "'name': 'double'" in capsys.readouterr().out
+        reader = Reader(tmp_path, {"app": fresh_url}, names={"URL": psycopg_url(fresh_url), "__name__": "document"})
+        reader.follow(PAGE, (ROOT / "docs" / PAGE).read_text())
+    assert "'name': 'double'" in reader.printed
+    assert "0 files" in reader.printed
