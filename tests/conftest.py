@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -19,6 +20,10 @@ from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 
 pytest_plugins = ["prefect_fixtures"]
+
+# An example may wait for a busy machine: what must be fast is measured in benchmarks.
+hypothesis.settings.register_profile("pgresults", deadline=None)
+hypothesis.settings.load_profile("pgresults")
 
 _URL = "PGRESULTS_TEST_DATABASE_URL"
 _DIRECTORY = "PGRESULTS_TEST_DIRECTORY"

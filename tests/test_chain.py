@@ -24,7 +24,7 @@ JSON = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
     max_leaves=8,
 )
-PROPERTIES = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTIES = settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 async def test_server_and_python_agree_on_every_action(call: Any, store: ResultStore, connection: Any) -> None:

@@ -99,7 +99,5 @@ def test_a_store_is_a_dictionary_with_versions(shared_url: URL) -> None:
 
     run_state_machine_as_test(
         Here,
-        settings=settings(
-            max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=12, stateful_step_count=25, suppress_health_check=list(HealthCheck)),
     )

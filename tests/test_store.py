@@ -134,7 +134,7 @@ async def test_any_text_is_a_key(call: Any, store: ResultStore, key: str) -> Non
 
 @given(st.text(min_size=1, max_size=700))
 @example("ä" * (MAX_KEY_BYTES // 2))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_key_is_itself_alone_or_refused(store: ResultStore, key: str) -> None:
     try:
         encoded = key.encode()

@@ -202,7 +202,9 @@ def load_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise ConfigurationError("; ".join(map(_fault, error.errors()))) from None  # the cause quotes the value
+        faults = error.errors()
+        said = "; ".join(map(_fault, faults))
+        raise ConfigurationError(said, setting=_dotted(faults[0])) from None  # the cause quotes the value
 
 
 def layers() -> list[Layer]:
@@ -299,4 +301,8 @@ def _known(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fault(error: Any) -> str:
-    return f"{variable('.'.join(map(str, error['loc'])))}: {error['msg']}"
+    return f"{variable(_dotted(error))}: {error['msg']}"
+
+
+def _dotted(error: Any) -> str:
+    return ".".join(map(str, error["loc"]))
