@@ -67,8 +67,8 @@ def _create_tables() -> None:
         sa.Column("sha256", sa.LargeBinary),
         *_entry_columns(),
         sa.PrimaryKeyConstraint("storage_id", "key", name="result_pkey"),
-        postgresql_with={"fillfactor": 80},
     )
+    op.execute("ALTER TABLE result SET (fillfactor = 80)")
     op.create_index(
         "result_expires_at_idx", "result", ["expires_at"], postgresql_where=sa.text("expires_at IS NOT NULL")
     )

@@ -27,8 +27,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("storage_id", "key", name="lock_pkey"),
         # A lock dies with the server anyway; what must outlive a crash is the sequence of the fences.
         prefixes=["UNLOGGED"],
-        postgresql_with={"fillfactor": 50},
     )
+    op.execute("ALTER TABLE lock SET (fillfactor = 50)")
     op.execute("""
         CREATE VIEW held_locks AS
         SELECT coalesce(s.name, l.storage_id::text) AS storage, l.key, l.holder, l.fence, l.acquired_at AS since,
