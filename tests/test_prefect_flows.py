@@ -3,77 +3,33 @@
 import asyncio
 import os
 import pickle
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import psycopg
 import pytest
 from sqlalchemy import URL
 
 from conftest import psycopg_url
 from pgresults.errors import MissingResult
 from pgresults.store import ResultStore
+from prefect_fixtures import MARKS, SQL, require_prefect
 
-pytestmark = [
-    pytest.mark.prefect,
-    pytest.mark.filterwarnings("default"),  # Prefect and its server have warnings of their own
-]
-prefect: Any = pytest.importorskip("prefect", reason="needs an installed Prefect")
+prefect: Any = require_prefect()
 from prefect import flow, task  # noqa: E402
 from prefect.blocks.core import Block  # noqa: E402
 from prefect.cache_policies import INPUTS  # noqa: E402
 from prefect.filesystems import LocalFileSystem, WritableFileSystem  # noqa: E402
 from prefect.locking.protocol import LockManager  # noqa: E402
-from prefect.results import ResultRecord as TheirRecord  # noqa: E402
 from prefect.results import ResultStore as TheirStore  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
-from prefect.testing.utilities import prefect_test_harness  # noqa: E402
-from prefect.transactions import IsolationLevel, Transaction, transaction  # noqa: E402
+from prefect.transactions import IsolationLevel, Transaction  # noqa: E402
 
 from pgresults.integrations.prefect import PostgresLockManager, PostgresResultStorage  # noqa: E402
 from pgresults.integrations.prefect_files import import_files, source_of  # noqa: E402
 
-SQL = Callable[[str], list[tuple[Any, ...]]]
+pytestmark = MARKS
 SERIALIZABLE = IsolationLevel.SERIALIZABLE
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _server() -> Iterator[None]:
-    with prefect_test_harness():
-        yield
-
-
-@pytest.fixture
-def block(shared_url: URL) -> PostgresResultStorage:
-    """A saved block on a storage of the test's own."""
-    name = f"test-{uuid4().hex}"
-    block = PostgresResultStorage(url=psycopg_url(shared_url), name=name)
-    block.save(name)
-    return block
-
-
-@pytest.fixture
-def sql(block: PostgresResultStorage) -> SQL:
-    """Asks the tables of the block's storage; ``%(storage)s`` is its id."""
-
-    def ask(query: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(psycopg_url(block.storage.database.url())) as connection:
-            connection.execute("SET search_path TO pgresults")
-            return connection.execute(query, {"storage": block.storage.id}).fetchall()
-
-    return ask
-
-
-@pytest.fixture
-def ours(block: PostgresResultStorage) -> ResultStore:
-    """The same results, as pgresults sees them."""
-    return ResultStore(result_storage=block.storage)
 
 
 def test_the_block_comes_back_from_the_server_without_showing_its_url(block: PostgresResultStorage) -> None:
@@ -181,10 +137,10 @@ def test_an_expired_result_is_computed_again(block: PostgresResultStorage, ours:
     assert [entry.action for entry in ours.history("key")] == ["write", "touch", "write"]
 
 
-def test_the_default_block_is_found_by_its_name(
-    block: PostgresResultStorage, ours: ResultStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    @task(cache_key_fn=lambda *_: "by default")
+def run_by_default(key: str) -> None:
+    """Run a flow that says nothing about where its results go."""
+
+    @task(cache_key_fn=lambda *_: key)
     def one() -> int:
         return 1
 
@@ -192,11 +148,26 @@ def test_the_default_block_is_found_by_its_name(
     def default() -> int:
         return one()
 
-    with prefect.settings.temporary_settings(
-        {prefect.settings.PREFECT_DEFAULT_RESULT_STORAGE_BLOCK: f"postgres-result-storage/{block.name}"}
-    ):
-        assert default() == 1
+    assert default() == 1
+
+
+def test_the_default_block_is_found_by_its_name(block: PostgresResultStorage, ours: ResultStore) -> None:
+    setting = prefect.settings.PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK
+    with prefect.settings.temporary_settings({setting: f"postgres-result-storage/{block.name}"}):
+        run_by_default("by default")
     assert ours.read("by default").result == 1
+
+
+def test_the_servers_default_block_is_used(block: PostgresResultStorage, ours: ResultStore) -> None:
+    client = prefect.client.orchestration.get_client(sync_client=True)
+    if not hasattr(client, "update_server_default_result_storage"):
+        pytest.skip("this Prefect's server has no default")
+    client.update_server_default_result_storage(block._block_document_id)
+    try:
+        run_by_default("the server's default")
+    finally:
+        client.clear_server_default_result_storage()
+    assert ours.read("the server's default").result == 1
 
 
 def test_a_key_storage_holds_metadata_with_its_expiration(block: PostgresResultStorage, ours: ResultStore) -> None:
@@ -278,54 +249,66 @@ async def test_async_tasks_take_locks_and_find_results(block: PostgresResultStor
     assert sorted(calls) == [1, 2]
 
 
-def test_a_rollback_stores_nothing(block: PostgresResultStorage, ours: ResultStore) -> None:
-    undone = []
+@pytest.mark.skipif(
+    not hasattr(prefect.task_runners, "ProcessPoolTaskRunner"), reason="this Prefect has no process runner"
+)
+@pytest.mark.timeout(200)
+def test_tasks_under_a_process_pool_run_once_each(
+    block: PostgresResultStorage, ours: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = str(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where a worker finds this module
+    policy = (INPUTS - "marks").configure(isolation_level=SERIALIZABLE, lock_manager=block.lock_manager())
 
-    @task(cache_key_fn=lambda *_: "first", result_storage=block)
-    def first() -> int:
-        return 1
+    @task(cache_policy=policy, result_storage=block)
+    def square(number: int, marks: str) -> int:
+        Path(marks, f"{number}-{os.getpid()}").touch()
+        return number**2
 
-    @first.on_rollback
-    def undo(_: Any) -> None:
-        undone.append(1)
+    @flow(task_runner=prefect.task_runners.ProcessPoolTaskRunner(max_workers=2))
+    def squares() -> list[int]:
+        return square.map([1, 2, 3] * 2, prefect.unmapped(marks)).result()
 
-    @task
-    def second() -> None:
+    assert squares() == [1, 4, 9] * 2
+    assert sorted(mark.name[0] for mark in tmp_path.iterdir()) == ["1", "2", "3"]
+    assert str(os.getpid()) not in {mark.name[2:] for mark in tmp_path.iterdir()}
+    assert all(entry.fence for listed in ours.storage().page() for entry in ours.history(listed.key))
+
+
+def test_none_and_generators_are_cached_and_exceptions_are_not(block: PostgresResultStorage, ours: ResultStore) -> None:
+    calls = []
+
+    @task(cache_key_fn=lambda *_: "none", result_storage=block)
+    def nothing() -> None:
+        calls.append("none")
+
+    @task(cache_key_fn=lambda *_: "generator", result_storage=block)
+    def numbers() -> Any:
+        calls.append("generator")
+        yield from (1, 2)
+
+    @task(cache_key_fn=lambda *_: "failure", result_storage=block)
+    def failing() -> None:
+        calls.append("failure")
         raise ValueError("broken")
 
     @flow
-    def both() -> None:
-        with transaction():
-            first()
-            second()
+    def all_three() -> tuple[None, list[int], str]:
+        state = failing(return_state=True)
+        return nothing(), list(numbers()), state.name
 
-    with pytest.raises(ValueError, match="broken"):
-        both()
-    assert undone == [1]
-    assert not ours.exists("first")
-
-
-def test_prefects_transaction_with_our_store_and_locks(block: PostgresResultStorage, ours: ResultStore) -> None:
-    store = TheirStore(result_storage=block, lock_manager=block.lock_manager())
-    with transaction(key="key", store=store, isolation_level=SERIALIZABLE) as first:
-        assert ours.storage().lock_manager().is_locked("key")
-        first.stage("value")
-    with transaction(key="key", store=store, isolation_level=SERIALIZABLE) as again:
-        assert again.is_committed()
-        record = again.read()
-        assert isinstance(record, TheirRecord)
-        assert record.result == "value"
-    assert not block.lock_manager().is_locked("key")
+    assert all_three() == all_three() == (None, [1, 2], "Failed")
+    assert sorted(calls) == ["failure", "failure", "generator", "generator", "none"]
+    assert ours.read("none").result is None
+    assert not ours.exists("failure")
 
 
-def test_a_background_workers_parameters(block: PostgresResultStorage, ours: ResultStore) -> None:
-    @task(result_storage=block)
-    def double(number: int) -> int:
-        return 2 * number
-
-    double.delay(4)
-    [listed] = ours.storage().page("parameters/")
-    assert TheirRecord.deserialize(block.read_path(listed.key)).result["parameters"] == {"number": 4}
+@pytest.mark.parametrize("key", ["with/slash", "absolute/", "späce ünïcode ✓", "a" * 2048, "%41{x}\\:?*"])
+def test_keys_may_be_any_text(block: PostgresResultStorage, ours: ResultStore, key: str) -> None:
+    store = TheirStore(result_storage=block)
+    store.write("value", key=key)
+    assert TheirStore(result_storage=block).read(key).result == "value"
+    assert [listed.key for listed in ours.storage().page()] == [key.lstrip("/")]
 
 
 def test_imported_files_are_read_back_equal(block: PostgresResultStorage, tmp_path: Path) -> None:
@@ -338,53 +321,6 @@ def test_imported_files_are_read_back_equal(block: PostgresResultStorage, tmp_pa
     for key in keys:
         ours, theirs = imported.read(key), files.read(key)
         assert (ours.metadata, ours.result) == (theirs.metadata, theirs.result)
-
-
-WORKER = """
-import os, sys, time
-from pathlib import Path
-from prefect.results import ResultStore
-from prefect.transactions import IsolationLevel, transaction
-from pgresults.integrations.prefect import PostgresResultStorage
-
-url, name, marks, kind = sys.argv[1:]
-block = PostgresResultStorage(url=url, name=name)
-store = ResultStore(result_storage=block, lock_manager=block.lock_manager())
-with transaction(key="key", store=store, isolation_level=IsolationLevel.SERIALIZABLE) as open:
-    if not open.is_committed():
-        Path(marks, str(os.getpid())).touch()
-        print("inside", flush=True)
-        if kind == "hangs":
-            time.sleep(600)
-        open.stage("done")
-print(time.time(), store.read("key").result, flush=True)
-"""
-
-
-def _worker(block: PostgresResultStorage, marks: Path, kind: str) -> "subprocess.Popen[str]":
-    assert block.url is not None
-    arguments = (block.url.get_secret_value(), block.storage.name, str(marks), kind)
-    return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=subprocess.PIPE, text=True)
-
-
-@pytest.mark.timeout(100)
-def test_processes_execute_once(block: PostgresResultStorage, tmp_path: Path) -> None:
-    workers = [_worker(block, tmp_path, "works") for _ in range(4)]
-    outputs = [worker.communicate()[0] for worker in workers]
-    assert all(output.rstrip().endswith("done") for output in outputs)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.timeout(100)
-def test_another_process_takes_over_from_a_killed_one(block: PostgresResultStorage, tmp_path: Path) -> None:
-    hanging = _worker(block, tmp_path, "hangs")
-    assert hanging.stdout is not None
-    assert hanging.stdout.readline() == "inside\n"
-    waiting = _worker(block, tmp_path, "works")
-    os.kill(hanging.pid, signal.SIGKILL)
-    hanging.wait()
-    assert waiting.communicate()[0].rstrip().endswith("done")
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.slow

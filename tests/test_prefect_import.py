@@ -6,14 +6,17 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import URL
 
 from conftest import psycopg_url
-from pgresults.errors import InvalidArgument
+from pgresults.errors import ConfigurationError, InvalidArgument
 from pgresults.integrations.prefect_files import Imported, import_files, source_of
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
@@ -101,10 +104,135 @@ def test_a_place_that_is_none_is_refused() -> None:
 def test_the_command_says_what_it_did(storage: PostgresStorage, tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(document("good"))
     (tmp_path / "empty").touch()
-    program = "from pgresults.cli import main; main()"
-    command = (sys.executable, "-c", program, "--storage", storage.name, "import", "prefect", str(tmp_path))
-    environment = {**os.environ, "PGRESULTS_DATABASE_URL": psycopg_url(storage.database.url())}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert ended.stdout == "2 files: 1 imported, 0 there already, 0 older than what is there, 1 unreadable\n"
+    ended = command(storage, "--storage", storage.name, "import", "prefect", str(tmp_path))
+    assert ended.stdout == (
+        f"2 files: 1 imported into '{storage.name}', 0 there already, 0 older than what is there, 0 locked, "
+        "1 unreadable\n"
+    )
     assert "empty: empty" in ended.stderr
     assert ended.returncode == 1
+
+
+def command(storage: PostgresStorage, *arguments: str, without: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run the program on a storage's database, as if packages were not installed."""
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({without.split()!r})); from pgresults.cli import main; main()"
+    )
+    environment = {**os.environ, "PGRESULTS_DATABASE_URL": psycopg_url(storage.database.url())}
+    command = (sys.executable, "-c", program, *arguments)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_results_go_where_a_block_looks_for_them(fresh_url: URL, tmp_path: Path) -> None:
+    (tmp_path / "good").write_bytes(document("good"))
+    storage = PostgresStorage(fresh_url, name="prefect")
+    ended = command(storage, "import", "prefect", str(tmp_path), without="prefect fsspec")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ResultStore(result_storage=storage).read("good").result == "good"
+    storage.close()
+
+
+@pytest.mark.parametrize(
+    ("place", "advice"),
+    [("s3://bucket/results", "pip install fsspec"), ("block:a/b", "pip install 'pgresults[prefect]'")],
+)
+def test_what_is_missing_is_named(storage: PostgresStorage, place: str, advice: str) -> None:
+    ended = command(storage, "import", "prefect", place, without="prefect fsspec")
+    assert ended.returncode == 1
+    assert advice in ended.stderr
+
+
+def test_the_core_does_without_prefect() -> None:
+    program = (
+        "import pkgutil, sys; sys.modules.update(prefect=None, fsspec=None); import pgresults, importlib\n"
+        "for module in pkgutil.walk_packages(pgresults.__path__, 'pgresults.', onerror=lambda name: None):\n"
+        "    if 'alembic' not in module.name and not module.name.startswith('pgresults.integrations.prefect.'):\n"
+        "        try: importlib.import_module(module.name)\n"
+        "        except ImportError as error: print(module.name, error)\n"
+    )
+    ended = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, check=True)
+    assert ended.stdout == (
+        "pgresults.integrations.prefect Prefect is not installed: pip install 'pgresults[prefect]'\n"
+    )
+
+
+class SlowSource:
+    """A place whose files are read by several at the same moment."""
+
+    def __init__(self, place: Path, readers: int) -> None:
+        self.source = source_of(str(place))
+        self.barrier = threading.Barrier(readers)
+
+    def names(self) -> list[str]:
+        return self.source.names()
+
+    def read(self, name: str) -> bytes:
+        self.barrier.wait()
+        return self.source.read(name)
+
+    def modified(self, name: str) -> datetime | None:
+        return self.source.modified(name)
+
+
+def test_imports_at_the_same_time_store_a_file_once(
+    storage: PostgresStorage, store: ResultStore, tmp_path: Path
+) -> None:
+    names = [f"{number:02}" for number in range(20)]
+    for name in names:
+        (tmp_path / name).write_bytes(document(name if name != "07" else b"x" * 2_000_000))
+    source = SlowSource(tmp_path, 3)
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(lambda _: list(import_files(storage, source, names)), range(3)))
+    for name in names:
+        outcomes = sorted(one.outcome for run in runs for one in run if one.name == name)
+        assert outcomes == ["imported", "present", "present"]
+        assert len(store.history(name)) == 1
+    assert store.verify().intact
+
+
+def test_a_locked_key_is_left_to_its_holder(storage: PostgresStorage, store: ResultStore, tmp_path: Path) -> None:
+    (tmp_path / "k").write_bytes(document("older"))
+    storage.lock_manager().acquire_lock("k", "somebody")
+    [left_out] = run_import(storage, tmp_path)
+    assert (left_out.outcome, "somebody" in str(left_out.reason)) == ("locked", True)
+    storage.lock_manager().release_lock("k", "somebody")
+    assert run_import(storage, tmp_path) == [Imported("k", "imported")]
+
+
+def test_a_file_system_of_fsspecs(storage: PostgresStorage, store: ResultStore) -> None:
+    files = pytest.importorskip("fsspec").filesystem("memory")
+    files.pipe({"/results/folder/k": document("far away", SOON), "/results/cut": document("x")[:-5]})
+    source = source_of("memory://results")
+    try:
+        assert {one.name: one.outcome for one in import_files(storage, source, source.names())} == {
+            "cut": "unreadable",
+            "folder/k": "imported",
+        }
+    finally:
+        files.rm("/results", recursive=True)
+    assert store.read("folder/k").expiration == SOON
+    assert store.history("folder/k")[0].provenance["import"]["modified_at"]  # type: ignore[index]
+
+
+def test_an_object_store(storage: PostgresStorage, store: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    for name, value in {"ENDPOINT_URL": address, "ACCESS_KEY_ID": "me", "SECRET_ACCESS_KEY": "secret"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    try:
+        files = pytest.importorskip("fsspec").filesystem("s3")
+        files.mkdir("bucket")
+        files.pipe({f"bucket/results/{name}": document(name) for name in "abc"})
+        source = source_of("s3://bucket/results")
+        names = source.names()
+        files.rm("bucket/results/b")
+        outcomes = {one.name: one.outcome for one in import_files(storage, source, names)}
+        assert outcomes == {"a": "imported", "b": "unreadable", "c": "imported"}
+        assert {one.outcome for one in import_files(storage, source, ["a", "c"])} == {"present"}
+        with pytest.raises(ConfigurationError, match="cannot be listed"):
+            source_of("s3://no-such-bucket/results").names()
+    finally:
+        server.stop()
+    assert store.read("c").result == "c"

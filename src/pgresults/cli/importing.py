@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pgresults.cli.output import errors, note, say
+from pgresults.cli.output import note, say
+from pgresults.cli.progress import counting
 from pgresults.cli.session import Session, session
 from pgresults.integrations.documents import BLOCK_STORAGE
 from pgresults.integrations.prefect_files import import_files, source_of
 
-UNREADABLE = 1
+LEFT_OUT = 1
 
 app = typer.Typer(no_args_is_help=True, help="Results from elsewhere.")
 
@@ -36,26 +36,25 @@ def prefect(
     """Import the results that Prefect kept as files; what is there already stays, so it may be run again.
 
     They go where a block looks for them that was given no name of its own: to the storage "prefect", unless --storage
-    says another. Files that cannot be read are reported, and the exit code is 1 then.
+    says another. Files that cannot be read, or whose key is locked, are reported, and the exit code is 1 then.
     """
     source = source_of(path)
     names = source.names()
     outcomes: Counter[str] = Counter()
-    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with _target(context).storage() as storage, Progress(*columns, console=errors, transient=True) as progress:
-        bar = progress.add_task("", total=len(names))
+    with _target(context).storage() as storage, counting("Importing", len(names)) as progress:
         for file in import_files(storage, source, names):
             outcomes[file.outcome] += 1
-            progress.advance(bar)
+            progress(1)
             if file.reason is not None:
                 note(f"{file.name}: {file.reason}")
         into = storage.name
     say(
         f"{len(names):,} files: {outcomes['imported']:,} imported into {into!r}, "
-        f"{outcomes['present']:,} there already, {outcomes['kept']:,} older than what is there, {outcomes['unreadable']:,} unreadable"
+        f"{outcomes['present']:,} there already, {outcomes['kept']:,} older than what is there, "
+        f"{outcomes['locked']:,} locked, {outcomes['unreadable']:,} unreadable"
     )
-    if outcomes["unreadable"]:
-        raise typer.Exit(UNREADABLE)
+    if outcomes["unreadable"] or outcomes["locked"]:
+        raise typer.Exit(LEFT_OUT)
 
 
 def _target(context: typer.Context) -> Session:

@@ -11,7 +11,15 @@ from sqlalchemy import LargeBinary, Text, any_, bindparam, cast, func, literal_c
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from pgresults.effects import call, perform
-from pgresults.errors import ConfigurationError, InvalidArgument, InvalidKey, PayloadTooLarge, PgResultsError
+from pgresults.errors import (
+    ConfigurationError,
+    InvalidArgument,
+    InvalidKey,
+    LockedError,
+    PayloadTooLarge,
+    PgResultsError,
+)
+from pgresults.guards import Guard
 from pgresults.integrations.documents import is_damaged, upload_of
 from pgresults.keys import MAX_KEY_BYTES, require_key
 from pgresults.operations.requests import Execute, Operation
@@ -41,8 +49,8 @@ class Source(Protocol):
 class Imported(NamedTuple):
     """What became of a file.
 
-    ``outcome`` is imported, present (it is there already), kept (Postgres has or had something newer), or unreadable;
-    ``reason`` says why it is unreadable.
+    ``outcome`` is imported, present (it is there already), kept (Postgres has or had something newer), locked (somebody
+    holds the lock of its key) or unreadable; ``reason`` says by whom or why.
     """
 
     name: str
@@ -68,6 +76,8 @@ def import_files(storage: PostgresStorage, source: Source, names: list[str]) -> 
         for name in batch:
             try:
                 yield _import_file(storage, source, name, known.get(name))
+            except LockedError as error:
+                yield Imported(name, "locked", in_short(error))
             except (OSError, InvalidKey, PayloadTooLarge) as error:
                 yield Imported(name, "unreadable", in_short(error))
 
@@ -78,7 +88,7 @@ def _import_file(storage: PostgresStorage, source: Source, name: str, known: byt
         return Imported(name, "unreadable", "empty" if not content else "a result document that breaks off")
     modified = source.modified(name)
     origin = {"name": name, "modified_at": modified.isoformat() if modified else None}
-    upload = upload_of(storage, key, content, {"import": origin}, described={"action": "import"})
+    upload = upload_of(storage, key, content, {"import": origin}, guard=Guard.NOT_HELD, described={"action": "import"})
     if known is None:
         perform(storage.register())
         try:
@@ -139,9 +149,7 @@ def _block_source(name: str) -> Source:
     try:
         sources = import_module("pgresults.integrations.prefect.sources")
     except ImportError as error:
-        raise ConfigurationError(
-            f"a block can only be loaded by Prefect: {error}. `pip install 'pgresults[prefect]'`", setting="path"
-        ) from error
+        raise ConfigurationError(f"a block can only be loaded with Prefect: {error}", setting="path") from error
     source: Source = sources.block_source(name)
     return source
 
