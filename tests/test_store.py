@@ -19,6 +19,7 @@ from pgresults.effects import perform
 from pgresults.errors import (
     InvalidArgument,
     InvalidKey,
+    LockedError,
     MissingResult,
     PayloadTooLarge,
     PgResultsError,
@@ -489,3 +490,24 @@ async def test_a_serializer_comes_back_as_it_was_given(call: Any, storage: Postg
 async def test_a_page_is_asked_for_in_earnest(call: Any, storage: PostgresStorage, page: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         await call(storage, "page", **page)
+
+
+async def test_one_text_is_not_several_keys(call: Any, store: ResultStore) -> None:
+    await call(store, "write_many", {"a": 1, "b": 2})
+    with pytest.raises(InvalidArgument) as refusal:
+        await call(store, "read_many", "ab")
+    assert (refusal.value.argument, refusal.value.value) == ("keys", "ab")
+
+
+async def test_of_several_results_all_are_stored_or_none(call: Any, store: ResultStore) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    stored = await call(store, "write_many", {"a": 1, "b": 2}, expiration=soon, tags=["t"])
+    assert [(key, stored[key].version, stored[key].expiration) for key in "ab"] == [("a", 1, soon), ("b", 1, soon)]
+    guarded = store.model_copy(update={"lock_manager": store.storage().lock_manager()})
+    await call(guarded, "acquire_lock", "c", holder="another")
+    with pytest.raises(LockedError) as refusal:
+        await call(guarded, "write_many", {"a": 10, "c": 30, "d": 40})
+    assert (refusal.value.key, refusal.value.holder) == ("c", "another")
+    found = await call(store, "read_many", ["d", "c", "b", "a"])
+    assert [(key, found[key].result, found[key].metadata.version) for key in sorted(found)] == [("a", 1, 1), ("b", 2, 1)]
+    await call(guarded, "release_lock", "c", holder="another")

@@ -241,6 +241,8 @@ class TestPolicies:
         assert (serializable + TASK_SOURCE).isolation_level == "SERIALIZABLE"
         with pytest.raises(InvalidArgument, match="isolation_level"):
             serializable + INPUTS.configure(isolation_level="READ_COMMITTED")
+        with pytest.raises(TypeError):
+            INPUTS + "name"
         with pytest.raises(InvalidArgument, match=r"SERIALIZABLE, not 'SERIALISABLE'"):
             INPUTS.configure(isolation_level="SERIALISABLE")
 

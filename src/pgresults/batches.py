@@ -7,7 +7,7 @@ from typing import Any
 
 from pgresults.effects import Program, aperform, call, compute, perform
 from pgresults.encoding import decode, require_live
-from pgresults.errors import MissingResult
+from pgresults.errors import InvalidArgument, MissingResult
 from pgresults.keyed import KeyedStore
 from pgresults.keys import require_key
 from pgresults.metadata_apart import pointed_to
@@ -58,7 +58,7 @@ class BatchMethods(KeyedStore):
 
         Unlike `read` it waits for no locks.
 
-        Raises: InvalidKey; IntegrityError; SerializationError; StorageUnavailable.
+        Raises: InvalidKey; InvalidArgument; IntegrityError; SerializationError; StorageUnavailable.
         """
         return perform(self._read_many(keys))
 
@@ -90,6 +90,8 @@ class BatchMethods(KeyedStore):
         }
 
     def _read_many(self, keys: Iterable[str]) -> Program[dict[str, ResultRecord[Any]]]:
+        if isinstance(keys, str):  # its characters would pass for keys
+            raise InvalidArgument("keys are several: give a list of them", argument="keys", value=keys)
         wanted = [require_key(key) for key in keys]
         storage, apart = (yield from self.ready()), (yield from self.keys())
         if apart is None:

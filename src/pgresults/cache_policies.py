@@ -72,6 +72,8 @@ class CachePolicy:
         return CacheKeyFnPolicy(cache_key_fn=cache_key_fn)
 
     def __add__(self, other: "CachePolicy") -> "CachePolicy":
+        if not isinstance(other, CachePolicy):
+            return NotImplemented
         if isinstance(other, NoCache):
             return self
         settings = {}
