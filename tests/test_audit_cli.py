@@ -1,17 +1,19 @@
 """The commands over history: what they print, what they refuse, and how they end."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
 from conftest import psycopg_url
 from pgresults.cli.app import app
-from pgresults.serializers import JSONSerializer
+from pgresults.serializers import JSONSerializer, PickleSerializer
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 
@@ -77,6 +79,61 @@ def test_versions_are_compared(cli: Cli, store: ResultStore) -> None:
     assert changed == ["--- k version 1", "+++ k version 2", '-  "a": 1,', '+  "a": 2,']
     same = cli("diff", "k", "2", "3")
     assert (succeeded(same), "no difference" in same.stderr) == ("", True)
+
+
+def test_of_pickled_versions_only_whether_they_differ(cli: Cli, store: ResultStore) -> None:
+    pickled = store.model_copy(update={"serializer": PickleSerializer()})
+    for result in ({"a": 1}, {"a": 2}, {"a": 2}):
+        pickled.write(result, key="k")
+    large = bytes(2_000_000)
+    for result in (large + b"\xff", large + b"\xfe"):
+        pickled.write(result, key="large")
+    assert succeeded(cli("show", "k", "--version", "1", "--unpickle")) == "{'a': 1}\n"
+    blind = cli("diff", "k", "1", "2")
+    assert succeeded(blind).startswith("different: version 1 is pickle of ")
+    assert "--unpickle" in blind.stderr
+    seen = succeeded(cli("diff", "k", "1", "2", "--unpickle")).splitlines()
+    assert seen[-2:] == ["-{'a': 1}", "+{'a': 2}"]
+    assert succeeded(cli("diff", "k", "2", "3")) == ""
+    assert succeeded(cli("diff", "large", "1", "2")).startswith("different: version 1 is bytes of 2,000,001 bytes")
+
+
+def test_a_time_without_zone_is_refused_with_one_that_works(cli: Cli, store: ResultStore) -> None:
+    store.write(1, key="k")
+    refused = " ".join(re.sub("[│╭╰─╮╯]", "", cli("show", "k", "--as-of", "2999-01-01").output).split())
+    assert "write for example 2999-01-01T00:00:00Z for UTC" in refused
+    assert succeeded(cli("show", "k", "--as-of", "2999-01-01T00:00:00Z")) == "1\n"
+
+
+def test_a_file_that_fails_is_named_and_nothing_replaced(cli: Cli, store: ResultStore, tmp_path: Path) -> None:
+    store.write(1, key="k")
+    for command in ("export", "seal"):
+        assert f"{tmp_path}/none/x: No such file" in cli(command, "--output", f"{tmp_path}/none/x").stderr
+        assert "No space left" in cli(command, "--output", "/dev/full").stderr
+    kept = tmp_path / "kept.jsonl"
+    kept.write_text("before")
+    store.write(2, key="spoilt")
+    with psycopg.connect(psycopg_url(store.result_storage.database.url())) as connection:
+        forged = "UPDATE pgresults.payload SET data = 'x' WHERE storage_id = %s AND key = 'spoilt'"
+        connection.execute(forged, [store.result_storage.id])
+    assert cli("export", "--output", str(kept)).exit_code == 1
+    assert kept.read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_could_not_be_checked_is_not_called_altered(
+    cli: Cli, store: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(1, key="k")
+    for options in (["--against", "none"], ["--since", "none"], ["never"], ["--against", str(tmp_path)]):
+        assert cli("verify", *options).exit_code == 2, options
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("pgresults.cli.audit._print_report", fail)
+    ended = cli("verify")
+    assert (ended.exit_code, "could not check: MemoryError" in ended.stderr) == (2, True)
 
 
 def test_what_expires_is_listed(cli: Cli, store: ResultStore) -> None:

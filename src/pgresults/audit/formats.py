@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +22,7 @@ except ImportError:  # the extra `parquet` is not installed: said where one is r
 
 _NESTED = ("serializer", "tags", "provenance")
 _ROWS_A_GROUP = 500
+_BYTES_A_GROUP = 64 * 1024 * 1024
 
 
 def write_jsonl(results: Iterable[Exported], file: IO[str]) -> None:
@@ -67,10 +67,21 @@ def write_parquet(results: Iterable[Exported], path: Path) -> None:
     kinds = {"version": number, "size": number, "payload": pyarrow.binary(), "tags": pyarrow.list_(text)}
     kinds |= dict.fromkeys(("created_at", "expiration"), pyarrow.timestamp("us", tz="UTC"))
     schema = pyarrow.schema([(name, kinds.get(name, text)) for name in Exported.model_fields])
-    remaining = iter(results)
     with parquet.ParquetWriter(path, schema) as writer:
-        while group := [_columns(one) for one in islice(remaining, _ROWS_A_GROUP)]:
-            writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
+        for group in _groups(results):
+            writer.write_table(pyarrow.Table.from_pylist([_columns(one) for one in group], schema=schema))
+
+
+def _groups(results: Iterable[Exported]) -> Iterator[list[Exported]]:
+    """The results, so many at a time, fewer where they are large."""
+    group: list[Exported] = []
+    for one in results:
+        group.append(one)
+        if len(group) == _ROWS_A_GROUP or sum(len(other.payload) for other in group) >= _BYTES_A_GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _columns(one: Exported) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import accumulate
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -14,13 +15,14 @@ from pgresults.errors import SerializationError
 from pgresults.guards import Guard
 from pgresults.keys import require_key
 from pgresults.operations import results
-from pgresults.operations.results import Found
+from pgresults.operations.results import Found, Listed
 from pgresults.provenance import default_holder, require_json
 from pgresults.records import AwareDatetime
 from pgresults.serializers import Serializer
 from pgresults.storage import PostgresStorage
 
 _KEYS_A_PAGE = 100
+_BYTES_A_PAGE = 16 * 1024 * 1024
 
 
 def _iso(moment: datetime | None) -> str | None:
@@ -58,8 +60,15 @@ def exported(storage: PostgresStorage, prefix: str = "") -> Iterator[Exported]:
     """
     after = ""
     while page := storage.page(prefix, after, _KEYS_A_PAGE):
+        page = _as_much_as_fits(page)
         yield from _live(storage, [row.key for row in page])
         after = page[-1].key
+
+
+def _as_much_as_fits(page: list[Listed]) -> list[Listed]:
+    """The results at the beginning of a page that are not too much at once: one, or as many as have a few bytes."""
+    sizes = accumulate(row.size for row in page)
+    return [row for row, size in zip(page, sizes, strict=True) if size <= _BYTES_A_PAGE] or page[:1]
 
 
 def _live(storage: PostgresStorage, keys: list[str]) -> Iterator[Exported]:

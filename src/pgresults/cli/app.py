@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from pgresults.cli import audit, config, database, demo, embedded, history, importing, locks, results, transfer, upkeep
-from pgresults.cli.output import fail
+from pgresults.cli.output import fail, reason_of
 from pgresults.cli.session import Session
 from pgresults.errors import PgResultsError
 
@@ -36,7 +36,7 @@ class _Program(TyperGroup):
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except OSError as error:
-            fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            fail(reason_of(error))
         raise typer.Exit(FAILED)
 
 

@@ -13,14 +13,14 @@ import typer
 
 from pgresults.audit.seals import Seal
 from pgresults.audit.verifying import VerifyReport
-from pgresults.cli.output import fail, note, print_json, print_rows, say
+from pgresults.cli.output import fail, note, print_json, print_rows, reason_of, replacing, say
 from pgresults.cli.progress import counting
 from pgresults.cli.session import session
 from pgresults.cli.values import moment
 from pgresults.effects import call, perform
-from pgresults.errors import PgResultsError
 from pgresults.operations import queries
 from pgresults.operations.queries import Daily
+from pgresults.operations.verify import count_keys
 from pgresults.store import ResultStore
 
 ALTERED, UNCHECKED = 1, 2
@@ -46,22 +46,36 @@ def verify(
 ) -> None:
     """Check that history and payloads are as they were written: exit code 0 intact, 1 altered, 2 could not check."""
     try:
-        with session(context).storage() as storage, counting("Verifying keys") as progress:
-            sealed = None if against is None else Seal.load_bytes(against.read_bytes())
-            report = ResultStore(result_storage=storage).verify(key, _since(since), sealed, progress)
-    except (PgResultsError, OSError) as error:
-        fail(f"could not check: {error}")
-        raise typer.Exit(UNCHECKED) from None
-    _print_report(report, as_json)
+        report = _verified(context, key, since, against)
+        _print_report(report, as_json)
+    except (BrokenPipeError, typer.BadParameter):
+        raise
+    except Exception as error:  # whatever it was: only an alteration may end with the code of one
+        reason = reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+        fail(f"could not check: {reason}")
+        raise typer.Exit(UNCHECKED) from error
     if not report.intact:
         raise typer.Exit(ALTERED)
+
+
+def _verified(context: typer.Context, key: str | None, since: str | None, against: Path | None) -> VerifyReport:
+    start, sealed = _since(since), None if against is None else Seal.load_bytes(against.read_bytes())
+    with session(context).storage() as storage:
+        total = 1 if key else None if start else perform(call(storage.database, lambda _: count_keys(storage.id)))
+        with counting("Verifying keys", total) as progress:
+            return ResultStore(result_storage=storage).verify(key, start, sealed, progress)
 
 
 def _since(given: str | None) -> Seal | datetime | None:
     if given is None:
         return None
     file = Path(given)
-    return Seal.load_bytes(file.read_bytes()) if file.exists() else moment(given)
+    if file.exists():
+        return Seal.load_bytes(file.read_bytes())
+    try:
+        return moment(given)
+    except typer.BadParameter as error:
+        raise typer.BadParameter(f"{error.message}; and there is no file of that name with a seal") from None
 
 
 def _print_report(report: VerifyReport, as_json: bool) -> None:
@@ -86,7 +100,8 @@ def seal(
     if output is None:
         typer.echo(made.dump_bytes(), nl=False)
     else:
-        output.write_bytes(made.dump_bytes())
+        with replacing(output) as file:
+            file.write_bytes(made.dump_bytes())
         say(f"{output}: {made.entries:,} entries sealed, root {made.root}")
     note(f"Signed with the public key {made.public_key}")
 

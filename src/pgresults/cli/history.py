@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict
 from datetime import datetime
 from difflib import unified_diff
-from pprint import pformat
 from typing import Annotated
 
 import typer
@@ -12,13 +11,14 @@ import typer
 from pgresults.audit.past import find_as_of, find_version
 from pgresults.cli.output import note, print_json_list, print_rows, say
 from pgresults.cli.preview import Content, content_of
-from pgresults.cli.results import Key, fetch_live, present
+from pgresults.cli.results import Key, Unpickle, fetch_live, present, unpickled
 from pgresults.cli.session import session
 from pgresults.cli.values import moment
 from pgresults.effects import perform
-from pgresults.encoding import require_intact
+from pgresults.encoding import require_intact, require_signed
 from pgresults.errors import MissingResult
 from pgresults.operations.results import Found
+from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 
 _COLUMNS = ("version", "action", "at", "actor", "expiration", "size", "tags", "reason")
@@ -58,6 +58,7 @@ def show(
     as_of: Annotated[
         datetime | None, typer.Option(parser=moment, metavar="TIME", help="What was live at a moment.")
     ] = None,
+    unpickle: Unpickle = False,
 ) -> None:
     """Print a result as it is, or as it was; of a pickled object only a preview."""
     if version is not None and as_of is not None:
@@ -69,7 +70,8 @@ def show(
             found = perform(find_as_of(storage, key, as_of))
         else:
             found = fetch_live(storage, key)
-    present(key, found, _content(found, key))
+        content = _content(storage, found, key, unpickle)
+    present(key, found, content)
 
 
 def diff(
@@ -77,28 +79,47 @@ def diff(
     key: Key,
     old: Annotated[int, typer.Argument(min=1, metavar="V1", help="A version.")],
     new: Annotated[int, typer.Argument(min=1, metavar="V2", help="Another.")],
+    unpickle: Unpickle = False,
 ) -> None:
-    """Show how one version of KEY differs from another; of what is no text or JSON only whether."""
+    """Show how one version of KEY differs from another; of what is no text or JSON only whether it does."""
     with session(context).storage() as storage:
-        contents = [_content(perform(find_version(storage, key, version)), key) for version in (old, new)]
-    before, after = map(_lines, contents)
-    lines = unified_diff(before, after, f"{key} version {old}", f"{key} version {new}", lineterm="")
-    different = False
-    for line in lines:
-        different = True
-        say(line)
-    if not different:
+        found = [perform(find_version(storage, key, version)) for version in (old, new)]
+        before, after = (_content(storage, one, key, unpickle) for one in found)
+    old_lines, new_lines = _lines(before), _lines(after)
+    if old_lines is None or new_lines is None:
+        _say_whether(old, before, new, after)
+    elif old_lines == new_lines:
         note("no difference")
+    else:
+        names = (f"{key} version {old}", f"{key} version {new}")
+        for line in unified_diff(old_lines, new_lines, *names, lineterm=""):
+            say(line)
 
 
-def _content(found: Found, key: str) -> Content:
-    return content_of(found.head.serializer, bytes(require_intact(found, key)))
+def _say_whether(old: int, before: Content, new: int, after: Content) -> None:
+    if (before.kind, before.data) == (after.kind, after.data):
+        note("no difference")
+        return
+    say(f"different: version {old} is {_summary(before)}, version {new} is {_summary(after)}")
+    if before.is_opaque or after.is_opaque:
+        note("To see in what, add --unpickle if you trust who wrote them.")
 
 
-def _lines(content: Content) -> list[str]:
-    match content.kind:
-        case "json":
-            return json.dumps(content.document, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
-        case "text":
-            return content.data.decode().splitlines()
-    return pformat(content.data[:1_000_000], width=100).splitlines()
+def _content(storage: PostgresStorage, found: Found, key: str, unpickle: bool) -> Content:
+    require_signed(found.head, key, storage.trust)
+    content = content_of(found.head.serializer, bytes(require_intact(found, key)))
+    return unpickled(storage, found, key) if unpickle and content.is_opaque else content
+
+
+def _lines(content: Content) -> list[str] | None:
+    """What can be compared line by line."""
+    if content.kind == "json":
+        return json.dumps(content.document, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
+    try:
+        return None if content.is_opaque else content.data.decode().splitlines()
+    except UnicodeDecodeError:
+        return None
+
+
+def _summary(content: Content) -> str:
+    return f"{content.kind} of {len(content.data):,} bytes"

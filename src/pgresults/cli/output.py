@@ -1,9 +1,11 @@
 """Printing: tables and colour on a terminal; tab-separated lines, or JSON, for programs."""
 
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,12 @@ def note(line: str) -> None:
 def fail(message: str) -> None:
     """Print an error and its advice in red, on stderr."""
     errors.print(Text(f"error: {shown(message)}", style="red"))
+
+
+def reason_of(error: OSError) -> str:
+    """What went wrong with which file, in one line."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -109,3 +117,21 @@ def _plain(value: object) -> object:
         case UUID() | Path():
             return str(value)
     raise TypeError(f"{type(value).__name__} is nothing the command line lists")
+
+
+@contextmanager
+def replacing(output: Path) -> Iterator[Path]:
+    """Where to write a file that takes its place when it is complete: an interrupted one replaces nothing."""
+    if output.exists() and not output.is_file():
+        yield output  # a device or a pipe
+        return
+    beside = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        beside.replace(output)
+    except OSError as error:
+        if error.filename == str(beside):
+            error.filename = str(output)
+        raise
+    finally:
+        beside.unlink(missing_ok=True)

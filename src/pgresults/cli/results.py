@@ -15,7 +15,7 @@ from pgresults.cli.preview import Content, content_of, hexdump, imports
 from pgresults.cli.session import session
 from pgresults.cli.values import duration, expiration, moment
 from pgresults.effects import perform
-from pgresults.encoding import require_intact, require_live, require_signed, utc
+from pgresults.encoding import decode, require_intact, require_live, require_signed, utc
 from pgresults.keys import require_key
 from pgresults.operations.results import Found, Listed
 from pgresults.serializers import JSONSerializer, PickleSerializer
@@ -25,6 +25,7 @@ from pgresults.store import ResultStore
 _PAGE = 500
 
 Key = Annotated[str, typer.Argument(help="The result's key.")]
+Unpickle = Annotated[bool, typer.Option("--unpickle", help="Load a pickled object, which runs the code it names.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -82,9 +83,7 @@ def get(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", dir_okay=False, writable=True, help="Write to a file.")
     ] = None,
-    unpickle: Annotated[
-        bool, typer.Option("--unpickle", help="Load a pickled object, which runs the code it names.")
-    ] = False,
+    unpickle: Unpickle = False,
 ) -> None:
     """Print a result: JSON as JSON, bytes as they are, and of a pickled object only a preview."""
     with session(context).storage() as storage:
@@ -92,7 +91,7 @@ def get(
         require_signed(found.head, key, storage.trust)
         content = content_of(found.head.serializer, bytes(require_intact(found, key)))
         if content.is_opaque and unpickle:
-            content = _loaded(storage, key)
+            content = unpickled(storage, found, key)
     if output is not None:
         _save(content, output)
     else:
@@ -117,9 +116,9 @@ def present(key: str, found: Found, content: Content) -> None:
         _preview(key, found, content)
 
 
-def _loaded(storage: PostgresStorage, key: str) -> Content:
+def unpickled(storage: PostgresStorage, found: Found, key: str) -> Content:
     """The object itself, as what can be printed."""
-    result = ResultStore(result_storage=storage).read(key).result
+    result = decode(found, key, PickleSerializer(), storage.trust).result
     if isinstance(result, bytes):
         return Content("bytes", result)
     return Content("text", pformat(result).encode(errors="backslashreplace") + b"\n")

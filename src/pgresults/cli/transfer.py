@@ -11,7 +11,7 @@ import typer
 
 from pgresults.audit import formats
 from pgresults.audit.transfer import Exported, exported, import_result
-from pgresults.cli.output import fail, note, say
+from pgresults.cli.output import fail, note, replacing, say
 from pgresults.cli.progress import counting
 from pgresults.cli.session import session
 from pgresults.errors import LockedError
@@ -57,11 +57,17 @@ def export_results(
         results = _counted(exported(storage, prefix), progress)
         if output is None:
             _WRITERS[wanted](results, sys.stdout)
-        elif wanted is Format.PARQUET:
-            formats.write_parquet(results, output)
         else:
-            with output.open("w", encoding="utf-8", newline="") as file:
-                _WRITERS[wanted](results, file)
+            with replacing(output) as file:
+                _write(wanted, results, file)
+
+
+def _write(wanted: Format, results: Iterable[Exported], output: Path) -> None:
+    if wanted is Format.PARQUET:
+        formats.write_parquet(results, output)
+        return
+    with output.open("w", encoding="utf-8", newline="") as file:
+        _WRITERS[wanted](results, file)
 
 
 def import_results(

@@ -31,7 +31,7 @@ def moment(text: str) -> datetime:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no time; write for example 2030-01-31T12:00:00Z") from None
     if given.utcoffset() is None:
-        raise typer.BadParameter(f"{text!r} has no time zone; write for example {text}Z for UTC")
+        raise typer.BadParameter(f"{text!r} has no time zone; write for example {given.isoformat()}Z for UTC")
     return given
 
 
