@@ -509,5 +509,5 @@ async def test_of_several_results_all_are_stored_or_none(call: Any, store: Resul
         await call(guarded, "write_many", {"a": 10, "c": 30, "d": 40})
     assert (refusal.value.key, refusal.value.holder) == ("c", "another")
     found = await call(store, "read_many", ["d", "c", "b", "a"])
-    assert [(key, found[key].result, found[key].metadata.version) for key in sorted(found)] == [("a", 1, 1), ("b", 2, 1)]
+    assert {key: (one.result, one.metadata.version) for key, one in found.items()} == {"a": (1, 1), "b": (2, 1)}
     await call(guarded, "release_lock", "c", holder="another")
