@@ -63,8 +63,14 @@ def test_shell_blocks(block: str, reader: Reader) -> None:
         done = reader.shell(block.strip() + " -n0 -q tests/test_store.py -k exists", ROOT)
         assert " passed" in done.stdout
     else:
-        done = reader.shell(block)
+        done = reader.shell(block, ROOT) if "examples/" in block else reader.shell(block)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_examples_are_all_named() -> None:
+    assert set(re.findall(r"^python (.+)$", README, re.MULTILINE)) == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*.py")
+    }
 
 
 @pytest.mark.parametrize("block", blocks("python"))
