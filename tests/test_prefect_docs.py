@@ -4,18 +4,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import URL
 
 from conftest import psycopg_url
 from documents import ROOT, Reader
+from prefect_fixtures import MARKS, require_prefect
 
-pytestmark = [
-    pytest.mark.prefect,
-    pytest.mark.filterwarnings("default"),  # Prefect and its server have warnings of their own
-]
-prefect: Any = pytest.importorskip("prefect", reason="needs an installed Prefect")
-testing: Any = pytest.importorskip("prefect.testing.utilities")
+pytestmark = MARKS
+prefect: Any = require_prefect()
 
 PAGE = "prefect.md"
 
@@ -25,7 +21,7 @@ def test_every_block_runs(fresh_url: URL, tmp_path: Path) -> None:
     document = (ROOT / "docs" / PAGE).read_text()
     if find_spec("importlib_metadata") is None:  # without it, and not asking for it, the program of Prefect 3.1 fails
         document = document.replace("\nprefect config set", "\necho prefect config set")
-    with testing.prefect_test_harness():
+    with prefect.testing.utilities.prefect_test_harness():
         reader = Reader(tmp_path, {"app": fresh_url}, names={"URL": psycopg_url(fresh_url), "__name__": "document"})
         reader.follow(PAGE, document)
     assert "'name': 'double'" in reader.printed

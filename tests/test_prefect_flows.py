@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import URL
 
 from conftest import psycopg_url
-from pgresults.errors import MissingResult
+from pgresults.errors import InvalidArgument, MissingResult
 from pgresults.store import ResultStore
 from prefect_fixtures import MARKS, SQL, require_prefect
 
@@ -19,7 +19,7 @@ prefect: Any = require_prefect()
 from prefect import flow, task  # noqa: E402
 from prefect.blocks.core import Block  # noqa: E402
 from prefect.cache_policies import INPUTS  # noqa: E402
-from prefect.filesystems import LocalFileSystem, WritableFileSystem  # noqa: E402
+from prefect.filesystems import LocalFileSystem, RemoteFileSystem, WritableFileSystem  # noqa: E402
 from prefect.locking.protocol import LockManager  # noqa: E402
 from prefect.results import ResultStore as TheirStore  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
@@ -345,6 +345,20 @@ def test_two_hundred_mapped_tasks_run_twice(block: PostgresResultStorage, sql: S
         " AND provenance #>> '{flow,name}' = 'doubling'"
     )
     assert described == [(200, 200, 200)]
+
+
+def test_results_of_saved_blocks_are_imported(block: PostgresResultStorage, ours: ResultStore, tmp_path: Path) -> None:
+    local, remote = LocalFileSystem(basepath=str(tmp_path)), RemoteFileSystem(basepath="memory://results/")
+    for number, old in enumerate((local, remote)):
+        name = f"{block.name}-{number}"
+        old.save(name, _sync=True)
+        TheirStore(result_storage=old).write(number, key=f"key-{number}")
+        source = source_of(f"block:{old.get_block_type_slug()}/{name}")
+        assert [one.outcome for one in import_files(block.storage, source, source.names())] == ["imported"]
+        assert TheirStore(result_storage=block).read(f"key-{number}").result == number
+    for refused in (f"postgres-result-storage/{block.name}", "local-file-system/none"):
+        with pytest.raises(InvalidArgument, match=r"cannot be listed|no block"):
+            source_of(f"block:{refused}")
 
 
 def test_it_is_a_writable_file_system(block: PostgresResultStorage) -> None:

@@ -18,9 +18,10 @@ from pydantic import BaseModel
 
 from pgresults.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import CompressedSerializer, JSONSerializer, PickleSerializer, Serializer
+from prefect_fixtures import MARKS, require_prefect
 
-pytestmark = pytest.mark.prefect
-prefect: Any = pytest.importorskip("prefect", reason="needs an installed Prefect")
+pytestmark = MARKS
+prefect: Any = require_prefect()
 prefect_results: Any = pytest.importorskip("prefect.results")
 prefect_serializers: Any = pytest.importorskip("prefect.serializers")
 TheirRecord = prefect_results.ResultRecord

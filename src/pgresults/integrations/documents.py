@@ -170,7 +170,7 @@ def _decoded_lines(text: memoryview) -> bytes:
 
     Small pieces stay in the processor's cache, and where the lines end is known without looking for it.
     """
-    if text[-2:] == b"\\n":
+    if bytes(text[-2:]) == b"\\n":
         text = text[:-2]
     return b"".join(_decoded_piece(text[start : start + _PIECE]) for start in range(0, len(text), _PIECE))
 
