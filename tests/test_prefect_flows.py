@@ -38,11 +38,16 @@ def test_the_block_comes_back_from_the_server_without_showing_its_url(block: Pos
     assert loaded.storage is block.storage
     assert block.url is not None
     assert block.url.get_secret_value() not in repr(loaded) + str(loaded.model_dump(mode="json"))
+    client = prefect.client.orchestration.get_client(sync_client=True)
+    shown = client.read_block_document_by_name(block.name, "postgres-result-storage", include_secrets=False)
+    assert shown.data["url"] == "********"
 
 
 def test_a_block_has_one_place(shared_url: URL) -> None:
-    with pytest.raises(ValueError, match="not both"):
-        PostgresResultStorage(url=psycopg_url(shared_url), path="somewhere")
+    url = psycopg_url(shared_url)
+    with pytest.raises(ValueError, match="not both") as refused:
+        PostgresResultStorage(url=url, path="somewhere")
+    assert url not in str(refused.value)
 
 
 def test_the_lock_manager_is_one_of_prefects(block: PostgresResultStorage) -> None:

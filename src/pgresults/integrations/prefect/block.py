@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.filesystems import WritableFileSystem
-from pydantic import Field, SecretStr, model_validator
+from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 from pgresults.effects import Program, aperform, compute, perform
 from pgresults.encoding import require_intact, require_live, require_signed
@@ -25,12 +25,15 @@ from pgresults.storage import PostgresStorage
 class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ignore] # Prefect may be absent
     """Keeps Prefect's results in Postgres: each under its key, with its expiration, its run and its history."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # what is no block yet may hold the password as well
+
     _block_type_name = "Postgres Result Storage"
     _block_type_slug = "postgres-result-storage"
     _logo_url = "https://www.postgresql.org/media/img/about/press/elephant.png"
     _description = "Keeps results in Postgres, with their expiration, their run and their history."
 
-    url: SecretStr | None = Field(
+    # Prefect 3.1 sees that a field is secret only where the union is written so.
+    url: Optional[SecretStr] = Field(  # noqa: UP045
         None,
         title="URL",
         description="The database, postgresql://user:password@host/name. Without it and without a path: what "
