@@ -256,3 +256,57 @@ def test_the_first_hour(empty_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_pat
         _wrong(results__local_storage_path=tmp_path)()
     with pytest.raises(ValueError, match="the known types are"):
         _wrong(results__default_serializer="jsno")()
+
+
+async def test_the_history_of_a_key_is_that_of_what_it_pointed_to(
+    apart: ResultStore, keys: PostgresStorage, call: Call
+) -> None:
+    first = await call(apart, "write", {"a": 1}, key="k")
+    await call(apart, "write", 2, key="k")
+    assert [entry.version for entry in await call(apart, "history", "k")] == [1, 2]
+    with_results = await call(apart, "history", "k", with_results=True)
+    assert [entry.result for entry in with_results] == [{"a": 1}, 2]
+    await call(apart.model_copy(update={"metadata_storage": None}), "delete", first.storage_key)
+    with_results = await call(apart, "history", "k", with_results=True)
+    assert [(entry.has_result, entry.result) for entry in with_results] == [(False, None), (True, 2)]
+    assert [found.key for found in await call(apart, "find")] == ["k"]
+
+
+async def test_both_expire_together(apart: ResultStore, keys: PostgresStorage, call: Call) -> None:
+    later = datetime.now(UTC) + timedelta(days=1)
+    await call(apart, "write", 1, key="k", expiration=datetime.now(UTC) + timedelta(hours=1))
+    await call(apart, "touch", "k", later)
+    assert [row.expires_at for row in [*apart.storage().page(), *keys.page()]] == [later, later]
+    assert [row.key for row in await call(apart, "expiring", timedelta(days=2))] == ["k"]
+    await call(apart, "touch", "k", datetime.now(UTC) - timedelta(seconds=1))
+    with pytest.raises(MissingResult, match="expired"):
+        await call(apart, "read", "k")
+    assert await call(apart, "sweep", dry_run=True) == await call(apart, "sweep") == 2
+    with pytest.raises(MissingResult):
+        await call(apart, "touch", "k", later)
+
+
+async def test_a_redacted_payload_is_gone_with_its_metadata(
+    apart: ResultStore, keys: PostgresStorage, call: Call, connection: Any
+) -> None:
+    await call(apart, "write", "secret", key="k")
+    await call(apart, "write", "secret, too", key="k")
+    assert await call(apart, "redact", "k", "by law") == 2
+    query = "SELECT count(*) FROM pgresults.payload WHERE storage_id = ANY(%s)"
+    assert connection.execute(query, [[apart.storage().id, keys.id]]).fetchone() == (0,)
+    with pytest.raises(MissingResult, match="redacted"):
+        await call(apart, "read", "k", version=1)
+    with pytest.raises(MissingResult, match="never written"):
+        await call(apart, "redact", "nosuch", "by law")
+
+
+async def test_both_are_deleted_or_none(apart: ResultStore, keys: PostgresStorage, call: Call) -> None:
+    apart.lock_manager = keys.lock_manager()
+    await call(apart, "write", 1, key="k")
+    apart.acquire_lock("k", "other")
+    with pytest.raises(LockedError):
+        await call(apart, "delete", "k")
+    assert len(apart.storage().page()) == len(keys.page()) == 1
+    apart.release_lock("k", "other")
+    assert await call(apart, "delete", "k")
+    assert apart.storage().page() == keys.page() == []

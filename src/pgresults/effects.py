@@ -6,11 +6,12 @@ thrown into it, so that ``try`` and ``finally`` in it mean what they say.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from pgresults.database import Database, Start
+from pgresults.operations.requests import Operation
 
 T = TypeVar("T")
 
@@ -69,6 +70,24 @@ def call(database: Database, start: Start[T], *, atomic: bool = False, repeatabl
         lambda: database.run(start, atomic=atomic, repeatable=repeatable),
         lambda: database.arun(start, atomic=atomic, repeatable=repeatable),
     )
+
+
+def together(steps: Sequence[tuple[Database, Start[Any]]]) -> Program[list[Any]]:
+    """Have operations carried out that are not to be repeated: in one transaction where they share a database."""
+    database = steps[0][0]
+    if any(other != database for other, _ in steps):
+        outcomes = []
+        for other, start in steps:
+            outcomes.append((yield from call(other, start, atomic=True, repeatable=False)))
+        return outcomes
+
+    def all_of_them(repeated: bool) -> Operation[list[Any]]:
+        outcomes = []
+        for _, start in steps:
+            outcomes.append((yield from start(repeated)))
+        return outcomes
+
+    return (yield from call(database, all_of_them, atomic=True, repeatable=False))
 
 
 def compute(function: Callable[[], T], *, small: bool) -> Program[T]:

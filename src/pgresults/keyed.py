@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,16 +10,20 @@ from uuid import UUID, uuid4
 
 from pydantic import Field, SerializeAsAny, field_validator
 
+from pgresults.audit.entries import HistoryEntry
 from pgresults.audit.methods import HistoryMethods, said
 from pgresults.audit.past import exists_as_of
 from pgresults.audit.queries import require_moment
 from pgresults.cache import ResultCache
 from pgresults.chain import content_digest
-from pgresults.effects import Program, aperform, compute, is_small, perform
+from pgresults.database import Database, Start
+from pgresults.effects import Program, aperform, compute, is_small, perform, together
 from pgresults.encoding import decode, metadata_of, require_live, require_signed
 from pgresults.errors import MissingResult
+from pgresults.guards import Guard
 from pgresults.keys import require_key
 from pgresults.metadata_apart import past_record, pointed_to, same_payload
+from pgresults.operations.results import delete
 from pgresults.provenance import recorded
 from pgresults.records import ResultRecord, ResultRecordMetadata
 from pgresults.registry import require_postgres, resolving, resolving_default, storage_at
@@ -53,7 +58,8 @@ class KeyedStore(HistoryMethods):
         result_storage: where results go: a storage, its registered name or id, a URL or a directory; None: the
             default storage.
         metadata_storage: where metadata goes; None: beside the payload. Another storage keeps it under the key, with
-            the payload under a key of its own; a `NullStorage` keeps no metadata.
+            the payload under a key of its own; a `NullStorage` keeps no metadata. Keys are then looked up there, also
+            by `history`, `find` and `invalidate`; `retain`, `verify` and `seal` look after ``result_storage`` alone.
         persist_result: deprecated, without effect.
         serializer: turns objects into payloads.
         storage_key_fn: gives a key when none is given.
@@ -286,7 +292,7 @@ class KeyedStore(HistoryMethods):
         return require_text(holder, "holder") or self.generate_default_holder()
 
     def _exists(self, key: str, as_of: datetime | None) -> Program[bool]:
-        storage = (yield from self.keys()) or (yield from self.ready())
+        storage = yield from self.indexed()
         if as_of is None:
             return (yield from storage.has(require_key(key)))
         return (yield from exists_as_of(storage, key, require_moment(as_of, "as_of")))
@@ -326,22 +332,63 @@ class KeyedStore(HistoryMethods):
         return record
 
     def _delete(self, key: str, reason: str | None) -> Program[bool]:
-        storage, keys = (yield from self.ready()), (yield from self.keys())
-        if keys is None:
-            return (yield from self._delete_in(storage, key, reason))
+        holder, steps = self.generate_default_holder(), list[tuple[Database, Start[Any]]]()
+        said_of_it = said("delete", holder, require_text(reason, "reason"))
         try:
-            payload_key = pointed_to((yield from self._read_in(keys, require_key(key))))
+            places = yield from self.places(key)
         except MissingResult:
             return False
-        deleted = yield from self._delete_in(keys, key, reason)
-        yield from self._delete_in(storage, payload_key, reason)
-        return deleted
+        for storage, name in places:
+            entry, guard = said_of_it, Guard.NONE
+            if not steps:
+                proof = yield from self._prove(name, holder, storage.database, storage.id)
+                entry, guard = {**said_of_it, **proof.parameters}, proof.guard
+            columns = {**entry, "content": content_digest(entry), "storage_id": storage.id, "key": name}
+            steps.append((storage.database, _deleting(columns, guard)))
+        return bool((yield from together(steps))[0])
 
-    def _delete_in(self, storage: PostgresStorage, key: str, reason: str | None) -> Program[bool]:
-        holder = self.generate_default_holder()
-        proof = yield from self._prove(require_key(key), holder, storage.database, storage.id)
-        entry = {**said("delete", holder, require_text(reason, "reason")), **proof.parameters}
-        return (yield from storage.remove(key, {**entry, "content": content_digest(entry)}, proof.guard))
+    def indexed(self) -> Program[PostgresStorage]:
+        """Where keys are looked up: where results go, unless their metadata is kept apart."""
+        return (yield from self.keys()) or (yield from self.ready())
+
+    def places(self, key: str) -> Program[list[tuple[PostgresStorage, str]]]:
+        """Where something of a live result lies, and under which key; its own key's place comes first.
+
+        Raises: MissingResult where the metadata that says so is gone.
+        """
+        storage, keys = (yield from self.ready()), (yield from self.keys())
+        if keys is None:
+            return [(storage, require_key(key))]
+        return [(keys, key), (storage, pointed_to((yield from self._read_in(keys, require_key(key)))))]
+
+    def _history(self, key: str, with_results: bool) -> Program[list[HistoryEntry]]:
+        entries = yield from super()._history(key, with_results)
+        if not with_results or (yield from self.keys()) is None:
+            return entries
+        shown = []
+        for entry in entries:
+            shown.append((yield from self._with_own_result(key, entry)))  # noqa: PERF401 (it yields)
+        return shown
+
+    def _with_own_result(self, key: str, entry: HistoryEntry) -> Program[HistoryEntry]:
+        """An entry with the result that its metadata points to."""
+        try:
+            found = (yield from self.reading(key, version=entry.version)) if entry.has_result else None
+        except MissingResult:
+            found = None
+        return replace(entry, result=found and found.result, has_result=found is not None)
+
+    def _redact(self, key: str, reason: str) -> Program[int]:
+        storage, keys = (yield from self.ready()), (yield from self.keys())
+        if keys is not None:
+            for entry in (yield from super()._history(key, with_results=True)):
+                if entry.has_result:
+                    yield from self.redact_in(storage, entry.result["storage_key"], reason)
+        return (yield from super()._redact(key, reason))
+
+
+def _deleting(columns: dict[str, Any], guard: Guard) -> Start[bool]:
+    return lambda _: delete(columns, guard)
 
 
 def default_serializer() -> Serializer:

@@ -1,6 +1,5 @@
 """Where results go: a named collection in a Postgres schema, or nowhere."""
 
-from typing import Any
 from uuid import UUID
 
 from pgresults.database import Database, Target
@@ -8,7 +7,6 @@ from pgresults.effects import Program, aperform, call, compute, perform
 from pgresults.embedded import EmbeddedPostgres
 from pgresults.encoding import prepare, require_intact, require_live, require_signed
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
-from pgresults.guards import Guard
 from pgresults.keys import MAX_KEY_BYTES, require_key, storage_id
 from pgresults.locking.postgres import PostgresLockManager
 from pgresults.operations import results
@@ -150,11 +148,6 @@ class PostgresStorage:
     def has(self, key: str) -> Program[bool]:
         """Whether the key has a live result."""
         return call(self.database, lambda _: results.exists(self.id, key))
-
-    def remove(self, key: str, columns: dict[str, Any], guard: Guard) -> Program[bool]:
-        """Take a key's current version away."""
-        columns = {"storage_id": self.id, "key": key, **columns}
-        return call(self.database, lambda _: results.delete(columns, guard), repeatable=False)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PostgresStorage) and (self.name, self.database) == (

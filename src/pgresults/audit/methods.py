@@ -1,5 +1,6 @@
 """The methods of a result store that prolong, erase and look back."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,9 +14,11 @@ from pgresults.audit.seals import Seal
 from pgresults.audit.sweeping import retain, sweep
 from pgresults.audit.verifying import VerifyReport, seal, verify
 from pgresults.chain import content_digest
-from pgresults.effects import Program, aperform, call, perform
+from pgresults.database import Start
+from pgresults.effects import Program, aperform, call, perform, together
 from pgresults.encoding import require_live
 from pgresults.errors import InvalidArgument, MissingResult
+from pgresults.guards import Guard
 from pgresults.keys import require_key
 from pgresults.locking.postgres import PostgresLockManager
 from pgresults.operations import history as operations
@@ -43,11 +46,11 @@ class HistoryMethods(QueryMethods):
 
         Raises: InvalidKey; StorageUnavailable; with results IntegrityError and SerializationError.
         """
-        return perform(entries_of(self.storage(), self.serializer, key, with_results))
+        return perform(self._history(key, with_results))
 
     async def ahistory(self, key: str, with_results: bool = False) -> list[HistoryEntry]:
         """Everything that happened under a key, oldest first; see `history`."""
-        return await aperform(entries_of(self.storage(), self.serializer, key, with_results))
+        return await aperform(self._history(key, with_results))
 
     def touch(self, key: str, expiration: datetime | None) -> None:
         """Give a live result another expiration; its payload and version stay.
@@ -143,11 +146,11 @@ class HistoryMethods(QueryMethods):
         Returns: how many there were.
         Raises: InvalidArgument; StorageUnavailable.
         """
-        return perform(sweep(self.storage(), batch_size, dry_run, progress))
+        return perform(self._sweep(batch_size, dry_run, progress))
 
     async def asweep(self, batch_size: int = 1000, dry_run: bool = False, progress: Progress | None = None) -> int:
         """Delete what has expired with its payloads; see `sweep`."""
-        return await aperform(sweep(self.storage(), batch_size, dry_run, progress))
+        return await aperform(self._sweep(batch_size, dry_run, progress))
 
     def retain(
         self,
@@ -169,7 +172,7 @@ class HistoryMethods(QueryMethods):
         Returns: how many payloads there were to take away.
         Raises: InvalidArgument when neither is given; StorageUnavailable.
         """
-        return perform(retain(self.storage(), versions, age, dry_run, progress))
+        return perform(self._retain(versions, age, dry_run, progress))
 
     async def aretain(
         self,
@@ -179,7 +182,7 @@ class HistoryMethods(QueryMethods):
         progress: Progress | None = None,
     ) -> int:
         """Take the payloads of superseded versions away; see `retain`."""
-        return await aperform(retain(self.storage(), versions, age, dry_run, progress))
+        return await aperform(self._retain(versions, age, dry_run, progress))
 
     def verify(
         self,
@@ -222,11 +225,11 @@ class HistoryMethods(QueryMethods):
         Raises: ConfigurationError without the extra ``audit`` or with a file that holds no key; IntegrityError for
             entries that no seal could cover; StorageUnavailable.
         """
-        return perform(seal(self.storage(), progress))
+        return perform(self._seal(progress))
 
     async def aseal(self, progress: Progress | None = None) -> Seal:
         """Sign a root over all entries that are certainly committed; see `seal`."""
-        return await aperform(seal(self.storage(), progress))
+        return await aperform(self._seal(progress))
 
     def _verify(
         self,
@@ -237,27 +240,58 @@ class HistoryMethods(QueryMethods):
     ) -> Program[VerifyReport]:
         if since is not None and not isinstance(since, Seal):
             since = require_moment(since, "since")
-        return verify(self.storage(), None if key is None else require_key(key), since, against, progress)
+        checked = None if key is None else require_key(key)
+        return (yield from verify((yield from self.ready()), checked, since, against, progress))
+
+    def _history(self, key: str, with_results: bool) -> Program[list[HistoryEntry]]:
+        return (yield from entries_of((yield from self.indexed()), self.serializer, key, with_results))
+
+    def _sweep(self, batch_size: int, dry_run: bool, progress: Progress | None) -> Program[int]:
+        total = 0
+        for storage in {(yield from self.ready()), (yield from self.indexed())}:
+            total += yield from sweep(storage, batch_size, dry_run, progress)
+        return total
+
+    def _retain(
+        self, versions: int | None, age: timedelta | None, dry_run: bool, progress: Progress | None
+    ) -> Program[int]:
+        return (yield from retain((yield from self.ready()), versions, age, dry_run, progress))
+
+    def _seal(self, progress: Progress | None) -> Program[Seal]:
+        return (yield from seal((yield from self.ready()), progress))
+
+    @abstractmethod
+    def places(self, key: str) -> Program[list[tuple[PostgresStorage, str]]]:
+        """Where something of a live result lies, and under which key; its own key's place comes first."""
 
     def _touch(self, key: str, expiration: datetime | None) -> Program[None]:
-        storage, holder = self.storage(), self.generate_default_holder()
-        moment = None if expiration is None else require_moment(expiration, "expiration")
-        proof = yield from self._prove(require_key(key), holder, storage.database, storage.id)
-        entry = {**said("touch", holder), **proof.parameters, **_place(storage, key), "expires_at": moment}
-        touched = yield from call(
-            storage.database, lambda _: operations.touch(entry, proof.guard), atomic=True, repeatable=False
-        )
-        if not touched:
+        holder, moment = self.generate_default_holder(), None
+        if expiration is not None:
+            moment = require_moment(expiration, "expiration")
+        places = yield from self.places(key)
+        storage = places[0][0]
+        proof = yield from self._prove(key, holder, storage.database, storage.id)
+        steps = []
+        for number, (where, name) in enumerate(places):
+            guard, proven = (proof.guard, proof.parameters) if number == 0 else (Guard.NONE, {})
+            entry = {**said("touch", holder), **proven, "storage_id": where.id, "key": name, "expires_at": moment}
+            steps.append((where.database, _touching(entry, guard)))
+        touched = yield from together(steps)
+        if not touched[0]:
             require_live((yield from storage.fetch(key)), key)
             raise MissingResult(f"no result under {key!r}: it went this moment", key=key, reason="deleted")
 
     def _redact(self, key: str, reason: str) -> Program[int]:
-        storage, holder = self.storage(), self.generate_default_holder()
         if require_text(reason, "reason") is None:
             raise InvalidArgument("say why the result is erased: reason is kept", argument="reason", value=reason)
-        proof = yield from self._prove(require_key(key), holder, storage.database, storage.id)
+        return (yield from self.redact_in((yield from self.indexed()), require_key(key), reason))
+
+    def redact_in(self, storage: PostgresStorage, key: str, reason: str) -> Program[int]:
+        """`redact` in one storage."""
+        holder = self.generate_default_holder()
+        proof = yield from self._prove(key, holder, storage.database, storage.id)
         entry = {**said("redact", holder, reason), **proof.parameters}
-        entry |= {"content": content_digest(entry), **_place(storage, key)}
+        entry |= {"content": content_digest(entry), "storage_id": storage.id, "key": key}
         erased = yield from call(
             storage.database, lambda _: operations.redact(entry, proof.guard), atomic=True, repeatable=False
         )
@@ -268,7 +302,7 @@ class HistoryMethods(QueryMethods):
     def _invalidate(
         self, prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None
     ) -> Program[int]:
-        storage, holder = self.storage(), self.generate_default_holder()
+        storage, holder = (yield from self.indexed()), self.generate_default_holder()
         given = chosen_conditions(prefix=prefix, tags=tags, task=task, flow=flow)
         if not given:
             raise InvalidArgument("say what to invalidate: a prefix, tags, a task or a flow", argument="prefix")
@@ -286,10 +320,10 @@ class HistoryMethods(QueryMethods):
         )
 
     def _expiring(self, within: timedelta, limit: int | None) -> Program[list[Listed]]:
-        storage = self.storage()
+        storage = yield from self.indexed()
         if not isinstance(within, timedelta):
             raise InvalidArgument("within is a timedelta", argument="within", value=within)
-        return call(storage.database, lambda _: operations.expiring(storage.id, within, limit))
+        return (yield from call(storage.database, lambda _: operations.expiring(storage.id, within, limit)))
 
 
 def said(action: str, holder: str, reason: str | None = None) -> dict[str, Any]:
@@ -297,5 +331,5 @@ def said(action: str, holder: str, reason: str | None = None) -> dict[str, Any]:
     return {"action": action, "actor": actor(), "holder": holder, "fence": None, "reason": reason}
 
 
-def _place(storage: PostgresStorage, key: str) -> dict[str, Any]:
-    return {"storage_id": storage.id, "key": key}
+def _touching(entry: dict[str, Any], guard: Guard) -> Start[bool]:
+    return lambda _: operations.touch(entry, guard)

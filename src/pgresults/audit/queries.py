@@ -1,5 +1,6 @@
 """Asking for live results without SQL."""
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -20,9 +21,13 @@ _MOST = 10_000
 class QueryMethods(LockMethods):
     """Finding results by what is known of them."""
 
-    def storage(self) -> PostgresStorage:
+    @abstractmethod
+    def ready(self) -> Program[PostgresStorage]:
         """Where results go."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def indexed(self) -> Program[PostgresStorage]:
+        """Where keys are looked up: where results go, unless their metadata is kept apart."""
 
     def find(
         self,
@@ -82,11 +87,11 @@ class QueryMethods(LockMethods):
         return await aperform(self._find(given | _sizes(min_size=min_size, max_size=max_size), after, limit))
 
     def _find(self, given: dict[str, Any], after: str | None, limit: int) -> Program[list[FoundResult]]:
-        storage = self.storage()
+        storage = yield from self.indexed()
         if not isinstance(limit, int) or not 0 < limit <= _MOST:
             raise InvalidArgument(f"limit is a number from 1 to {_MOST:,}", argument="limit", value=limit)
         page = {"storage_id": storage.id, "after": "" if after is None else require_key(after), "limit": limit}
-        return call(storage.database, lambda _: queries.find(page | bound(given), frozenset(given)))
+        return (yield from call(storage.database, lambda _: queries.find(page | bound(given), frozenset(given))))
 
 
 def chosen_conditions(
