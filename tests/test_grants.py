@@ -88,6 +88,44 @@ def test_owners_may(urls: dict[str, URL], stores: Any) -> None:
     assert stores["auditor"].verify().intact
 
 
+TEMPORARY_HISTORY = """
+CREATE TEMPORARY TABLE history AS SELECT * FROM pgresults.history LIMIT 0;
+INSERT INTO pg_temp.history (storage_id, key, xid)
+VALUES ('00000000-0000-0000-0000-000000000000', 'maintenance', pg_current_xact_id()::text::bigint)
+"""
+
+
+def test_a_temporary_table_does_not_pass_for_the_history(urls: dict[str, URL], stores: Any) -> None:
+    with psycopg.connect(psycopg_url(urls["owner"])) as connection:
+        connection.execute(TEMPORARY_HISTORY)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
+            connection.execute(CHANGES[0])
+
+
+TEMPORARY_DOCUMENT = """
+CREATE TEMPORARY TABLE document (storage_id uuid, key text, document jsonb);
+INSERT INTO pg_temp.document SELECT storage_id, key FROM pgresults.result;
+CREATE FUNCTION pg_temp.as_whom() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE pgresults.result SET reason = current_user;
+    RETURN OLD;
+END
+$$;
+CREATE TRIGGER as_whom BEFORE DELETE ON pg_temp.document FOR EACH ROW EXECUTE FUNCTION pg_temp.as_whom();
+UPDATE pgresults.result SET payload_id = payload_id
+"""
+
+
+def test_a_temporary_table_makes_nobody_an_owner(urls: dict[str, URL], stores: Any, admin: Any) -> None:
+    admin.execute("SELECT pgresults.project_documents()")
+    with psycopg.connect(psycopg_url(urls["writer"])) as connection:
+        connection.execute(TEMPORARY_DOCUMENT)
+        reasons = "SELECT FROM pgresults.result WHERE reason = session_user OR reason = %s"
+        assert connection.execute(reasons, [admin.info.user]).fetchall() == []
+        connection.rollback()
+    admin.execute("SELECT pgresults.project_documents(false)")
+
+
 def refused(store: ResultStore, name: str, *arguments: Any, **options: Any) -> None:
     with pytest.raises(ConfigurationError, match="permission denied"):
         getattr(store, name)(*arguments, **options)

@@ -32,7 +32,7 @@ from pgresults.texts import flaw_of
 SCHEMA = "pgresults"
 """The schema's default name, and the placeholder for a configured one."""
 
-REVISION = "0004"
+REVISION = "0005"
 """The revision of the schema that this code is written for."""
 
 VERSION_TABLE = "schema_version"
