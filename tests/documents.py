@@ -16,7 +16,7 @@ import shlex
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,7 +116,7 @@ class Reader:
     """
 
     directory: Path
-    databases: Mapping[str, URL]
+    databases: dict[str, URL]
     environment: dict[str, str] = field(default_factory=dict)
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "document"})
     renamed: dict[str, str] = field(default_factory=dict)

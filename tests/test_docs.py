@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import URL
 
 import pgresults
 from conftest import psycopg_url
@@ -31,10 +30,11 @@ ELSEWHERE = {"prefect.md": "test_prefect_docs.py"}
 
 
 @pytest.fixture
-def reader(fresh_url: URL, empty_url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
-    """Somebody with a migrated database, and an empty one."""
+def reader(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+    """Somebody with a migrated database, of his own where he follows a page."""
+    database = request.getfixturevalue("fresh_url" if "page" in request.fixturenames else "shared_url")
     monkeypatch.setattr(Serializer, "_types", dict(Serializer._types))  # types of a document end with it
-    reader = Reader(tmp_path, {"team": fresh_url, "restored": empty_url})
+    reader = Reader(tmp_path, {"team": database})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # programs in a document do not close what they end with
         yield reader
@@ -67,7 +67,9 @@ BEFORE = {"sql.md": a_report, "operations.md": a_scheduler}
 
 
 @pytest.mark.parametrize("page", sorted(PAGES.keys() - ELSEWHERE))
-def test_every_block_runs(page: str, reader: Reader) -> None:
+def test_every_block_runs(page: str, reader: Reader, request: pytest.FixtureRequest) -> None:
+    if "/restored\n" in PAGES[page]:
+        reader.databases["restored"] = request.getfixturevalue("empty_url")
     BEFORE.get(page, lambda _: None)(reader)
     reader.follow(page, PAGES[page])
 
