@@ -75,7 +75,15 @@ _STORED = result.join(
         payload.c.payload_id == result.c.payload_id,
     ),
 )
-_DOCUMENT = cast(func.convert_from(payload.c.data, literal_column("'UTF8'")), JSONB)
+# Materialized: a document is asked once for every function in it, and is to be parsed once.
+_DOCUMENTS = (
+    select(cast(func.convert_from(payload.c.data, literal_column("'UTF8'")), JSONB).label("document"))
+    .select_from(_STORED)
+    .where(_WANTED)
+    .cte("documents")
+    .prefix_with("MATERIALIZED")
+)
+_DOCUMENT = _DOCUMENTS.c.document
 _FUNCTIONS = _DOCUMENT.op("->")(literal_column("'functions'"))
 _FUNCTION = func.jsonb_array_elements(_FUNCTIONS).column_valued("function")
 
@@ -101,7 +109,7 @@ _SUMS: tuple[ColumnElement[Any], ...] = (
     _sum(_number(_DOCUMENT, "classes")),
     _sum(func.jsonb_array_length(_FUNCTIONS)),
 )
-_TOTALS = Statement(select(*_SUMS).select_from(_STORED).where(_WANTED))
+_TOTALS = Statement(select(*_SUMS).select_from(_DOCUMENTS))
 
 _FUNCTION_COLUMNS: tuple[ColumnElement[Any], ...] = (
     _number(_FUNCTION, "complexity").label("complexity"),
@@ -112,8 +120,7 @@ _FUNCTION_COLUMNS: tuple[ColumnElement[Any], ...] = (
 )
 _MOST_COMPLEX = Statement(
     select(*_FUNCTION_COLUMNS)
-    .select_from(_STORED)
-    .where(_WANTED)
+    .select_from(_DOCUMENTS)
     .order_by(literal_column("complexity").desc(), literal_column("file"), literal_column("line"))
     .limit(bindparam("limit"))
 )
