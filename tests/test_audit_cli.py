@@ -121,6 +121,23 @@ def test_a_file_that_fails_is_named_and_nothing_replaced(cli: Cli, store: Result
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_who_signed_a_seal_must_be_known(
+    cli: Cli, store: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(1, key="k")
+    kept = str(tmp_path / "seal.json")
+    succeeded(cli("seal", "-o", kept))
+    known = cli("verify", "--against", kept)
+    assert (succeeded(known)[-7:], known.stderr) == ("intact\n", "")
+    monkeypatch.setenv("PGRESULTS_SEAL_KEY", str(tmp_path / "elsewhere.pem"))
+    for option in ("--against", "--since"):
+        assert "PGRESULTS_SEAL_PUBLIC_KEY" in cli("verify", option, kept).stderr
+    monkeypatch.setenv("PGRESULTS_SEAL_PUBLIC_KEY", json.loads(Path(kept).read_bytes())["public_key"])
+    assert cli("verify", "--against", kept).stderr == ""
+    monkeypatch.setenv("PGRESULTS_SEAL_PUBLIC_KEY", "00" * 32)
+    assert cli("verify", "--against", kept).exit_code == 2
+
+
 def test_what_could_not_be_checked_is_not_called_altered(
     cli: Cli, store: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from pgresults.effects import call, perform
 from pgresults.operations import queries
 from pgresults.operations.queries import Daily
 from pgresults.operations.verify import count_keys
+from pgresults.settings import Settings
 from pgresults.store import ResultStore
 
 ALTERED, UNCHECKED = 1, 2
@@ -61,9 +62,16 @@ def verify(
 def _verified(context: typer.Context, key: str | None, since: str | None, against: Path | None) -> VerifyReport:
     start, sealed = _since(since), None if against is None else Seal.load_bytes(against.read_bytes())
     with session(context).storage() as storage:
+        if sealed or isinstance(start, Seal):
+            _warn_of_unknown_signer(storage.settings)
         total = 1 if key else None if start else perform(call(storage.database, lambda _: count_keys(storage.id)))
         with counting("Verifying keys", total) as progress:
             return ResultStore(result_storage=storage).verify(key, start, sealed, progress)
+
+
+def _warn_of_unknown_signer(settings: Settings) -> None:
+    if settings.seal_public_key is None and not settings.seal_key.expanduser().exists():
+        note("Whoever forges a seal signs it with a key of their own: name yours by PGRESULTS_SEAL_PUBLIC_KEY.")
 
 
 def _since(given: str | None) -> Seal | datetime | None:
