@@ -49,6 +49,7 @@ class Tree:
         self._kind = kind
         self._writes: list[Write] = []
         self._members: list[Any] = []
+        self._keys: set[str] = set()
         self._releases: list[Callable[[], Program[None]]] = []
 
     @classmethod
@@ -74,6 +75,7 @@ class Tree:
     def keep(self, member: Any, write: Write) -> None:
         """Keep what a member wrote."""
         self._members.append(member)
+        self._keys.add(member.key)
         self._writes.append(write)
 
     def keep_lock(self, key: str, release: Callable[[], Program[None]]) -> bool:
@@ -85,7 +87,7 @@ class Tree:
 
     def concerns(self, key: str) -> bool:
         """Whether a member has handed something over for a key."""
-        return any(member.key == key for member in self._members)
+        return key in self._keys
 
     def content(self, storage: PostgresStorage, key: str) -> bytes | None:
         """The document that waits to be stored under a key."""
@@ -163,7 +165,11 @@ class Writer(NamedTuple):
         root = get_transaction()
         if root is None:
             return None
-        return next((cls(member, root) for member in members(root) if _writes(member, key)), None)
+        for matches in (_is_for, _has_staged):  # in a large tree the second question takes far longer
+            for member in members(root):
+                if matches(member, key) and _writes(member):
+                    return cls(member, root)
+        return None
 
     def logged(self) -> dict[str, Any]:
         """What Prefect's log says of the transaction's run: ids and names of its task and flow."""
@@ -214,13 +220,18 @@ def last_block(root: Any, kind: type) -> Any:
     return metadata if isinstance(metadata, kind) else root.store.result_storage
 
 
-def _writes(member: Any, key: str) -> bool:
-    """Whether a transaction that is yet to end stores its result under a key."""
-    if not (member.store and member.key and member.write_on_commit) or member.state in _ENDED:
-        return False
+def _is_for(member: Any, key: str) -> bool:
+    return member.key is not None and member.key.lstrip("/") == key
+
+
+def _has_staged(member: Any, key: str) -> bool:
     staged = member._staged_value
-    keys = (member.key, staged.metadata.storage_key if isinstance(staged, ResultRecord) else None)
-    return any(one is not None and one.lstrip("/") == key for one in keys)
+    return isinstance(staged, ResultRecord) and staged.metadata.storage_key == key
+
+
+def _writes(member: Any) -> bool:
+    """Whether a transaction is yet to end, and to store its result."""
+    return bool(member.store and member.key and member.write_on_commit) and member.state not in _ENDED
 
 
 def _store(database: Database, writes: Sequence[Write]) -> Program[None]:
