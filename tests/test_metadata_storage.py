@@ -24,7 +24,7 @@ from pgresults import (
 )
 from pgresults import results as functions
 from pgresults._programs import programs
-from pgresults.errors import ConfigurationError, LockedError, MissingResult, SerializationError
+from pgresults.errors import ConfigurationError, InvalidArgument, LockedError, MissingResult, SerializationError
 from pgresults.serializers import JSONSerializer, PickleSerializer
 from pgresults.settings import temporary_settings
 
@@ -110,6 +110,11 @@ async def test_many_at_once(store: ResultStore, apart: ResultStore, call: Call, 
     found = await call(used, "read_many", [*items, "nosuch"])
     assert {key: record.result for key, record in found.items()} == items
     assert await call(used, "read_many", []) == await call(used, "write_many", {}) == {}
+
+
+async def test_what_is_no_mapping_is_refused(store: ResultStore, call: Call) -> None:
+    with pytest.raises(InvalidArgument, match="not a list"):
+        await call(store, "write_many", [("k", 1)])
 
 
 async def test_many_are_written_together_or_not_at_all(store: ResultStore, call: Call) -> None:

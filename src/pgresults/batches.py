@@ -74,6 +74,10 @@ class BatchMethods(KeyedStore):
         tags: Iterable[str] | None,
         provenance: Mapping[str, Any] | None,
     ) -> Program[dict[str, ResultRecordMetadata]]:
+        if not isinstance(items, Mapping):
+            raise InvalidArgument(
+                f"items are a mapping of keys to objects, not a {type(items).__name__}", argument="items", value=items
+            )
         yield from self.ready()
         records = {key: self.create_result_record(obj, key, expiration) for key, obj in items.items()}
         given = None if tags is None else list(tags) if not isinstance(tags, str) else tags
