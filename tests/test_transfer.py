@@ -101,6 +101,9 @@ def spoilt(name: str) -> Callable[[dict[str, Any]], Any]:
         "empty key": lambda row: row | {"key": ""},
         "unknown field": lambda row: row | {"x": 1},
         "naive time": lambda row: row | {"expiration": "2026-01-01T00:00:00"},
+        "NUL in a text": lambda row: row | {"storage_key": "a\0b"},
+        "NUL in a tag": lambda row: row | {"tags": ["a\0b"]},
+        "NUL in a serializer": lambda row: row | {"serializer": row["serializer"] | {"jsonlib": "a\0b"}},
         "unknown serializer": lambda row: row | {"serializer": {"type": "nothing"}},
         "provenance": lambda row: row | {"provenance": {"a": "\0"}},
         "list": lambda row: [row],
@@ -108,6 +111,7 @@ def spoilt(name: str) -> Callable[[dict[str, Any]], Any]:
 
 
 SPOILT = ["payload", "no key", "empty key", "unknown field", "naive time", "unknown serializer", "provenance", "list"]
+SPOILT += ["NUL in a text", "NUL in a tag", "NUL in a serializer"]
 
 
 @pytest.mark.parametrize("name", SPOILT)
@@ -117,8 +121,43 @@ def test_what_was_spoilt_is_not_imported(
     row = json.loads(run(filled.result_storage, "export", "--prefix", "j").stdout)
     file = tmp_path / "results.jsonl"
     file.write_text(json.dumps(spoilt(name)(row)) + "\n")
-    assert run(target, "import", "file", str(file)).exit_code == 1
+    refused = run(target, "import", "file", str(file))
+    assert (refused.exit_code, refused.stderr.startswith("error: ")) == (1, True)
     assert target.page() == []
+
+
+FOREIGN = {
+    "no text": (".jsonl", lambda text: b"\xf9" + text),
+    "no table": (".csv", lambda text: b"\xf9" + text),
+    "more fields than the heading": (".csv", lambda text: text.replace(b"\r\n", b",x\r\n").replace(b",x", b"", 1)),
+    "fewer fields than the heading": (".csv", lambda text: text.replace(b"payload", b"payload,more", 1)),
+    "cut off": (".jsonl", lambda text: text[:100]),
+    "too deep": (".jsonl", lambda _: b"[" * 100_000),
+    "an empty line": (".jsonl", lambda text: b"\n" + text),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_no_export_wrote_is_refused_with_its_place(
+    filled: ResultStore, target: PostgresStorage, tmp_path: Path, name: str
+) -> None:
+    ending, spoil = FOREIGN[name]
+    file = tmp_path / f"results{ending}"
+    run(filled.result_storage, "export", "--prefix", "j", "--output", str(file))
+    file.write_bytes(spoil(file.read_bytes()))
+    refused = run(target, "import", "file", str(file))
+    assert (refused.exit_code, str(file) in refused.stderr) == (1, True)
+    assert target.page() == []
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
+def test_a_byte_order_mark_does_no_harm(
+    filled: ResultStore, target: PostgresStorage, tmp_path: Path, ending: str
+) -> None:
+    file = tmp_path / f"results{ending}"
+    run(filled.result_storage, "export", "--prefix", "j", "--output", str(file))
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert run(target, "import", "file", str(file)).stdout == "1 results imported\n"
 
 
 def test_a_locked_key_is_left_out(filled: ResultStore, target: PostgresStorage, tmp_path: Path) -> None:

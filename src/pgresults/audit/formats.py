@@ -5,6 +5,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -32,7 +33,7 @@ def write_jsonl(results: Iterable[Exported], file: IO[str]) -> None:
 
 def read_jsonl(path: Path) -> Iterator[Exported]:
     """The results of such lines; raises SerializationError naming the line."""
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file, _readable(path):
         for number, line in enumerate(file, 1):
             yield _valid(partial(Exported.model_validate_json, line), path, number)
 
@@ -49,12 +50,14 @@ def write_csv(results: Iterable[Exported], file: IO[str]) -> None:
 def read_csv(path: Path) -> Iterator[Exported]:
     """The results of such lines; raises SerializationError naming the line."""
     csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file, _readable(path):
         for number, row in enumerate(csv.DictReader(file), 2):
             yield _valid(partial(_from_row, row), path, number)
 
 
 def _from_row(row: dict[str, str]) -> Exported:
+    if None in row or None in row.values():
+        raise ValueError("it has more or fewer fields than the heading")
     given: dict[str, Any] = {name: text for name, text in row.items() if text != ""}
     given |= {name: json.loads(given[name]) for name in _NESTED if name in given}
     return Exported.model_validate(given | {"payload": base64.b64decode(given.get("payload", ""), validate=True)})
@@ -94,13 +97,25 @@ def read_parquet(path: Path) -> Iterator[Exported]:
     """The results of such a file."""
     _require_parquet()
     try:
-        batches = parquet.ParquetFile(path).iter_batches(_ROWS_A_GROUP)
-        rows = (row for batch in batches for row in batch.to_pylist())
+        file = parquet.ParquetFile(path)
+        rows = (row for number in range(file.num_row_groups) for row in file.read_row_group(number).to_pylist())
         for number, row in enumerate(rows, 1):
-            row |= {name: json.loads(row[name]) for name in ("serializer", "provenance") if row.get(name) is not None}
-            yield _valid(partial(Exported.model_validate, row), path, number)
+            yield _valid(partial(_from_columns, row), path, number)
     except pyarrow.ArrowException as error:
         raise SerializationError(f"{path} is no Parquet file: {error}") from error
+
+
+def _from_columns(row: dict[str, Any]) -> Exported:
+    texts = {name: row[name] for name in ("serializer", "provenance") if row.get(name) is not None}
+    return Exported.model_validate(row | {name: json.loads(text) for name, text in texts.items()})
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SerializationError(f"{path} is no text in UTF-8 as export writes it: {error}") from error
 
 
 def _valid(read: Callable[[], Exported], path: Path, number: int) -> Exported:
@@ -108,8 +123,8 @@ def _valid(read: Callable[[], Exported], path: Path, number: int) -> Exported:
         return read()
     except ValidationError as error:
         first = error.errors()[0]
-        fault = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    except ValueError as error:
+        fault = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    except (ValueError, TypeError, RecursionError) as error:
         fault = str(error)
     raise SerializationError(f"{path}, row {number}, is no exported result: {fault}")
 

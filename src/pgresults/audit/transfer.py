@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from pgresults.effects import call, perform
 from pgresults.encoding import parsed, prepare, require_intact, utc
@@ -20,6 +20,7 @@ from pgresults.provenance import default_holder, require_json
 from pgresults.records import AwareDatetime
 from pgresults.serializers import Serializer
 from pgresults.storage import PostgresStorage
+from pgresults.texts import flaw_of
 
 _KEYS_A_PAGE = 100
 _BYTES_A_PAGE = 16 * 1024 * 1024
@@ -30,6 +31,16 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 Moment = Annotated[AwareDatetime | None, PlainSerializer(_iso, return_type=str | None)]
+
+
+def _kept(text: str) -> str:
+    if flaw := flaw_of(text):
+        raise ValueError(flaw)
+    return text
+
+
+KeptText = Annotated[str, AfterValidator(_kept)]
+"""A text that Postgres can keep."""
 
 
 class Exported(BaseModel):
@@ -44,12 +55,12 @@ class Exported(BaseModel):
     size: int
     sha256: str
     serializer: dict[str, Any] | None = None
-    tags: list[str] | None = None
+    tags: list[KeptText] | None = None
     provenance: dict[str, Any] | None = None
-    storage_key: str | None = None
+    storage_key: KeptText | None = None
     storage_block_id: UUID | None = None
-    pgresults_version: str | None = None
-    prefect_version: str | None = None
+    pgresults_version: KeptText | None = None
+    prefect_version: KeptText | None = None
     payload: bytes
 
 
@@ -140,4 +151,4 @@ def _known(one: Exported) -> dict[str, Any] | None:
             Serializer.model_validate(one.serializer)
     except ValidationError as error:
         raise SerializationError(f"the serializer of {one.key!r} is not known here: {one.serializer}") from error
-    return one.serializer
+    return None if one.serializer is None else require_json(one.serializer, "serializer")
