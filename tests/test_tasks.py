@@ -170,6 +170,8 @@ def test_expiration_and_refresh(storage: PostgresStorage, store: ResultStore) ->
     assert timedelta(minutes=59) < record.expiration - record.metadata.created_at <= timedelta(minutes=61)
     with pytest.raises(InvalidArgument, match="timedelta"):
         work.with_options(cache_expiration=3600)  # type: ignore[typeddict-item]
+    with pytest.raises(InvalidArgument, match="above zero"):
+        work.with_options(cache_expiration=timedelta(0))
 
 
 def test_key_functions(storage: PostgresStorage) -> None:
@@ -234,6 +236,23 @@ class TestPolicies:
         assert _key(FLOW_PARAMETERS) is None
         assert _key(NO_CACHE) is None
 
+    @pytest.mark.parametrize("policy", [INPUTS, RUN_ID, FLOW_PARAMETERS, INPUTS + RUN_ID], ids=str)
+    def test_tasks_do_not_take_each_others_results(self, policy: CachePolicy) -> None:
+        def one(x: int = 0) -> int:
+            return x + 1
+
+        def two(x: int = 0) -> int:
+            return x + 2
+
+        @flow
+        def run() -> list[str | None]:
+            return [_key(policy, 1, fn=function) for function in (one, one, two)]
+
+        first, same, other = run()
+        assert first == same != other
+        renamed = task(one).with_options(name="other", cache_policy=INPUTS, persist_result=True)
+        assert explain(renamed, 1).key == _key(INPUTS, 1, fn=one)
+
     def test_sums(self) -> None:
         assert _key(INPUTS + TASK_SOURCE, 1) == _key(TASK_SOURCE + INPUTS, 1)
         assert INPUTS + NO_CACHE == INPUTS == NO_CACHE + INPUTS
@@ -259,7 +278,7 @@ def test_explain_says_what_would_happen(storage: PostgresStorage) -> None:
     before = explain(work, 1)
     assert not before.hit
     assert "never written" in before.reason
-    assert set(before.parts) == {"input x", "task source"}
+    assert set(before.parts) == {"task", "input x", "task source"}
     work(1)
     after = explain(work, 1)
     assert (after.hit, after.key) == (True, before.key)
@@ -465,12 +484,13 @@ if __name__ == "__main__":
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(WAITING)
-    process = subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert [process.stdout.readline() for _ in range(2)] == ["worker\n"] * 2
-    process.kill()
-    assert process.stdout.read() == ""  # nobody is left to write
-    process.communicate()
+    with subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert [process.stdout.readline() for _ in range(2)] == ["worker\n"] * 2
+        finally:
+            process.kill()
+        assert process.stdout.read() == ""  # nobody is left to write
 
 
 storages: list[PostgresStorage] = []
@@ -645,6 +665,9 @@ def test_methods_and_generators(storage: PostgresStorage) -> None:
         def many() -> Any:
             yield 1
 
+    with pytest.raises(TypeError, match="below @classmethod"):
+        task(classmethod(called))  # type: ignore[call-overload]
+    assert repr(Report.rows) == "<Task 'rows'>"
     with pytest.raises(TypeError, match="no option 'cache_polcy'"):
         task(cache_polcy=INPUTS)(called)  # type: ignore[call-overload]
 

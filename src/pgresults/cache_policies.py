@@ -53,8 +53,15 @@ class CachePolicy:
 
         Raises: SerializationError for an input of which no key can be made.
         """
-        parts = {name: part for name, part in self.parts(task_ctx, inputs).items() if part is not None}
+        parts = {name: part for name, part in self.key_parts(task_ctx, inputs).items() if part is not None}
         return stable_digest(parts, "the cache key") if parts else None
+
+    def key_parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+        """The parts together with the task: two tasks of the same inputs must not take each other's results."""
+        parts = self.parts(context, inputs)
+        if all(part is None for part in parts.values()):
+            return parts
+        return {"task": getattr(context.task, "full_name", None), **parts}
 
     def configure(
         self,
@@ -99,6 +106,10 @@ class CacheKeyFnPolicy(CachePolicy):
     def parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """The function's key."""
         return {"cache_key_fn": self.cache_key_fn(context, dict(inputs))}
+
+    def key_parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+        """The function's key alone."""
+        return self.parts(context, inputs)
 
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: Mapping[str, Any], flow_parameters: Mapping[str, Any] | None = None

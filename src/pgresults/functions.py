@@ -23,7 +23,8 @@ class Wrapped(Generic[P, R]):
 
     def __init__(self, fn: Callable[P, R], options: dict[str, Any]) -> None:
         if not callable(fn):
-            raise TypeError(f"a task or flow is made of a function, not of {type(fn).__name__}")
+            advice = ": put it below @classmethod" if isinstance(fn, classmethod) else ""
+            raise TypeError(f"a task or flow is made of a function, not of {type(fn).__name__}{advice}")
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             raise TypeError(f"{fn.__qualname__} is a generator, whose result cannot be stored: return a list")
         self.fn = fn
@@ -32,6 +33,16 @@ class Wrapped(Generic[P, R]):
         self.name = str(options.get("name") or getattr(fn, "__name__", type(fn).__name__))
         self._signature = inspect.signature(fn)
         update_wrapper(cast("Any", self), fn)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    @cached_property
+    def full_name(self) -> str:
+        """What tells it from others of its name, in every process: the function's module and qualified name."""
+        module = getattr(self.fn, "__module__", "")
+        name = getattr(self.fn, "__qualname__", None) or self.code_hash
+        return f"{'__main__' if module == '__mp_main__' else module}.{name}"  # as multiprocessing calls it in a child
 
     @cached_property
     def code_hash(self) -> str:

@@ -87,10 +87,7 @@ class Task(Wrapped[P, R]):
         self.persist_result: bool | None = self._persistence()
         self.on_commit_hooks: list[Hook] = []
         self.on_rollback_hooks: list[Hook] = []
-        if self.cache_expiration is not None and not isinstance(self.cache_expiration, timedelta):
-            raise InvalidArgument(
-                "cache_expiration is a timedelta", argument="cache_expiration", value=self.cache_expiration
-            )
+        _require_positive(self.cache_expiration)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         program = self._run(args, kwargs)
@@ -276,6 +273,13 @@ class Task(Wrapped[P, R]):
         return {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
 
 
+def _require_positive(expiration: Any) -> None:
+    if expiration is not None and (not isinstance(expiration, timedelta) or expiration <= timedelta()):
+        raise InvalidArgument(
+            "cache_expiration is a timedelta above zero", argument="cache_expiration", value=expiration
+        )
+
+
 class _Gone(Exception):  # noqa: N818 (a signal within this module)
     """The result that was there expired before it was read."""
 
@@ -334,7 +338,7 @@ def _explain(task: Task[Any, Any], args: Any, kwargs: Any) -> Program[Explanatio
     with context:
         key = task.key_of(context)
         policy = task.cache_policy
-        parts = {} if policy is None else policy.parts(context, context.parameters)
+        parts = {} if policy is None else policy.key_parts(context, context.parameters)
         if key is None:
             why = "its policy gives no key" if context.persist_result else "results are not persisted here"
             return Explanation(None, False, f"the call always runs: {why}", parts)
