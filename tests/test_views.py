@@ -99,8 +99,10 @@ def test_json_results_are_projected_where_that_is_wanted(documents: Any) -> None
 # Indexes
 
 
-@pytest.fixture(scope="module")
-def many(create_database: Callable[[], URL]) -> Iterator[psycopg.Connection[Any]]:
+@pytest.fixture(
+    scope="module", params=[ROWS, pytest.param(1_000_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
+def many(create_database: Callable[[], URL], request: pytest.FixtureRequest) -> Iterator[psycopg.Connection[Any]]:
     """A database in which a scan of a whole table would be dear."""
     with psycopg.connect(psycopg_url(create_database()), autocommit=True) as connection:
         connection.execute(
@@ -113,7 +115,7 @@ def many(create_database: Callable[[], URL]) -> Iterator[psycopg.Connection[Any]
                 '{"type": "json"}'
             FROM generate_series(1, %(count)s) n
             """,
-            {"id": storage_id("many"), "count": ROWS},
+            {"id": storage_id("many"), "count": request.param},
         )
         connection.execute(
             """
