@@ -1,8 +1,10 @@
 """What can be asked for in SQL, and in Python over the same views: stable columns, indexes used, pages that hold."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -165,6 +167,33 @@ def test_the_hot_queries_use_their_index(many: psycopg.Connection[Any], index: s
     names = set(used((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))
     assert index.strip() in names
     assert not [name for name in names if name.startswith("scan of")]
+
+
+def documented() -> Iterator[str]:
+    """The queries of the page that ask for some results; what counts everything has to read it."""
+    page = (Path(__file__).parents[1] / "docs" / "sql.md").read_text()
+    for block in re.findall("```sql\n(.*?)```", page, re.DOTALL):
+        for statement in block.split(";"):
+            if re.search(r"FROM pgresults\.(live_results|expirations|result_history|json_results)", statement):
+                yield statement.strip()
+
+
+def looked_up(plan: dict[str, Any]) -> Iterator[str]:
+    for name in ("Index Cond", "Recheck Cond"):
+        if name in plan:
+            yield plan[name]
+    for child in plan.get("Plans", []):
+        yield from looked_up(child)
+
+
+@pytest.mark.parametrize("query", list(documented()))
+def test_the_documented_queries_use_an_index(many: psycopg.Connection[Any], query: str) -> None:
+    asked = query.replace("'default'", "'many'")
+    ((plan,),) = many.execute(f"EXPLAIN (FORMAT JSON) {asked}").fetchall()
+    assert not [name for name in used(plan[0]["Plan"]) if name.startswith("scan of")]
+    conditions = " ".join(looked_up(plan[0]["Plan"]))
+    for name in re.findall(r"\b(storage|key|task|tags|expires_at|document)(?:_id)? (?:=|<|>=|@>)", query):
+        assert ("storage_id" if name == "storage" else name) in conditions
 
 
 def test_a_scan_would_be_seen(many: psycopg.Connection[Any]) -> None:
