@@ -10,7 +10,7 @@ from prefect_fixtures import MARKS, SQL, require_prefect
 
 prefect: Any = require_prefect()
 from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import INPUTS  # noqa: E402
+from prefect.cache_policies import INPUTS, TASK_SOURCE  # noqa: E402
 from prefect.filesystems import LocalFileSystem  # noqa: E402
 from prefect.results import ResultRecord as TheirRecord  # noqa: E402
 from prefect.results import ResultStore as TheirStore  # noqa: E402
@@ -64,6 +64,14 @@ def test_a_root_that_writes_nothing_here_stores_what_is_below_it(
         root.stage(0)
     assert root.is_committed()
     assert sql(ENTRIES) == [(2, 1)]
+
+
+def test_members_with_the_same_key_are_versions_of_it(store: TheirStore, sql: SQL, ours: ResultStore) -> None:
+    with transaction(key="k", store=store) as root:
+        staging(store, "k", "nested", [])
+        root.stage("root")
+    assert sql(ENTRIES) == [(2, 1)]
+    assert [ours.read("k", version=version).result for version in (1, 2)] == ["nested", "root"]
 
 
 def test_a_nested_eager_transaction_does_not_wait(store: TheirStore, sql: SQL, ours: ResultStore) -> None:
@@ -188,6 +196,25 @@ def test_the_tasks_of_a_flows_transaction_are_stored_together_with_their_runs(
         " WHERE storage_id = %(storage)s" + tasks
     )
     assert described == [("doubling", "double")]
+
+
+def test_a_task_is_stored_together_with_those_it_calls(block: PostgresResultStorage, sql: SQL) -> None:
+    @task(cache_policy=INPUTS + TASK_SOURCE, result_storage=block)
+    def inner(number: int) -> int:
+        return number + 1
+
+    @task(cache_policy=INPUTS + TASK_SOURCE, result_storage=block)
+    def outer(number: int) -> int:
+        return inner(number) * 2
+
+    @flow
+    def nested() -> int:
+        return outer(1)
+
+    assert nested() == nested() == 4
+    assert sql(ENTRIES) == [(2, 1)]
+    named = "SELECT provenance #>> '{task,name}' FROM history WHERE storage_id = %(storage)s ORDER BY 1"
+    assert sql(named) == [("inner",), ("outer",)]
 
 
 def test_a_rollback_stores_nothing(block: PostgresResultStorage, ours: ResultStore) -> None:

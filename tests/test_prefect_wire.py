@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -24,6 +24,7 @@ pytestmark = MARKS
 prefect: Any = require_prefect()
 prefect_results: Any = pytest.importorskip("prefect.results")
 prefect_serializers: Any = pytest.importorskip("prefect.serializers")
+OLD = prefect.__version__.startswith("3.1.")
 TheirRecord = prefect_results.ResultRecord
 TheirMetadata = prefect_results.ResultRecordMetadata
 
@@ -150,6 +151,7 @@ with_rich_types = pytest.mark.parametrize("serializer", [s for s in SERIALIZERS 
 @each_serializer
 @given(result=plain)
 def test_prefect_reads_our_documents(serializer: Serializer, result: Any) -> None:
+    assume(not (OLD and "'__" in repr(result)))  # Prefect 3.1 has no text for a dict with keys like its own marks
     assert_prefect_reads(our_record(serializer, result))
 
 
@@ -168,7 +170,12 @@ def test_prefect_reads_what_json_lacks(serializer: Serializer, result: Any) -> N
 @with_rich_types
 @pytest.mark.parametrize("result", RICH, ids=repr)
 def test_we_read_what_prefect_makes_of_it(serializer: Serializer, result: Any) -> None:
-    assert_we_read(their_record(serializer, result))
+    record = their_record(serializer, result)
+    try:
+        record.serialize_result()
+    except prefect.exceptions.SerializationError as error:
+        pytest.skip(f"Prefect {prefect.__version__} cannot write it: {error}")
+    assert_we_read(record)
 
 
 @with_rich_types

@@ -6,7 +6,7 @@ from typing import Any
 
 from pgresults import locking
 from pgresults.database import Database
-from pgresults.effects import Program, aperform, perform
+from pgresults.effects import Program
 from pgresults.errors import InvalidArgument
 from pgresults.integrations.prefect.trees import Tree
 
@@ -19,17 +19,6 @@ class PostgresLockManager(locking.PostgresLockManager):
     Prefect releases the lock of a nested transaction as soon as it has handed its result over. Where that result waits
     for the rest of its tree, the lock waits, too.
     """
-
-    def release_lock(self, key: str, holder: str) -> None:
-        """Give the lock back, now or with the tree that the key's result belongs to.
-
-        Raises: InvalidArgument (a ``ValueError``) when the holder does not have it; StorageUnavailable.
-        """
-        perform(self._release(key, holder))
-
-    async def arelease_lock(self, key: str, holder: str) -> None:
-        """Give the lock back, now or with its tree; see `release_lock`."""
-        await aperform(self._release(key, holder))
 
     def _release(self, key: str, holder: str) -> Program[None]:
         tree = Tree.running()

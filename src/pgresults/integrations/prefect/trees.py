@@ -208,10 +208,10 @@ class Writer(NamedTuple):
 
 
 def members(root: Any) -> Iterator[Any]:
-    """A transaction and all below it."""
-    yield root
+    """A transaction and all below it, in the order in which they commit."""
     for child in root.children:
         yield from members(child)
+    yield root
 
 
 def last_block(root: Any, kind: type) -> Any:
