@@ -468,6 +468,24 @@ def test_a_killed_worker_is_reported() -> None:
         die.map([1], processes=1)
 
 
+FACTORIAL = """
+from pgresults import task
+
+@task
+def factorial(x):
+    return x * factorial(x - 1) if x else 1
+
+if __name__ == "__main__":
+    print(factorial.map([3, 5], processes=1))
+"""
+
+
+def test_a_program_maps_a_task_that_calls_itself(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(FACTORIAL)
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[6, 120]\n", "")
+
+
 WAITING = """
 import os, threading
 from pgresults import task

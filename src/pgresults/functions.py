@@ -2,8 +2,10 @@
 
 import hashlib
 import inspect
+import pickle
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cached_property, reduce, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
@@ -84,22 +86,34 @@ class Wrapped(Generic[P, R]):
             return name
         if isinstance(found, Wrapped) and found.fn is self.fn:
             return _varied, (found, cloudpickle.dumps((self.options, self._extras())))
-        return _rebuilt, (cloudpickle.dumps((type(self), self.fn, self.options, self._extras())),)
+        if _PICKLING.get():
+            return _blank, (type(self),), (self.fn, self.options, self._extras())
+        token = _PICKLING.set(True)
+        try:
+            return pickle.loads, (cloudpickle.dumps(self),)
+        finally:
+            _PICKLING.reset(token)
+
+    def __setstate__(self, state: tuple[Any, Any, dict[str, Any]]) -> None:
+        fn, options, extras = state
+        self.__init__(fn, options)  # type: ignore[misc]
+        vars(self).update(extras)
 
     def _extras(self) -> dict[str, Any]:
         """What else makes this one, beside function and options."""
         return {}
 
 
-def _varied(known: Wrapped[Any, Any], state: bytes) -> Any:
-    return _with_extras(type(known), known.fn, *cloudpickle.loads(state))
+_PICKLING: ContextVar[bool] = ContextVar("pgresults.pickling", default=False)
+"""Whether cloudpickle is at work: it remembers what it has pickled, so that a function may name its own task."""
 
 
-def _rebuilt(state: bytes) -> Any:
-    return _with_extras(*cloudpickle.loads(state))
+def _blank(kind: type[Wrapped[Any, Any]]) -> Wrapped[Any, Any]:
+    return kind.__new__(kind)
 
 
-def _with_extras(kind: Callable[[Any, Any], Any], fn: Any, options: Any, extras: dict[str, Any]) -> Any:
-    wrapped = kind(fn, options)
-    vars(wrapped).update(extras)
-    return wrapped
+def _varied(known: Wrapped[Any, Any], state: bytes) -> Wrapped[Any, Any]:
+    options, extras = cloudpickle.loads(state)
+    varied = _blank(type(known))
+    varied.__setstate__((known.fn, options, extras))
+    return varied
