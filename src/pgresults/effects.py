@@ -72,13 +72,18 @@ def call(database: Database, start: Start[T], *, atomic: bool = False, repeatabl
     )
 
 
-def together(steps: Sequence[tuple[Database, Start[Any]]]) -> Program[list[Any]]:
-    """Have operations carried out that are not to be repeated: in one transaction where they share a database."""
+def together(steps: Sequence[tuple[Database, Start[Any]]], *, atomic: bool = False) -> Program[list[Any]]:
+    """Have operations carried out that are not to be repeated: in one transaction where they share a database.
+
+    Parameters:
+        steps: the operations with their databases.
+        atomic: whether a single one has several statements, too.
+    """
     database = steps[0][0]
     if any(other != database for other, _ in steps):
         outcomes = []
         for other, start in steps:
-            outcomes.append((yield from call(other, start, atomic=True, repeatable=False)))
+            outcomes.append((yield from call(other, start, atomic=atomic, repeatable=False)))
         return outcomes
 
     def all_of_them(repeated: bool) -> Operation[list[Any]]:
@@ -87,7 +92,7 @@ def together(steps: Sequence[tuple[Database, Start[Any]]]) -> Program[list[Any]]
             outcomes.append((yield from start(repeated)))
         return outcomes
 
-    return (yield from call(database, all_of_them, atomic=True, repeatable=False))
+    return (yield from call(database, all_of_them, atomic=atomic or len(steps) > 1, repeatable=False))
 
 
 def compute(function: Callable[[], T], *, small: bool) -> Program[T]:

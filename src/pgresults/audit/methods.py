@@ -276,7 +276,7 @@ class HistoryMethods(QueryMethods):
             guard, proven = (proof.guard, proof.parameters) if number == 0 else (Guard.NONE, {})
             entry = {**said("touch", holder), **proven, "storage_id": where.id, "key": name, "expires_at": moment}
             steps.append((where.database, _touching(entry, guard)))
-        touched = yield from together(steps)
+        touched = yield from together(steps, atomic=True)
         if not touched[0]:
             require_live((yield from storage.fetch(key)), key)
             raise MissingResult(f"no result under {key!r}: it went this moment", key=key, reason="deleted")
