@@ -35,7 +35,8 @@ def store_all(staged: Sequence[Staged], caller: Caller | None, grants: Sequence[
     for storage in {version.storage.id: version.storage for version in staged}.values():
         yield from storage.register()
     if caller is None:
-        yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=True)
+        several = len(uploads) > 1 or not uploads[0].single
+        yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=several)
     else:
         yield from call_on(caller, database.schema, _write_and_release(uploads, grants))
 
