@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy import URL
 
 from conftest import Call
+from pgresults.errors import LockLostError
 from pgresults.locking import PostgresLockManager
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
@@ -186,6 +187,22 @@ def test_a_lease_is_renewed_while_its_process_lives(pooled: ResultStore) -> None
     assert locks.is_lock_holder("k", "a") is False
     other.close()
     other.database.close()
+
+
+@pytest.mark.timeout(30)
+async def test_a_lost_lease_is_no_proof(call: Call, pooled: ResultStore, connection: Any) -> None:
+    locks = pooled.lock_manager
+    assert await call(pooled, "acquire_lock", "k", "late")
+    connection.execute("UPDATE pgresults.lock SET released = true WHERE storage_id = %s", [pooled.result_storage.id])
+    while locks._grants.leases():  # until the renewal notices
+        await asyncio.sleep(0)
+    with pytest.raises(LockLostError):
+        await call(pooled, "write", "stale", key="k", holder="late")
+    assert not await call(pooled, "exists", "k")
+    assert await call(pooled, "acquire_lock", "k", "late")
+    await call(pooled, "write", "new", key="k", holder="late")
+    await call(pooled, "release_lock", "k", "late")
+    await pooled.result_storage.aclose()
 
 
 @pytest.mark.timeout(30)

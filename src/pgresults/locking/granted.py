@@ -49,6 +49,13 @@ class Grants:
         with self._mutex:
             return self._grants.pop((key, holder), None)
 
+    def lapse(self, grant: Grant) -> None:
+        """Renew a grant no more that was lost; a late write still has it to prove, and fails."""
+        place = (grant.place.key, grant.holder)
+        with self._mutex:
+            if self._grants.get(place) == grant:
+                self._grants[place] = grant._replace(renewed=False)
+
     def leases(self) -> list[Grant]:
         """The grants that last as long as they are renewed."""
         with self._mutex:

@@ -367,7 +367,7 @@ class PostgresLockManager:
 
     def _lose(self, grant: Grant | None) -> None:
         if grant is not None:
-            self._grants.pop(grant.place.key, grant.holder)
+            self._grants.lapse(grant)
             logger.warning("lock of %r, fence %d, lost by %s", grant.place.key, grant.fence, grant.holder)
 
 
