@@ -7,9 +7,10 @@ from datetime import UTC, timedelta
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from pgresults.cli.output import errors, note, print_json, print_rows, say, shown
+from pgresults.cli.output import note, print_json, print_rows, say, shown
+from pgresults.cli.progress import on_terminal
 from pgresults.cli.session import session, where
 from pgresults.cli.values import duration
 from pgresults.demo import report
@@ -70,7 +71,7 @@ def _analyse(
 ) -> tuple[list[Module], MapProgress]:
     done = [MapProgress(0, 0, 0)]
     columns = (TextColumn("Analysing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
+    with on_terminal(*columns) as progress:
         bar = progress.add_task("", total=None)
 
         def show(now: MapProgress) -> None:
