@@ -1,6 +1,7 @@
 """Metadata apart from payloads, several results at once, registered storages, parameters, deprecated references."""
 
 import pickle
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -169,6 +170,13 @@ def test_what_is_no_storage_is_refused(storage: PostgresStorage, tmp_path: Path)
         ResultStore(result_storage=NullStorage())
 
 
+@pytest.mark.parametrize("url", ["postgresql:/user:geheim@host/db", "postgres:user:geheim@host", "POSTGRESQL:geheim"])
+def test_a_misspelt_url_is_no_name(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="postgresql://user@host:5432/database") as error:
+        resolve_result_storage(url)
+    assert "geheim" not in str(error.value)
+
+
 def test_only_the_default_database_registers(default_url: str, fresh_url: URL) -> None:
     with pytest.raises(ConfigurationError, match="default database"):
         PostgresStorage(fresh_url).save("x")
@@ -219,6 +227,25 @@ class TestPersistedResult:
         reference.write()
         assert reference.get() is not None
         assert reference.get(ignore_cache=True) is None
+
+    async def test_one_without_an_object_writes_none(self, storage: PostgresStorage, call: Call) -> None:
+        made = PersistedResult(serializer_type="pickle", storage_key="k")
+        for reference in (made, pickle.loads(pickle.dumps(made)), made.model_copy(deep=True)):
+            with pytest.raises(ValueError, match="no object to write"):
+                await call(reference, "write")
+        assert not ResultStore(result_storage=storage).exists("k")
+
+    async def test_its_warnings_point_at_the_caller(self, storage: PostgresStorage, store: ResultStore) -> None:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            PersistedResult(serializer_type="json", storage_key="k")
+            PersistedResult.create(1, storage, lambda: "k", JSONSerializer())
+            await PersistedResult.acreate(1, storage, lambda: "k", JSONSerializer())
+            store.create_result(1, key="k")
+            await store.acreate_result(1, key="k")
+            ResultStore(persist_result=True)
+        deprecated = [warning.filename for warning in warned if warning.category is DeprecationWarning]
+        assert deprecated == [__file__] * 8  # a store's references are two deprecated things
 
     async def test_a_store_creates_it(self, store: ResultStore, call: Call) -> None:
         with pytest.warns(DeprecationWarning, match="create_result"):

@@ -1,6 +1,5 @@
 """Results written, read and deleted under keys."""
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +16,7 @@ from pgresults.audit.queries import require_moment
 from pgresults.cache import ResultCache
 from pgresults.chain import content_digest
 from pgresults.database import Database, Start
+from pgresults.deprecation import warn_deprecated
 from pgresults.effects import Program, aperform, compute, is_small, perform, together
 from pgresults.encoding import decode, metadata_of, require_live, require_signed
 from pgresults.errors import MissingResult
@@ -90,10 +90,8 @@ class KeyedStore(HistoryMethods):
     @classmethod
     def _deprecated(cls, persist: bool | None) -> bool | None:
         if persist is not None:
-            warnings.warn(
-                "persist_result of a ResultStore is deprecated and has no effect: set it on the flow or task",
-                DeprecationWarning,
-                stacklevel=4,
+            warn_deprecated(
+                "persist_result of a ResultStore is deprecated and has no effect: set it on the flow or task"
             )
         return persist
 

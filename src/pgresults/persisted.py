@@ -1,13 +1,14 @@
 """`PersistedResult`, the deprecated reference to a stored result; `ResultStore.write` and `read` replace it."""
 
-import warnings
 from collections.abc import Callable
 from datetime import datetime
+from enum import Enum
 from typing import Any, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, PrivateAttr
 
+from pgresults.deprecation import warn_deprecated
 from pgresults.effects import Program, aperform, perform
 from pgresults.keyed import KeyedStore
 from pgresults.records import AwareDatetime
@@ -15,7 +16,14 @@ from pgresults.registry import require_postgres, resolving, resolving_default
 from pgresults.serializers import Serializer
 from pgresults.storage import PostgresStorage
 
-NotSet: Final = object()
+
+class _Absent(Enum):
+    """A member stays the same object when models copy it or pickle it, as they do with their defaults."""
+
+    NOT_SET = "not set"
+
+
+NotSet: Final = _Absent.NOT_SET
 """What stands for an object that was not given, where None is one."""
 
 
@@ -37,11 +45,7 @@ class PersistedResult(BaseModel):
 
     def model_post_init(self, _context: Any) -> None:
         """Warn that this is deprecated."""
-        warnings.warn(
-            "PersistedResult is deprecated: use ResultStore.write and ResultStore.read",
-            DeprecationWarning,
-            stacklevel=4,
-        )
+        warn_deprecated("PersistedResult is deprecated: use ResultStore.write and ResultStore.read")
 
     @classmethod
     def create(

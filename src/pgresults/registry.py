@@ -1,5 +1,6 @@
 """Storages found by what users say: an object, a URL, a directory, a registered name or id, or nothing at all."""
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
@@ -15,6 +16,9 @@ from pgresults.storage import NullStorage, PostgresStorage, default_storage
 StorageSpec: TypeAlias = PostgresStorage | NullStorage | UUID | str | Path
 """What names a storage."""
 
+_MEANT_AS_URL = re.compile(r"://|^postgres(ql)?(\+\w+)?:", re.IGNORECASE)
+"""Also what is misspelt: as the name of a storage its password would be in an error."""
+
 
 def storage_at(spec: object) -> PostgresStorage | NullStorage | None:
     """The storage that something is or where it points, or None for a name or an id, which only a registry knows.
@@ -25,7 +29,7 @@ def storage_at(spec: object) -> PostgresStorage | NullStorage | None:
         return spec
     if isinstance(spec, Path):
         return _shared(spec.absolute(), "default", current_settings(), "")
-    if isinstance(spec, str) and "://" in spec:
+    if isinstance(spec, str) and _MEANT_AS_URL.search(spec):
         return _shared(spec, "default", current_settings(), "")
     if isinstance(spec, UUID | str):
         return None

@@ -1,6 +1,5 @@
 """What a store does for flows and tasks."""
 
-import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import datetime
@@ -9,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Self
 from uuid import UUID
 
+from pgresults.deprecation import warn_deprecated
 from pgresults.effects import Program, aperform, perform
 from pgresults.errors import ConfigurationError, InvalidArgument
 from pgresults.keyed import KeyedStore
@@ -130,7 +130,7 @@ class RunMethods(KeyedStore):
         return (yield from self.reading(f"parameters/{identifier}")).result  # type: ignore[no-any-return]
 
     def _create_result(self, obj: Any, key: str | None, expiration: datetime | None) -> Program[PersistedResult]:
-        warnings.warn("create_result is deprecated: use create_result_record", DeprecationWarning, stacklevel=4)
+        warn_deprecated("create_result is deprecated: use create_result_record")
         storage = yield from self.ready()
         return PersistedResult.create(
             obj,
