@@ -215,6 +215,8 @@ def url_of(target: Target) -> URL:
         target = target.url
     try:
         url = make_url(target)  # type: ignore[arg-type] # what is no URL is refused here
+        if "@" in (url.host or ""):
+            raise ValueError("the host begins with the rest of a password")
     except (ArgumentError, ValueError):
         raise ConfigurationError(
             "not a database URL; it looks like postgresql://user@host:5432/database (in a password, write %40 for @, "

@@ -74,7 +74,10 @@ def _without_state(error: BaseException, connected: bool) -> PgResultsError:
         return ConfigurationError(f"the database URL is not usable: {_text(error)}", setting="database_url")
     if connected:
         return PgResultsError(f"the database driver failed: {_text(error)}")
-    return StorageUnavailable(f"the database cannot be reached: {_text(error)}")
+    return StorageUnavailable(
+        f"the database cannot be reached: {_text(error)}. "
+        "Check that the server runs and has connections to spare, and the host, port, user and database in its URL."
+    )
 
 
 def _text(error: Any) -> str:
