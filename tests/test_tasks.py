@@ -172,6 +172,8 @@ def test_expiration_and_refresh(storage: PostgresStorage, store: ResultStore) ->
         work.with_options(cache_expiration=3600)  # type: ignore[typeddict-item]
     with pytest.raises(InvalidArgument, match="above zero"):
         work.with_options(cache_expiration=timedelta(0))
+    with pytest.raises(InvalidArgument, match="for ever"):  # not after the work is done
+        work.with_options(cache_expiration=timedelta.max)
 
 
 def test_key_functions(storage: PostgresStorage) -> None:

@@ -38,6 +38,8 @@ T = TypeVar("T")
 NotSet: Final[Any] = object()
 """What stands for an option that was not given, where None is a value."""
 
+_LONGEST = timedelta(days=1_000_000)  # added to the time of a call it still is a date
+
 _READ_AT_ONCE = 500  # keys in a query: what bounds the payloads in memory beside the results
 
 
@@ -87,7 +89,7 @@ class Task(Wrapped[P, R]):
         self.persist_result: bool | None = self._persistence()
         self.on_commit_hooks: list[Hook] = []
         self.on_rollback_hooks: list[Hook] = []
-        _require_positive(self.cache_expiration)
+        _require_usable(self.cache_expiration)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         program = self._run(args, kwargs)
@@ -273,10 +275,12 @@ class Task(Wrapped[P, R]):
         return {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
 
 
-def _require_positive(expiration: Any) -> None:
-    if expiration is not None and (not isinstance(expiration, timedelta) or expiration <= timedelta()):
+def _require_usable(expiration: Any) -> None:
+    if expiration is not None and (not isinstance(expiration, timedelta) or not timedelta() < expiration <= _LONGEST):
         raise InvalidArgument(
-            "cache_expiration is a timedelta above zero", argument="cache_expiration", value=expiration
+            f"cache_expiration is a timedelta above zero and of at most {_LONGEST.days:,} days, or None: for ever",
+            argument="cache_expiration",
+            value=expiration,
         )
 
 
