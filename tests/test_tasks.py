@@ -266,6 +266,8 @@ class TestPolicies:
             INPUTS + "name"
         with pytest.raises(InvalidArgument, match=r"SERIALIZABLE, not 'SERIALISABLE'"):
             INPUTS.configure(isolation_level="SERIALISABLE")
+        with pytest.raises(TypeError, match=r"storage\.lock_manager\(\), not str"):
+            INPUTS.configure(lock_manager="postgres")  # type: ignore[arg-type]
 
     def test_an_input_that_cannot_be_hashed_is_named(self) -> None:
         with pytest.raises(SerializationError, match=r"input 'x' of 'work'.*INPUTS - "):
@@ -286,6 +288,8 @@ def test_explain_says_what_would_happen(storage: PostgresStorage) -> None:
     assert (after.hit, after.key) == (True, before.key)
     assert "refresh_cache" in explain(work.with_options(refresh_cache=True), 1).reason
     assert explain(work.with_options(persist_result=False), 1).key is None
+    with pytest.raises(TypeError, match="not of a function"):
+        explain(work.fn, 1)  # type: ignore[arg-type]
     assert calls == [1]
 
 

@@ -34,7 +34,10 @@ class CachePolicy:
     lock_manager: LockManager | None = None
 
     def __post_init__(self) -> None:
-        # Here, where the policy is made, a misspelt level is found; its calls may be elsewhere.
+        # Here, where the policy is made, what is wrong with it is found; its calls may be elsewhere.
+        if not isinstance(self.lock_manager, LockManager | None):
+            kind = type(self.lock_manager).__name__
+            raise TypeError(f"lock_manager is a LockManager such as storage.lock_manager(), not {kind}")
         object.__setattr__(self, "isolation_level", IsolationLevel.of(self.isolation_level, "isolation_level"))
 
     def parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:

@@ -327,7 +327,7 @@ class Explanation:
 def explain(task: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> Explanation:
     """Say which key a call has, what made it, and whether it would run; nothing is run.
 
-    Raises: what the call raises before it runs.
+    Raises: what the call raises before it runs; TypeError for what is no task.
     """
     return perform(_explain(task, args, kwargs))
 
@@ -338,6 +338,8 @@ async def aexplain(task: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> Exp
 
 
 def _explain(task: Task[Any, Any], args: Any, kwargs: Any) -> Program[Explanation]:
+    if not isinstance(task, Task):
+        raise TypeError(f"only the call of a task can be explained, not of a {type(task).__name__}")
     context = yield from task.running(task.run_of(args, kwargs))
     with context:
         key = task.key_of(context)
