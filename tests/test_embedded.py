@@ -101,7 +101,7 @@ def test_is_durable_private_and_without_our_environment(
         "max_connections",
     )
     found = [ask(server, f"SELECT current_setting('{name}')") for name in settings]
-    assert found == ["on", "on", "on", "", "UTF8", "200"]
+    assert found == ["on", "on", "on", "", "UTF8", "400"]
     assert stat.S_IMODE(server.data_directory.stat().st_mode) == 0o700
     environment = Path("/proc", str(server.status().pid), "environ")
     if environment.exists():

@@ -663,11 +663,7 @@ def test_one_of_ten_processes_computes(fresh_url: URL) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_one_of_a_hundred_processes_computes(tmp_path: Path) -> None:
-    """On a server for that many: each takes a connection for statements, one for its locks and one to wait."""
     server = EmbeddedPostgres(tmp_path)
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET max_connections = 400")
-    server.stop()
     try:
         migrations.upgrade(make_url(server.ensure_running()).set(drivername="postgresql+psycopg"))
         _one_computes(server.url, 100, "fork")

@@ -33,7 +33,7 @@ _INIT_OPTIONS = (
         "--no-instructions",
     ),
     *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-    *("--set=max_connections=200", "--set=log_checkpoints=off"),
+    *("--set=max_connections=400", "--set=log_checkpoints=off"),
     *("--set=timezone=UTC", "--set=log_timezone=UTC"),
 )
 
