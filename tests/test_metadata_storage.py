@@ -332,6 +332,18 @@ async def test_a_redacted_payload_is_gone_with_its_metadata(
         await call(apart, "redact", "nosuch", "by law")
 
 
+async def test_what_must_not_be_redacted_stays_whole(apart: ResultStore, keys: PostgresStorage, call: Call) -> None:
+    apart.lock_manager = keys.lock_manager()
+    await call(apart, "write", "secret", key="k")
+    with pytest.raises(InvalidArgument):
+        await call(apart, "redact", "k", "")
+    apart.acquire_lock("k", "other")
+    with pytest.raises(LockedError):
+        await call(apart, "redact", "k", "by law")
+    apart.release_lock("k", "other")
+    assert (await call(apart, "read", "k")).result == "secret"
+
+
 async def test_both_are_deleted_or_none(apart: ResultStore, keys: PostgresStorage, call: Call) -> None:
     apart.lock_manager = keys.lock_manager()
     await call(apart, "write", 1, key="k")

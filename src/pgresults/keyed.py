@@ -10,17 +10,14 @@ from uuid import UUID, uuid4
 from pydantic import Field, SerializeAsAny, field_validator
 
 from pgresults.audit.entries import HistoryEntry
-from pgresults.audit.methods import HistoryMethods, said
+from pgresults.audit.methods import HistoryMethods, Place, said
 from pgresults.audit.past import exists_as_of
 from pgresults.audit.queries import require_moment
 from pgresults.cache import ResultCache
-from pgresults.chain import content_digest
-from pgresults.database import Database, Start
 from pgresults.deprecation import warn_deprecated
-from pgresults.effects import Program, aperform, compute, is_small, perform, together
+from pgresults.effects import Program, aperform, compute, is_small, perform
 from pgresults.encoding import decode, metadata_of, require_live, require_signed
 from pgresults.errors import MissingResult
-from pgresults.guards import Guard
 from pgresults.keys import require_key
 from pgresults.metadata_apart import past_record, pointed_to, same_payload
 from pgresults.operations.results import delete
@@ -330,27 +327,19 @@ class KeyedStore(HistoryMethods):
         return record
 
     def _delete(self, key: str, reason: str | None) -> Program[bool]:
-        holder, steps = self.generate_default_holder(), list[tuple[Database, Start[Any]]]()
-        said_of_it = said("delete", holder, require_text(reason, "reason"))
+        entry = said("delete", self.generate_default_holder(), require_text(reason, "reason"))
         try:
             places = yield from self.places(key)
         except MissingResult:
             return False
-        for storage, name in places:
-            entry, guard = said_of_it, Guard.NONE
-            if not steps:
-                proof = yield from self._prove(name, holder, storage.database, storage.id)
-                entry, guard = {**said_of_it, **proof.parameters}, proof.guard
-            columns = {**entry, "content": content_digest(entry), "storage_id": storage.id, "key": name}
-            steps.append((storage.database, _deleting(columns, guard)))
-        return bool((yield from together(steps))[0])
+        return bool((yield from self.changing(places, entry, delete)))
 
     def indexed(self) -> Program[PostgresStorage]:
         """Where keys are looked up: where results go, unless their metadata is kept apart."""
         return (yield from self.keys()) or (yield from self.ready())
 
-    def places(self, key: str) -> Program[list[tuple[PostgresStorage, str]]]:
-        """Where something of a live result lies, and under which key; its own key's place comes first.
+    def places(self, key: str) -> Program[list[Place]]:
+        """Where something of a live result lies; its own key's place comes first.
 
         Raises: MissingResult where the metadata that says so is gone.
         """
@@ -358,6 +347,15 @@ class KeyedStore(HistoryMethods):
         if keys is None:
             return [(storage, require_key(key))]
         return [(keys, key), (storage, pointed_to((yield from self._read_in(keys, require_key(key)))))]
+
+    def past_places(self, key: str) -> Program[list[Place]]:
+        """Where something of any version lies; its own key's place comes first."""
+        storage, keys = (yield from self.ready()), (yield from self.keys())
+        if keys is None:
+            return [(storage, require_key(key))]
+        entries = yield from super()._history(key, with_results=True)
+        payloads = dict.fromkeys(entry.result["storage_key"] for entry in entries if entry.has_result)
+        return [(keys, key), *((storage, payload) for payload in payloads)]
 
     def _history(self, key: str, with_results: bool) -> Program[list[HistoryEntry]]:
         entries = yield from super()._history(key, with_results)
@@ -375,18 +373,6 @@ class KeyedStore(HistoryMethods):
         except MissingResult:
             found = None
         return replace(entry, result=found and found.result, has_result=found is not None)
-
-    def _redact(self, key: str, reason: str) -> Program[int]:
-        storage, keys = (yield from self.ready()), (yield from self.keys())
-        if keys is not None:
-            for entry in (yield from super()._history(key, with_results=True)):
-                if entry.has_result:
-                    yield from self.redact_in(storage, entry.result["storage_key"], reason)
-        return (yield from super()._redact(key, reason))
-
-
-def _deleting(columns: dict[str, Any], guard: Guard) -> Start[bool]:
-    return lambda _: delete(columns, guard)
 
 
 def default_serializer() -> Serializer:

@@ -1,9 +1,9 @@
 """The methods of a result store that prolong, erase and look back."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from pgresults.audit.seals import Seal
 from pgresults.audit.sweeping import retain, sweep
 from pgresults.audit.verifying import VerifyReport, seal, verify
 from pgresults.chain import content_digest
-from pgresults.database import Start
+from pgresults.database import Database, Start
 from pgresults.effects import Program, aperform, call, perform, together
 from pgresults.encoding import require_live
 from pgresults.errors import InvalidArgument, MissingResult
@@ -22,11 +22,18 @@ from pgresults.guards import Guard
 from pgresults.keys import require_key
 from pgresults.locking.postgres import PostgresLockManager
 from pgresults.operations import history as operations
+from pgresults.operations.requests import Operation
 from pgresults.operations.results import Listed
 from pgresults.provenance import actor
 from pgresults.serializers import PickleSerializer, Serializer
 from pgresults.storage import PostgresStorage
 from pgresults.texts import require_text
+
+Place: TypeAlias = tuple[PostgresStorage, str]
+"""A key in a storage."""
+
+Change: TypeAlias = Callable[[dict[str, Any], Guard], Operation[Any]]
+"""An operation that changes a key's place, given the parameters of its statements and what they prove."""
 
 Progress = Callable[[int], None]
 """Told now and then how many more are done."""
@@ -261,40 +268,46 @@ class HistoryMethods(QueryMethods):
         return (yield from seal((yield from self.ready()), progress))
 
     @abstractmethod
-    def places(self, key: str) -> Program[list[tuple[PostgresStorage, str]]]:
-        """Where something of a live result lies, and under which key; its own key's place comes first."""
+    def places(self, key: str) -> Program[list[Place]]:
+        """Where something of a live result lies; its own key's place comes first."""
+
+    @abstractmethod
+    def past_places(self, key: str) -> Program[list[Place]]:
+        """Where something of any version lies; its own key's place comes first."""
+
+    def changing(
+        self, places: Sequence[Place], entry: dict[str, Any], begin: Change, *, atomic: bool = False
+    ) -> Program[Any]:
+        """Change every place of a key together; the first one's lock is proven.
+
+        Parameters:
+            places: where.
+            entry: what the history is to say.
+            begin: begins the change of a place, given its parameters and what they prove.
+            atomic: whether the change of one place has several statements.
+
+        Returns: what the change of the first place gave.
+        """
+        storage, key = places[0]
+        proof = yield from self._prove(key, entry["holder"], storage.database, storage.id)
+        steps = [_step(storage, key, entry | proof.parameters, begin, proof.guard)]
+        steps += [_step(where, name, entry, begin, Guard.NONE) for where, name in places[1:]]
+        return (yield from together(steps, atomic=atomic))[0]
 
     def _touch(self, key: str, expiration: datetime | None) -> Program[None]:
-        holder, moment = self.generate_default_holder(), None
-        if expiration is not None:
-            moment = require_moment(expiration, "expiration")
+        moment = None if expiration is None else require_moment(expiration, "expiration")
         places = yield from self.places(key)
-        storage = places[0][0]
-        proof = yield from self._prove(key, holder, storage.database, storage.id)
-        steps = []
-        for number, (where, name) in enumerate(places):
-            guard, proven = (proof.guard, proof.parameters) if number == 0 else (Guard.NONE, {})
-            entry = {**said("touch", holder), **proven, "storage_id": where.id, "key": name, "expires_at": moment}
-            steps.append((where.database, _touching(entry, guard)))
-        touched = yield from together(steps, atomic=True)
-        if not touched[0]:
-            require_live((yield from storage.fetch(key)), key)
+        entry = {**said("touch", self.generate_default_holder()), "expires_at": moment}
+        if not (yield from self.changing(places, entry, operations.touch, atomic=True)):
+            require_live((yield from places[0][0].fetch(key)), key)
             raise MissingResult(f"no result under {key!r}: it went this moment", key=key, reason="deleted")
 
     def _redact(self, key: str, reason: str) -> Program[int]:
         if require_text(reason, "reason") is None:
             raise InvalidArgument("say why the result is erased: reason is kept", argument="reason", value=reason)
-        return (yield from self.redact_in((yield from self.indexed()), require_key(key), reason))
-
-    def redact_in(self, storage: PostgresStorage, key: str, reason: str) -> Program[int]:
-        """`redact` in one storage."""
-        holder = self.generate_default_holder()
-        proof = yield from self._prove(key, holder, storage.database, storage.id)
-        entry = {**said("redact", holder, reason), **proof.parameters}
-        entry |= {"content": content_digest(entry), "storage_id": storage.id, "key": key}
-        erased = yield from call(
-            storage.database, lambda _: operations.redact(entry, proof.guard), atomic=True, repeatable=False
-        )
+        places = yield from self.past_places(key)
+        entry = said("redact", self.generate_default_holder(), reason)
+        erased: int | None = yield from self.changing(places, entry, operations.redact, atomic=True)
         if erased is None:
             raise MissingResult(f"no result under {key!r}: never written", key=key, reason="never written")
         return erased
@@ -331,5 +344,8 @@ def said(action: str, holder: str, reason: str | None = None) -> dict[str, Any]:
     return {"action": action, "actor": actor(), "holder": holder, "fence": None, "reason": reason}
 
 
-def _touching(entry: dict[str, Any], guard: Guard) -> Start[bool]:
-    return lambda _: operations.touch(entry, guard)
+def _step(
+    storage: PostgresStorage, key: str, entry: dict[str, Any], begin: Change, guard: Guard
+) -> tuple[Database, Start[Any]]:
+    columns = {**entry, "content": content_digest(entry), "storage_id": storage.id, "key": key}
+    return storage.database, lambda _: begin(columns, guard)
