@@ -14,8 +14,9 @@ import pytest
 from psycopg import sql
 from sqlalchemy import URL, make_url
 
-from pgresults import migrations
+from pgresults import _programs, migrations
 from pgresults.embedded import EmbeddedPostgres
+from pgresults.errors import ConfigurationError
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 
@@ -135,6 +136,19 @@ def connection(storage: PostgresStorage) -> Iterator[psycopg.Connection[Any]]:
     """A plain connection to the storage's database, to look behind the store's back or to tamper."""
     with psycopg.connect(psycopg_url(storage.database.url()), autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A server of the test's own, which it may kill."""
+    try:
+        _programs.programs()
+    except ConfigurationError:
+        pytest.skip("the extra 'embedded' is not installed: there is no server that a test may kill")
+    server = EmbeddedPostgres(tmp_path / "server")
+    server.ensure_running()
+    yield server
+    server.stop()
 
 
 Call = Callable[..., Awaitable[Any]]

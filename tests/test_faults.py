@@ -6,7 +6,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from sqlalchemy import URL
 
 from chains import HALVES, are_intact, entries
 from conftest import psycopg_url
-from pgresults import _programs
 from pgresults.embedded import EmbeddedPostgres
-from pgresults.errors import ConfigurationError, StorageUnavailable
+from pgresults.errors import StorageUnavailable
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
@@ -112,18 +110,6 @@ def test_half_a_write_would_be_seen(fresh_url: URL) -> None:
 
 
 # The server's deaths, on a server of the test's own
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    try:
-        _programs.programs()
-    except ConfigurationError:
-        pytest.skip("the extra 'embedded' is not installed: there is no server that a test may kill")
-    server = EmbeddedPostgres(tmp_path / "server")
-    server.ensure_running()
-    yield server
-    server.stop()
 
 
 def processes(server: EmbeddedPostgres) -> list[int]:

@@ -18,9 +18,8 @@ import pytest
 from sqlalchemy import URL
 
 from conftest import psycopg_url
-from pgresults import _programs
 from pgresults.embedded import EmbeddedPostgres
-from pgresults.errors import ConfigurationError, LockLostError, StorageUnavailable
+from pgresults.errors import LockLostError, StorageUnavailable
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from pgresults.transactions import IsolationLevel, transaction
@@ -289,18 +288,6 @@ def test_a_process_killed_between_any_two_statements_stores_all_or_nothing(
 
 
 # The server's death
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    try:
-        _programs.programs()
-    except ConfigurationError:
-        pytest.skip("the extra 'embedded' is not installed: there is no server that a test may kill")
-    server = EmbeddedPostgres(tmp_path / "server")
-    server.ensure_running()
-    yield server
-    server.stop()
 
 
 def test_locks_die_with_the_server_and_fences_go_on(server: EmbeddedPostgres) -> None:

@@ -1,6 +1,7 @@
 """The runs around the running code: of a flow, of a task, and carrying them into threads and processes."""
 
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from contextvars import Context, ContextVar, Token, copy_context
@@ -41,7 +42,7 @@ class TaskRun:
 
 
 @dataclass
-class _RunContext:
+class _RunContext(ABC):
     """What holds during a run; enter it with ``with``."""
 
     persist_result: bool
@@ -50,26 +51,26 @@ class _RunContext:
     _current: ClassVar[ContextVar[Any]]
 
     @property
+    @abstractmethod
     def parameters(self) -> Mapping[str, Any]:
         """The parameters of the call by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def with_parameters(self, parameters: Mapping[str, Any]) -> Self:
         """A copy with other parameters."""
-        raise NotImplementedError
 
     @classmethod
     def get(cls) -> Self | None:
         """The innermost one around the caller, or None."""
         return cls._current.get()  # type: ignore[no-any-return]
 
+    @abstractmethod
     def names(self) -> dict[str, Any]:
         """What a storage key template may name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def provenance(self) -> dict[str, Any]:
         """What is recorded with every result."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         names = {**TEMPLATE_NAMES.get(), **self.names()}
