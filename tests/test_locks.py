@@ -223,14 +223,14 @@ class TestCancellation:
 
     async def test_of_an_acquire(self, postgres: PostgresLockManager, another: PostgresLockManager) -> None:
         cancelled = 0
-        for steps in range(60):
-            if await self.cancelled_after(steps, postgres.aacquire_lock("k", "a")):
-                cancelled += 1
-                assert await another.ais_locked("k") is False
-                assert postgres.grant("k", "a") is None
-            else:
-                await postgres.arelease_lock("k", "a")
-        assert cancelled > 5
+        while cancelled <= 5:  # a server that answers at once leaves few steps to be cancelled at: then once more
+            for steps in range(60):
+                if await self.cancelled_after(steps, postgres.aacquire_lock("k", "a")):
+                    cancelled += 1
+                    assert await another.ais_locked("k") is False
+                    assert postgres.grant("k", "a") is None
+                else:
+                    await postgres.arelease_lock("k", "a")
         await postgres.aclose()
         await postgres.database.aclose()
         await another.database.aclose()
