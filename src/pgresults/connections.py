@@ -1,6 +1,7 @@
 """The psycopg connections that pgresults opens itself: they never wait for ever for a silent server."""
 
 import time
+from functools import cached_property
 from math import ceil
 from typing import Any
 
@@ -8,6 +9,8 @@ import psycopg
 from psycopg.abc import PQGen
 from sqlalchemy import URL, Dialect
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from pgresults.prepared import PreparedStatements
 
 _DIALECT: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
@@ -21,34 +24,42 @@ class NoneFree(psycopg.OperationalError):
     """Every connection of a pool is in use, and none became free in time."""
 
 
-class _Quiet:
-    """A connection that may be dropped: it belongs to a pool, which ends with its storage, its loop or its fork."""
+class OwnConnection(psycopg.BaseConnection[tuple[Any, ...]]):
+    """A connection that pgresults opened itself.
+
+    It may be dropped without a word: it belongs to a pool, which ends with its storage, its loop or its fork.
+    ``prepare`` says whether statements are prepared that are repeated.
+    """
+
+    response_timeout: float
+    prepare: bool
+
+    @cached_property
+    def statements(self) -> PreparedStatements:
+        """What runs statements here, quicker than a cursor."""
+        return PreparedStatements(self, prepare=self.prepare)
 
     def __del__(self, *_: Any) -> None:
         """Say nothing: libpq closes the socket in the process that opened it."""
 
 
-class Connection(_Quiet, psycopg.Connection[tuple[Any, ...]]):
+class Connection(OwnConnection, psycopg.Connection[tuple[Any, ...]]):
     """A psycopg connection that gives a silent server up after ``response_timeout`` seconds."""
-
-    response_timeout: float
 
     def wait(self, gen: PQGen[Any], *args: Any, **options: Any) -> Any:
         """Wait for a libpq conversation, no longer than the server may be silent."""
         return super().wait(_until_silent(self.pgconn, gen, self.response_timeout), *args, **options)
 
 
-class AsyncConnection(_Quiet, psycopg.AsyncConnection[tuple[Any, ...]]):
+class AsyncConnection(OwnConnection, psycopg.AsyncConnection[tuple[Any, ...]]):
     """The async twin of `Connection`."""
-
-    response_timeout: float
 
     async def wait(self, gen: PQGen[Any], *args: Any, **options: Any) -> Any:
         """Wait for a libpq conversation, no longer than the server may be silent."""
         return await super().wait(_until_silent(self.pgconn, gen, self.response_timeout), *args, **options)
 
 
-def connection_parameters(url: URL, *, connect_timeout: float, prepare: bool) -> dict[str, Any]:
+def connection_parameters(url: URL, *, connect_timeout: float) -> dict[str, Any]:
     """The arguments with which psycopg connects to a SQLAlchemy URL; what the URL says itself goes first."""
     _, parameters = _DIALECT.create_connect_args(url)
     ours = {
@@ -58,7 +69,7 @@ def connection_parameters(url: URL, *, connect_timeout: float, prepare: bool) ->
     }
     fixed = {
         "autocommit": True,
-        "prepare_threshold": 5 if prepare else None,
+        "prepare_threshold": None,  # see `PreparedStatements`
         "client_encoding": "utf8",  # as statements are, whatever PGCLIENTENCODING says
     }
     return {**ours, **parameters, **fixed}

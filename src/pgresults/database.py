@@ -30,6 +30,7 @@ Start: TypeAlias = Callable[[bool], Operation[T]]
 """Begins an operation; it is told whether an earlier try may have been carried out."""
 
 _DRIVER = "postgresql+psycopg"
+_NO_TRANSACTION = nullcontext()
 
 
 class Database:
@@ -143,7 +144,7 @@ class Database:
                 if not repeatable:
                     drive(connection, self.schema, ping())
                 attempt.started = True
-                with connection.transaction() if atomic else nullcontext():
+                with connection.transaction() if atomic else _NO_TRANSACTION:
                     return drive(connection, self.schema, start(attempt.repeated))
         raise AssertionError("the last attempt returns or raises")
 
@@ -157,7 +158,7 @@ class Database:
                     if not repeatable:
                         await adrive(connection, self.schema, ping())
                     attempt.started = True
-                    async with connection.transaction() if atomic else nullcontext():
+                    async with connection.transaction() if atomic else _NO_TRANSACTION:
                         return await adrive(connection, self.schema, start(attempt.repeated))
         raise AssertionError("the last attempt returns or raises")
 

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 
+from pgresults.connections import OwnConnection
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, Stream, T
+from pgresults.statements import Query
 
 
 def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation[T]) -> T:
@@ -21,34 +24,51 @@ def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation
     Returns: what the operation returns.
     Raises: psycopg's errors, untranslated.
     """
-    with psycopg.RawCursor(connection, row_factory=tuple_row) as cursor:
-        cursor.format = Format.BINARY
-        answer: list[Row] | None = None
-        while True:
-            try:
-                request = operation.send(answer)  # type: ignore[arg-type] # a generator's first send is None
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            answer = _perform(cursor, schema, request)
+    answer: list[Row] | None = None
+    while True:
+        try:
+            request = operation.send(answer)  # type: ignore[arg-type] # a generator's first send is None
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        query = request.statement.query(schema)
+        talk = _talk(connection, query, request)
+        if talk is None:
+            answer = _perform(connection, query, request)
+        else:
+            with connection.lock:
+                answer = connection.wait(talk)
 
 
-def _perform(cursor: psycopg.RawCursor[Row], schema: str, request: Request) -> list[Row]:
-    query, names = request.statement.query(schema)
+def _talk(connection: psycopg.BaseConnection[Any], query: Query, request: Request) -> PQGen[list[Row]] | None:
+    """The quick way for a request, on a connection of our own; None: a cursor carries it out."""
+    if not isinstance(connection, OwnConnection):
+        return None
     match request:
         case Execute(_, parameters):
-            cursor.execute(query, [parameters[name] for name in names])
-            return [] if cursor.rownumber is None else cursor.fetchall()
+            return connection.statements.fetch(query.text, query.values(parameters))
         case ExecuteMany(_, many):
-            cursor.executemany(query, [[parameters[name] for name in names] for parameters in many], returning=True)
-            return [cursor.fetchone() or () for _ in results_of(cursor)]
-        case Stream(_, parameters, sink):
-            for row in cursor.stream(query, [parameters[name] for name in names]):
-                sink(row)
-        case Copy(statement, rows):
-            with cursor.copy(query) as copy:
-                copy.set_types(statement.types)
-                for row in rows:
-                    copy.write_row(row)
+            return connection.statements.fetch_first(query.text, map(query.values, many))
+    return None
+
+
+def _perform(connection: psycopg.Connection[Any], query: Query, request: Request) -> list[Row]:
+    with psycopg.RawCursor(connection, row_factory=tuple_row) as cursor:
+        cursor.format = Format.BINARY
+        match request:
+            case Execute(_, parameters):
+                cursor.execute(query.text, query.values(parameters))
+                return [] if cursor.rownumber is None else cursor.fetchall()
+            case ExecuteMany(_, many):
+                cursor.executemany(query.text, list(map(query.values, many)), returning=True)
+                return [cursor.fetchone() or () for _ in results_of(cursor)]
+            case Stream(_, parameters, sink):
+                for row in cursor.stream(query.text, query.values(parameters)):
+                    sink(row)
+            case Copy(statement, rows):
+                with cursor.copy(query.text) as copy:
+                    copy.set_types(statement.types)
+                    for row in rows:
+                        copy.write_row(row)
     return []
 
 
@@ -61,33 +81,37 @@ def results_of(cursor: psycopg.RawCursor[Row] | psycopg.AsyncRawCursor[Row]) -> 
 
 async def adrive(connection: psycopg.AsyncConnection[Any], schema: str, operation: Operation[T]) -> T:
     """Carry an operation out over an async connection; see `drive`."""
+    answer: list[Row] | None = None
+    while True:
+        try:
+            request = operation.send(answer)  # type: ignore[arg-type] # a generator's first send is None
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        query = request.statement.query(schema)
+        talk = _talk(connection, query, request)
+        if talk is None:
+            answer = await _aperform(connection, query, request)
+        else:
+            async with connection.lock:
+                answer = await connection.wait(talk)
+
+
+async def _aperform(connection: psycopg.AsyncConnection[Any], query: Query, request: Request) -> list[Row]:
     async with psycopg.AsyncRawCursor(connection, row_factory=tuple_row) as cursor:
         cursor.format = Format.BINARY
-        answer: list[Row] | None = None
-        while True:
-            try:
-                request = operation.send(answer)  # type: ignore[arg-type] # a generator's first send is None
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            answer = await _aperform(cursor, schema, request)
-
-
-async def _aperform(cursor: psycopg.AsyncRawCursor[Row], schema: str, request: Request) -> list[Row]:
-    query, names = request.statement.query(schema)
-    match request:
-        case Execute(_, parameters):
-            await cursor.execute(query, [parameters[name] for name in names])
-            return [] if cursor.rownumber is None else await cursor.fetchall()
-        case ExecuteMany(_, many):
-            sets = [[parameters[name] for name in names] for parameters in many]
-            await cursor.executemany(query, sets, returning=True)
-            return [await cursor.fetchone() or () for _ in results_of(cursor)]
-        case Stream(_, parameters, sink):
-            async for row in cursor.stream(query, [parameters[name] for name in names]):
-                sink(row)
-        case Copy(statement, rows):
-            async with cursor.copy(query) as copy:
-                copy.set_types(statement.types)
-                for row in rows:
-                    await copy.write_row(row)
+        match request:
+            case Execute(_, parameters):
+                await cursor.execute(query.text, query.values(parameters))
+                return [] if cursor.rownumber is None else await cursor.fetchall()
+            case ExecuteMany(_, many):
+                await cursor.executemany(query.text, list(map(query.values, many)), returning=True)
+                return [await cursor.fetchone() or () for _ in results_of(cursor)]
+            case Stream(_, parameters, sink):
+                async for row in cursor.stream(query.text, query.values(parameters)):
+                    sink(row)
+            case Copy(statement, rows):
+                async with cursor.copy(query.text) as copy:
+                    copy.set_types(statement.types)
+                    for row in rows:
+                        await copy.write_row(row)
     return []

@@ -147,7 +147,7 @@ def _connected(url: URL) -> Iterator[Connection]:
 
     def connect() -> PsycopgConnection:
         connection = PsycopgConnection.connect(
-            **connection_parameters(url, connect_timeout=_CONNECT_TIMEOUT, prepare=False) | {"autocommit": False}
+            **connection_parameters(url, connect_timeout=_CONNECT_TIMEOUT) | {"autocommit": False}
         )
         connection.response_timeout = _RESPONSE_TIMEOUT
         # Whoever waited for the lock has to see what its holder did.

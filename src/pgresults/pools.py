@@ -11,14 +11,17 @@ import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 import psycopg
 from sqlalchemy import URL, Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pgresults.connections import AsyncConnection, Connection, NoneFree, connection_parameters
+from pgresults.connections import AsyncConnection, Connection, NoneFree, OwnConnection, connection_parameters
 from pgresults.engines import aborrowed, borrowed, is_idle
+
+C = TypeVar("C", bound=OwnConnection)
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,18 @@ class _ThreadPool:
 
     def __init__(self, pools: "Pools") -> None:
         self._pools = pools
-        self._places = threading.Semaphore(pools.options.size + pools.options.overflow)
+        # What a semaphore would do, which in Python takes longer than all the rest of this.
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(pools.options.size + pools.options.overflow):
+            self._places.put(None)
         self._idle: list[Connection] = []
         self._retired = False
 
     def take(self) -> Connection:
-        if not self._places.acquire(timeout=self._pools.options.connect_timeout):
-            raise NoneFree
+        try:
+            self._places.get(timeout=self._pools.options.connect_timeout)
+        except Empty:
+            raise NoneFree from None
         try:
             return self._idle.pop()
         except IndexError:
@@ -51,7 +59,7 @@ class _ThreadPool:
         try:
             return self._pools.connect()
         except BaseException:
-            self._places.release()
+            self._places.put(None)
             raise
 
     def give(self, connection: Connection) -> None:
@@ -61,7 +69,7 @@ class _ThreadPool:
             else:
                 connection.close()
         finally:
-            self._places.release()
+            self._places.put(None)
 
     def clear(self) -> None:
         idle, self._idle = self._idle, []
@@ -250,14 +258,14 @@ class Pools:
 
     def connect(self) -> Connection:
         """Open a connection of the caller's own, outside of the pool."""
-        connection = Connection.connect(**self._parameters(self._url()))
-        connection.response_timeout = self.options.response_timeout
-        return connection
+        return self._set_up(Connection.connect(**self._parameters(self._url())))
 
     async def aconnect(self) -> AsyncConnection:
         """Open an async connection of the caller's own, outside of the pool."""
-        connection = await AsyncConnection.connect(**self._parameters(await self._aurl()))
-        connection.response_timeout = self.options.response_timeout
+        return self._set_up(await AsyncConnection.connect(**self._parameters(await self._aurl())))
+
+    def _set_up(self, connection: C) -> C:
+        connection.response_timeout, connection.prepare = self.options.response_timeout, self.options.prepare
         return connection
 
     def _current(self) -> _Process:
@@ -282,4 +290,4 @@ class Pools:
             return process.loops[-1]
 
     def _parameters(self, url: URL) -> dict[str, Any]:
-        return connection_parameters(url, connect_timeout=self.options.connect_timeout, prepare=self.options.prepare)
+        return connection_parameters(url, connect_timeout=self.options.connect_timeout)

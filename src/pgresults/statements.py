@@ -3,7 +3,7 @@
 Each is pure: it can be read, compiled and tested alone. Its text is made once per schema name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Delete,
     Dialect,
     Insert,
+    Integer,
     LargeBinary,
     MetaData,
     Select,
@@ -39,7 +40,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 from sqlalchemy.sql.selectable import CTE
 
-from pgresults.chain import entry_digest_sql
+from pgresults.chain import entry_digest_sql, expiry_sql, place_sql
 from pgresults.guards import Guard
 from pgresults.schema import SCHEMA, VERSION_TABLE, history, payload, result, storage
 
@@ -51,6 +52,10 @@ class Query(NamedTuple):
 
     text: bytes
     names: tuple[str, ...] = ()
+
+    def values(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """The parameters in the order of their numbers."""
+        return [parameters[name] for name in self.names]
 
 
 class Statement:
@@ -99,9 +104,16 @@ _TICK: ColumnElement[Any] = literal_column("interval '1 microsecond'")
 
 
 def next_entry(
-    version: ColumnElement[Any], expires_at: ColumnElement[Any], content: ColumnElement[Any] = CONTENT
+    version: ColumnElement[Any],
+    expires_at: ColumnElement[Any],
+    content: ColumnElement[Any] = CONTENT,
+    place: ColumnElement[Any] | None = None,
+    expiry: ColumnElement[Any] | None = None,
 ) -> dict[str, ColumnElement[Any]]:
-    """What every further entry under a key sets on the key's row, besides its own content."""
+    """What every further entry under a key sets on the key's row, besides its own content.
+
+    ``place`` and ``expiry`` are given where the client has computed them; see `entry_digest_sql`.
+    """
     at = func.greatest(_NOW, result.c.at + _TICK)
     seq = result.c.seq + _ONE
     return {
@@ -113,12 +125,11 @@ def next_entry(
         "previous": result.c.digest,
         "digest": entry_digest_sql(
             result.c.digest,
-            result.c.storage_id,
-            result.c.key,
+            place_sql(result.c.storage_id, result.c.key) if place is None else place,
             seq,
             version,
             at,
-            expires_at,
+            expiry_sql(expires_at) if expiry is None else expiry,
             _DB_USER,
             content,
         ),
@@ -136,9 +147,8 @@ def _upsert_head(allowed: ColumnElement[bool]) -> CTE:
     given: dict[str, ColumnElement[Any]] = {
         name: bindparam(name, type_=result.c[name].type) for name in _WRITTEN_COLUMNS
     }
-    genesis = entry_digest_sql(
-        _GENESIS, given["storage_id"], given["key"], _ONE, _ONE, _NOW, given["expires_at"], _DB_USER, CONTENT
-    )
+    place, expiry = (bindparam(name, type_=LargeBinary) for name in ("place_bytes", "expiry_bytes"))
+    genesis = entry_digest_sql(_GENESIS, place, _ONE, _ONE, _NOW, expiry, _DB_USER, CONTENT)
     first: dict[str, ColumnElement[Any]] = {
         **given,
         "version": _ONE,
@@ -150,7 +160,7 @@ def _upsert_head(allowed: ColumnElement[bool]) -> CTE:
         "digest": genesis,
     }
     statement = upsert(result).from_select(list(first), select(*first.values()).where(allowed))
-    following = next_entry(result.c.version + _ONE, statement.excluded.expires_at)
+    following = next_entry(result.c.version + _ONE, statement.excluded.expires_at, CONTENT, place, expiry)
     replaced = {name: statement.excluded[name] for name in _WRITTEN_COLUMNS if name not in ("storage_id", "key")}
     return (
         statement.on_conflict_do_update(
@@ -174,9 +184,10 @@ def _write(guard: Guard, *, with_payload: bool) -> Statement:
     head = _upsert_head(allowed)
     statement = select(head.c.version, head.c.created_at).add_cte(append_entry(head))
     if with_payload:
-        names = payload.c.keys()
-        chunk = select(*(bindparam(name, type_=payload.c[name].type) for name in names)).where(allowed)
-        statement = statement.add_cte(insert(payload).from_select(names, chunk).cte("stored"))
+        given: dict[str, ColumnElement[Any]] = {one.name: bindparam(one.name, type_=one.type) for one in payload.c}
+        given["chunk"] = literal_column("0", Integer)
+        chunk = select(*given.values()).where(allowed)
+        statement = statement.add_cte(insert(payload).from_select(list(given), chunk).cte("stored"))
     return Statement(statement)
 
 

@@ -5,8 +5,7 @@ commits, so one body serves sync and async callers, our pool and the caller's ow
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from pgresults.statements import CopyStatement, Statement
 
@@ -14,16 +13,14 @@ Row: TypeAlias = tuple[Any, ...]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Execute:
+class Execute(NamedTuple):
     """Run a statement; the answer is its rows."""
 
     statement: Statement
     parameters: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ExecuteMany:
+class ExecuteMany(NamedTuple):
     """Run a statement with one set of parameters after the other, without waiting for each answer.
 
     The answer has a row for each: the first one it gave, or an empty one.
@@ -33,8 +30,7 @@ class ExecuteMany:
     parameters: Sequence[Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """Run a statement and hand each row to ``sink`` as it arrives; the answer is no rows."""
 
     statement: Statement
@@ -42,8 +38,7 @@ class Stream:
     sink: Callable[[Row], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """Copy rows into a table; the answer is no rows."""
 
     statement: CopyStatement

@@ -1,0 +1,113 @@
+"""How a connection of our own runs statements: with one set of adapters for life, and prepared once they are repeated.
+
+A cursor of psycopg's finds its adapters anew for every statement, which takes longer than the server needs for a
+short one.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import count
+from typing import Any
+
+from psycopg import BaseConnection, errors, generators
+from psycopg.abc import PQGen
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
+
+Rows = list[tuple[Any, ...]]
+
+_COMMON = 5
+_GIVES_ROWS = ExecStatus.TUPLES_OK
+_SUCCEEDED = (_GIVES_ROWS, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC)
+
+
+class PreparedStatements:
+    """The statements of one connection, as libpq conversations that the connection waits for, one at a time.
+
+    What psycopg prepares itself must not be mixed with them: after a rollback it forgets all that the session knows.
+
+    Parameters:
+        connection: where they run.
+        prepare: whether those that are repeated are prepared; not every pooler can keep them.
+    """
+
+    def __init__(self, connection: BaseConnection[Any], *, prepare: bool) -> None:
+        self._pgconn = connection.pgconn
+        self._prepare = prepare
+        # It needs the connection: how bytes are quoted in an array depends on it.
+        self._transformer = Transformer(connection)
+        self._uses: Counter[tuple[bytes, tuple[int, ...]]] = Counter()
+        self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
+        # No name is given twice: the server may know one whose preparation was interrupted.
+        self._numbers = count()
+
+    def fetch(self, query: bytes, values: Sequence[Any]) -> PQGen[Rows]:
+        """Run a statement with values for its ``$1``, ``$2`` … and give its rows.
+
+        Raises: psycopg's errors.
+        """
+        send = yield from self._sender(query, values)
+        send()
+        return self._rows((yield from self._answer()))
+
+    def fetch_first(self, query: bytes, many: Iterable[Sequence[Any]]) -> PQGen[Rows]:
+        """Run a statement with one set of values after the other, without waiting for each answer.
+
+        Returns: for each set the first row it gave, or an empty one.
+        Raises: psycopg's errors; then no set after the failed one was carried out.
+        """
+        waiting: deque[Callable[[], None]] = deque()
+        for values in many:
+            waiting.append((yield from self._sender(query, values)))
+        waiting.append(self._pgconn.pipeline_sync)
+        expected = len(waiting)
+        self._pgconn.enter_pipeline_mode()
+        answers = yield from generators.pipeline_communicate(self._pgconn, waiting)
+        while len(answers) < expected:
+            answers.append((yield from generators.fetch_many(self._pgconn)))
+        self._pgconn.exit_pipeline_mode()
+        *results, _ = [_require_success(answer[-1]) for answer in answers]
+        return [next(iter(self._rows(result)), ()) for result in results]
+
+    def _sender(self, query: bytes, values: Sequence[Any]) -> PQGen[Callable[[], None]]:
+        """What sends a statement, which is prepared by then if it is common."""
+        transformer, pgconn = self._transformer, self._pgconn
+        sent = transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
+        types, formats = transformer.types or (), transformer.formats
+        name = self._names.get((query, types)) or (yield from self._prepared(query, types))
+        if name is None:
+            return partial(pgconn.send_query_params, query, sent, types, formats, Format.BINARY)
+        return partial(pgconn.send_query_prepared, name, sent, formats, Format.BINARY)
+
+    def _prepared(self, query: bytes, types: tuple[int, ...]) -> PQGen[bytes | None]:
+        """The name of a statement that is prepared by now; None while it is rare."""
+        statement = (query, types)
+        self._uses[statement] += 1
+        if not self._prepare or self._uses[statement] <= _COMMON:
+            return None
+        name = b"pgresults_%d" % next(self._numbers)
+        self._pgconn.send_prepare(name, query, types)
+        yield from self._answer()
+        self._names[statement] = name
+        return name
+
+    def _answer(self) -> PQGen[PGresult]:
+        """What the server answers to what was sent."""
+        return _require_success((yield from generators.execute(self._pgconn))[-1])
+
+    def _rows(self, result: PGresult) -> Rows:
+        if result.status != _GIVES_ROWS:
+            return []
+        transformer = self._transformer
+        transformer.set_pgresult(result)
+        rows = transformer.load_rows(0, result.ntuples, tuple)
+        transformer.set_pgresult(None)  # it may be large
+        return rows
+
+
+def _require_success(result: PGresult) -> PGresult:
+    if result.status not in _SUCCEEDED:
+        raise errors.error_from_result(result)
+    return result
