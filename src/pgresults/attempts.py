@@ -18,6 +18,8 @@ class Attempt:
     ``connected`` once a connection is there, ``started`` before the first statement that changes anything.
     """
 
+    __slots__ = ("_number", "_repeatable", "connected", "losses", "repeated", "started")
+
     def __init__(self, number: int = 1, losses: int = 0, *, repeatable: bool) -> None:
         self.repeated = losses > 0
         self.losses = losses

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, DateTime, Text, bindparam, cast, literal_column, null, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from pgresults.chain import entry_digest_sql
+from pgresults.chain import entry_digest_sql, expiry_sql, place_sql
 from pgresults.history_statements import DESCRIBED
 from pgresults.schema import result
 from pgresults.statements import CONTENT, ENTRY_PARAMETERS, ONE_KEY, Statement, append_entry, next_entry
@@ -36,7 +36,7 @@ def _record_first() -> Statement:
     first, none = literal_column("1", BigInteger), literal_column("0", BigInteger)
     genesis = literal_column("''::bytea", result.c.previous.type)
     never = cast(null(), DateTime(timezone=True))
-    digest = entry_digest_sql(genesis, place["storage_id"], place["key"], first, none, now, never, user, CONTENT)
+    digest = entry_digest_sql(genesis, place_sql(*place.values()), first, none, now, expiry_sql(never), user, CONTENT)
     row: dict[str, ColumnElement[Any]] = {
         **place,
         **ENTRY_PARAMETERS,

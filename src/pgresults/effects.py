@@ -29,34 +29,34 @@ Program: TypeAlias = Generator[Effect[Any], Any, T]
 
 def perform(program: Program[T]) -> T:
     """Carry a program out in this thread."""
-    step: tuple[BaseException | None, Any] = (None, None)
+    outcome: Any = None
+    failure: BaseException | None = None
     while True:
         try:
-            effect = _advance(program, *step)
+            effect = program.send(outcome) if failure is None else program.throw(failure)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        outcome = failure = None
         try:
-            step = (None, effect.blocking())
+            outcome = effect.blocking()
         except BaseException as error:
-            step = (error, None)
+            failure = error
 
 
 async def aperform(program: Program[T]) -> T:
     """Carry a program out on the running event loop."""
-    step: tuple[BaseException | None, Any] = (None, None)
+    outcome: Any = None
+    failure: BaseException | None = None
     while True:
         try:
-            effect = _advance(program, *step)
+            effect = program.send(outcome) if failure is None else program.throw(failure)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        outcome = failure = None
         try:
-            step = (None, await effect.awaiting())
+            outcome = await effect.awaiting()
         except BaseException as error:
-            step = (error, None)
-
-
-def _advance(program: Program[Any], error: BaseException | None, outcome: Any) -> Effect[Any]:
-    return program.send(outcome) if error is None else program.throw(error)
+            failure = error
 
 
 def wait_for(blocking: Callable[[], T], awaiting: Callable[[], Awaitable[T]]) -> Program[T]:

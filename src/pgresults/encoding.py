@@ -3,14 +3,16 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
-from pgresults.chain import canonical_json, content_digest, payload_digest
+from pgresults.chain import canonical_json, content_digest, expiry_bytes, payload_digest, place_bytes
 from pgresults.errors import IntegrityError, MissingResult, PayloadTooLarge, SerializationError
 from pgresults.guards import Guard
 from pgresults.operations.results import Found, Head, Upload
@@ -19,8 +21,6 @@ from pgresults.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
 from pgresults.serializers.names import pickle_allowed
 from pgresults.signing import Trust
-
-_ENCODE = json.JSONEncoder().encode
 
 _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
     (
@@ -39,9 +39,11 @@ _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
     )
 )
 
+_OBJECTS = ("serializer", "provenance")
+
 
 def prepare(
-    trust: Trust, key: str, payload: bytes, described: dict[str, Any], limit: int, guard: Guard = Guard.NONE
+    trust: Trust, key: str, payload: bytes, described: Mapping[str, Any], limit: int, guard: Guard = Guard.NONE
 ) -> Upload:
     """Make a payload ready to be stored: its digests, its salt, its signature, and what is said about it.
 
@@ -55,7 +57,8 @@ def prepare(
             size=len(payload),
             limit=limit,
         )
-    salt, sha256 = os.urandom(16), hashlib.sha256(payload).digest()
+    random, sha256 = os.urandom(32), hashlib.sha256(payload).digest()
+    salt = random[:16]
     columns = {
         **_NOTHING_DESCRIBED,
         "action": "write",
@@ -63,19 +66,23 @@ def prepare(
         "storage_id": trust.storage_id,
         "key": key,
         "actor": actor(),
-        "payload_id": uuid4(),
+        "payload_id": UUID(bytes=random[16:], version=4),
         "payload_digest": payload_digest(salt, sha256),
         "sha256": sha256,
         "size": len(payload),
+        "data": payload,
+        "salt": salt,
+        "place_bytes": place_bytes(trust.storage_id, key),
     }
+    columns["expiry_bytes"] = expiry_bytes(columns["expires_at"])
     provenance = columns["provenance"]
-    texts = {name: _ENCODE(columns[name]) for name in ("serializer", "provenance") if columns[name] is not None}
+    texts = {name: to_json(columns[name]).decode() for name in _OBJECTS if columns[name] is not None}
     for name, text in texts.items():
         columns[name] = canonical(text)
     columns["signature"] = trust.sign(columns)
     columns["content"] = content_digest(columns)
     columns.update(texts)
-    return Upload(columns, payload, salt, provenance, guard)
+    return Upload(columns, provenance, guard)
 
 
 def describe(record: ResultRecord[Any], key: str) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class PostgresStorage:
     def _call(self, name: str) -> None:
         self.name = name
         self.id: UUID = storage_id(name)
+        self.trust = Trust.of(self.id, self.settings)
+        """What makes a payload here one that may be deserialized."""
         self._registered = False
         self.storage_block_id: UUID | None = None
         """The id under which it can be found again; None until it is saved."""
@@ -57,11 +59,6 @@ class PostgresStorage:
     def settings(self) -> Settings:
         """Pool sizes, time-outs and limits."""
         return self.database.settings
-
-    @property
-    def trust(self) -> Trust:
-        """What makes a payload here one that may be deserialized."""
-        return Trust.of(self.id, self.settings)
 
     def lock_manager(self) -> PostgresLockManager:
         """The manager of this storage's locks; the same one at every call."""

@@ -86,9 +86,7 @@ def with_metadata(record: ResultRecord[Any], **fields: Any) -> ResultRecord[Any]
 
 def pointer_to(record: ResultRecord[Any], upload: Upload, key: str) -> ResultRecord[dict[str, Any]]:
     """The record that stands under a key for a result which lies elsewhere: its metadata, as a JSON object."""
-    metadata = record.metadata.model_copy(
-        update={"size": len(upload.payload), "sha256": upload.columns["sha256"].hex()}
-    )
+    metadata = record.metadata.model_copy(update={"size": upload.size, "sha256": upload.columns["sha256"].hex()})
     return ResultRecord(
         result=metadata.document(),
         metadata=ResultRecordMetadata(storage_key=key, expiration=record.expiration, serializer=_POINTER),
@@ -121,7 +119,7 @@ def stored_metadata(staged: Staged, written: Written) -> ResultRecordMetadata:
         update={
             "version": written.version,
             "created_at": utc(written.at),
-            "size": len(upload.payload),
+            "size": upload.size,
             "sha256": upload.columns["sha256"].hex(),
             "provenance": upload.provenance,
         }

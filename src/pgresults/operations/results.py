@@ -1,7 +1,6 @@
 """Writing, reading and deleting the result of a key."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -64,15 +63,18 @@ class Listed(NamedTuple):
     serializer: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(NamedTuple):
     """A version ready to be stored: everything that could be computed before the transaction is."""
 
     columns: dict[str, Any]
-    payload: bytes
-    salt: bytes
+    """What its statement takes: the columns of all tables, and the bytes that only digests take."""
     provenance: dict[str, Any] | None = None
     guard: Guard = Guard.NONE
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload."""
+        return self.columns["size"]  # type: ignore[no-any-return]
 
     @property
     def place(self) -> tuple[bytes, str]:
@@ -82,7 +84,7 @@ class Upload:
     @property
     def single(self) -> bool:
         """Whether one statement stores it."""
-        return len(self.payload) <= CHUNK_SIZE
+        return self.size <= CHUNK_SIZE
 
 
 def find_write(upload: Upload) -> Operation[Written | None]:
@@ -96,12 +98,12 @@ def write(upload: Upload, *, repeated: bool = False) -> Operation[Written]:
     if repeated and (earlier := (yield from find_write(upload))) is not None:
         return earlier
     if upload.single:
-        statement, parameters = statements.WRITE[upload.guard], _parameters(upload)
+        statement = statements.WRITE[upload.guard]
     else:
-        yield Copy(statements.UPLOAD, _chunks(upload))
-        statement, parameters = statements.WRITE_UPLOADED[upload.guard], upload.columns
-    while not (rows := (yield Execute(statement, parameters))):
-        yield from clear_way(parameters, upload.guard)
+        yield Copy(statements.UPLOAD, _chunks(upload.columns))
+        statement = statements.WRITE_UPLOADED[upload.guard]
+    while not (rows := (yield Execute(statement, upload.columns))):
+        yield from clear_way(upload.columns, upload.guard)
     return Written(*rows[0])
 
 
@@ -121,15 +123,11 @@ def write_all(uploads: Sequence[Upload], *, repeated: bool = False) -> Operation
 
 def _write_singles(guard: Guard, uploads: Mapping[int, Upload]) -> Operation[dict[int, Written]]:
     """Store versions of one statement each without waiting for every answer; what a guard refused is tried alone."""
-    rows = yield ExecuteMany(statements.WRITE[guard], [_parameters(upload) for upload in uploads.values()])
+    rows = yield ExecuteMany(statements.WRITE[guard], [upload.columns for upload in uploads.values()])
     written: dict[int, Written] = {}
     for (number, upload), row in zip(uploads.items(), rows, strict=True):
         written[number] = Written(*row) if row else (yield from write(upload))
     return written
-
-
-def _parameters(upload: Upload) -> dict[str, Any]:
-    return {**upload.columns, "chunk": 0, "data": upload.payload, "salt": upload.salt}
 
 
 def clear_way(columns: Mapping[str, Any], guard: Guard) -> Operation[None]:
@@ -150,10 +148,9 @@ def clear_way(columns: Mapping[str, Any], guard: Guard) -> Operation[None]:
         raise locked(key, held)
 
 
-def _chunks(upload: Upload) -> Iterator[Row]:
-    columns, payload = upload.columns, memoryview(upload.payload)
-    place = (columns["storage_id"], columns["key"], columns["payload_id"])
-    proof: tuple[bytes | None, bytes | None] = (upload.salt, columns["sha256"])
+def _chunks(columns: Mapping[str, Any]) -> Iterator[Row]:
+    place, payload = (columns["storage_id"], columns["key"], columns["payload_id"]), memoryview(columns["data"])
+    proof: tuple[bytes | None, bytes | None] = (columns["salt"], columns["sha256"])
     for number, start in enumerate(range(0, len(payload), CHUNK_SIZE)):
         yield (*place, number, payload[start : start + CHUNK_SIZE], *proof)
         proof = (None, None)
