@@ -79,18 +79,18 @@ class BatchMethods(KeyedStore):
                 f"items are a mapping of keys to objects, not a {type(items).__name__}", argument="items", value=items
             )
         yield from self.ready()
-        records = {key: self.create_result_record(obj, key, expiration) for key, obj in items.items()}
+        drafts = {key: self.draft(obj, key, expiration) for key, obj in items.items()}
         given = None if tags is None else list(tags) if not isinstance(tags, str) else tags
         staged: list[list[Staged]] = []
-        for record in records.values():
-            staged.append((yield from self.encode(record, holder, given, provenance)))  # noqa: PERF401 (it yields)
+        for draft in drafts.values():
+            staged.append((yield from self.encode(draft, holder, given, provenance)))  # noqa: PERF401 (it yields)
         if not staged:
             return {}
         written = yield from store_staged([version for versions in staged for version in versions])
         firsts = accumulate(map(len, staged[:-1]), initial=0)
         return {
             key: stored_metadata(versions[0], written[first])
-            for key, versions, first in zip(records, staged, firsts, strict=True)
+            for key, versions, first in zip(drafts, staged, firsts, strict=True)
         }
 
     def _read_many(self, keys: Iterable[str]) -> Program[dict[str, ResultRecord[Any]]]:

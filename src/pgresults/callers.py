@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
-from pgresults.attempts import Attempt
+from pgresults.attempts import Attempts
 from pgresults.driver import adrive, drive
 from pgresults.effects import Program, wait_for
 from pgresults.errors import ConfigurationError
@@ -48,7 +48,7 @@ def call_on(caller: Caller, schema: str, operation: Operation[T]) -> Program[T]:
 
 def _run(caller: Caller, schema: str, operation: Operation[T]) -> T:
     connection = _psycopg(caller)
-    with Attempt.only():
+    with Attempts.only():
         if _would_commit(connection):
             drive(connection, schema, ping())
         with connection.transaction():
@@ -58,7 +58,7 @@ def _run(caller: Caller, schema: str, operation: Operation[T]) -> T:
 
 async def _arun(caller: Caller, schema: str, operation: Operation[T]) -> T:
     connection = await _apsycopg(caller)
-    with Attempt.only():
+    with Attempts.only():
         if _would_commit(connection):
             await adrive(connection, schema, ping())
         async with connection.transaction():

@@ -1,7 +1,6 @@
 """A database that carries operations out on its own connections, sync and async."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +11,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pgresults import migrations
-from pgresults.attempts import attempts
+from pgresults.attempts import Attempts
 from pgresults.connections import AsyncConnection, Connection
 from pgresults.driver import adrive, drive
 from pgresults.embedded import EmbeddedPostgres
@@ -20,6 +19,7 @@ from pgresults.errors import ConfigurationError
 from pgresults.operations.requests import Operation, T
 from pgresults.operations.results import ping, schema_revision
 from pgresults.pools import PoolOptions, Pools
+from pgresults.processes import process_id
 from pgresults.schema import require_schema
 from pgresults.settings import Settings, current_settings
 
@@ -136,50 +136,50 @@ class Database:
         return (self._given_url, self.embedded, self.schema)
 
     def _run(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
-        for attempt in attempts(repeatable=repeatable):
-            if attempt.repeated:
+        tries = Attempts(repeatable=repeatable)
+        while True:
+            if tries.repeated:
                 self._pools.forget()
-            with attempt, self._pools.connection() as connection:
-                attempt.connected = True
+            with tries, self._pools.connection() as connection:
+                tries.connected = True
                 if not repeatable:
                     drive(connection, self.schema, ping())
-                attempt.started = True
+                tries.started = True
                 with connection.transaction() if atomic else _NO_TRANSACTION:
-                    return drive(connection, self.schema, start(attempt.repeated))
-        raise AssertionError("the last attempt returns or raises")
+                    return drive(connection, self.schema, start(tries.repeated))
 
     async def _arun(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
-        for attempt in attempts(repeatable=repeatable):
-            if attempt.repeated:
+        tries = Attempts(repeatable=repeatable)
+        while True:
+            if tries.repeated:
                 await self._pools.aforget()
-            with attempt:
+            with tries:
                 async with self._pools.aconnection() as connection:
-                    attempt.connected = True
+                    tries.connected = True
                     if not repeatable:
                         await adrive(connection, self.schema, ping())
-                    attempt.started = True
+                    tries.started = True
                     async with connection.transaction() if atomic else _NO_TRANSACTION:
-                        return await adrive(connection, self.schema, start(attempt.repeated))
-        raise AssertionError("the last attempt returns or raises")
+                        return await adrive(connection, self.schema, start(tries.repeated))
 
     def _check(self) -> None:
-        if self._checked_by == os.getpid():
+        if self._checked_by == process_id():
             return
         if self.embedded is not None:
             migrations.upgrade_if_behind(self.url(), self.schema)
         with migrations.naming(self.schema):
             migrations.require_current(self._run(_revision, False, True), self.schema)
-        self._checked_by = os.getpid()
+        self._checked_by = process_id()
 
     async def _acheck(self) -> None:
-        if self._checked_by == os.getpid():
+        if self._checked_by == process_id():
             return
         if self.embedded is not None:
             url = await self.aurl()
             await asyncio.to_thread(migrations.upgrade_if_behind, url, self.schema)
         with migrations.naming(self.schema):
             migrations.require_current(await self._arun(_revision, False, True), self.schema)
-        self._checked_by = os.getpid()
+        self._checked_by = process_id()
 
 
 def _revision(_: bool) -> Operation[str | None]:

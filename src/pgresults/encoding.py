@@ -39,6 +39,7 @@ _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
     )
 )
 
+_DECODE = json.JSONDecoder().raw_decode  # the server puts no space around what it prints
 _OBJECTS = ("serializer", "provenance")
 
 
@@ -83,19 +84,6 @@ def prepare(
     columns["content"] = content_digest(columns)
     columns.update(texts)
     return Upload(columns, provenance, guard)
-
-
-def describe(record: ResultRecord[Any], key: str) -> dict[str, Any]:
-    """What a record's metadata says, as columns."""
-    metadata = record.metadata
-    return {
-        "expires_at": metadata.expiration,
-        "serializer": metadata.serializer.model_dump(mode="json"),
-        "storage_key": metadata.storage_key if metadata.storage_key != key else None,
-        "storage_block_id": metadata.storage_block_id,
-        "pgresults_version": metadata.pgresults_version,
-        "prefect_version": metadata.prefect_version,
-    }
 
 
 def require_live(found: Found | None, key: str) -> Found:
@@ -146,7 +134,7 @@ def metadata_of(head: Head, key: str, default: Serializer) -> ResultRecordMetada
         prefect_version=head.prefect_version,
         storage_block_id=head.storage_block_id,
         version=head.version,
-        created_at=utc(head.created_at),
+        created_at=head.created_at,
         size=head.size,
         sha256=head.sha256.hex() if head.sha256 else None,
         provenance=parsed(head.provenance),
@@ -186,7 +174,7 @@ def utc(moment: datetime | None) -> datetime | None:
 
 def parsed(text: str | None) -> Any:
     """What a column of JSON holds."""
-    return None if text is None else json.loads(text)
+    return None if text is None else _DECODE(text)[0]
 
 
 @lru_cache(maxsize=256)

@@ -29,6 +29,7 @@ from pgresults.settings import current_settings
 from pgresults.storage import NullStorage, PostgresStorage
 from pgresults.texts import require_text
 from pgresults.uploads import (
+    Draft,
     Staged,
     encoded,
     pointer_to,
@@ -36,7 +37,6 @@ from pgresults.uploads import (
     require_tags,
     store_staged,
     stored_metadata,
-    with_metadata,
 )
 
 R = TypeVar("R")
@@ -110,16 +110,9 @@ class KeyedStore(HistoryMethods):
 
         Raises: InvalidKey; InvalidArgument for a naive time.
         """
-        key = require_key(self.storage_key_fn() if key is None else key)
-        return ResultRecord(
-            result=obj,
-            metadata=ResultRecordMetadata(
-                storage_key=key,
-                expiration=require_aware(expiration),
-                serializer=self.serializer,
-                storage_block_id=self.result_storage_block_id,
-            ),
-        )
+        draft = self.draft(obj, key, expiration)
+        require_key(draft.storage_key)
+        return ResultRecord(result=obj, metadata=draft.metadata())
 
     def write(
         self,
@@ -143,8 +136,7 @@ class KeyedStore(HistoryMethods):
         Returns: the metadata as stored, with version, time, size and digest.
         Raises: InvalidKey; InvalidArgument; SerializationError; PayloadTooLarge; StorageUnavailable.
         """
-        record = self.create_result_record(obj, key, expiration)
-        return perform(self.persisting(record, holder, tags, provenance))
+        return perform(self._store(self.draft(obj, key, expiration), holder, tags, provenance))
 
     async def awrite(
         self,
@@ -156,8 +148,7 @@ class KeyedStore(HistoryMethods):
         provenance: Mapping[str, Any] | None = None,
     ) -> ResultRecordMetadata:
         """Store an object as the next version of a key; see `write`."""
-        record = self.create_result_record(obj, key, expiration)
-        return await aperform(self.persisting(record, holder, tags, provenance))
+        return await aperform(self._store(self.draft(obj, key, expiration), holder, tags, provenance))
 
     def persist_result_record(
         self, result_record: ResultRecord[Any], holder: str | None = None
@@ -224,47 +215,53 @@ class KeyedStore(HistoryMethods):
         """Where results go, resolved on first use."""
         return perform(self.ready())
 
-    def persisting(
-        self,
-        record: ResultRecord[Any],
-        holder: str | None = None,
-        tags: Iterable[str] | None = None,
-        provenance: Mapping[str, Any] | None = None,
-    ) -> Program[ResultRecordMetadata]:
+    def draft(self, obj: Any, key: str | None = None, expiration: datetime | None = None) -> Draft:
+        """An object that is to be stored; its key is yet to be looked at.
+
+        Raises: InvalidArgument for a naive time.
+        """
+        key = self.storage_key_fn() if key is None else key
+        return Draft(obj, key, self.serializer, require_aware(expiration), self.result_storage_block_id)
+
+    def persisting(self, record: ResultRecord[Any], holder: str | None = None) -> Program[ResultRecordMetadata]:
         """`persist_result_record` as a program."""
-        staged = yield from self.encode(record, holder, tags, provenance)
+        return self._store(Draft.of(record), holder, None, None)
+
+    def _store(
+        self, draft: Draft, holder: str | None, tags: Iterable[str] | None, provenance: Mapping[str, Any] | None
+    ) -> Program[ResultRecordMetadata]:
+        staged = yield from self.encode(draft, holder, tags, provenance)
         written = yield from store_staged(staged)
         return stored_metadata(staged[0], written[0])
 
     def encode(
         self,
-        record: ResultRecord[Any],
+        draft: Draft,
         holder: str | None = None,
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> Program[list[Staged]]:
-        """Make a record ready to be stored, with the proof of its key's lock; what points to it comes second.
+        """Make a draft ready to be stored, with the proof of its key's lock; what points to it comes second.
 
         Raises: what `write` raises before anything is written.
         """
         storage, keys = (yield from self.ready()), (yield from self.keys())
-        key, holder = require_key(record.metadata.storage_key), self._named_holder(holder)
-        if record.metadata.storage_block_id is None and storage.storage_block_id is not None:
-            record = with_metadata(record, storage_block_id=storage.storage_block_id)
+        key, holder = require_key(draft.storage_key), self._named_holder(holder)
+        if draft.storage_block_id is None and storage.storage_block_id is not None:
+            draft = draft._replace(storage_block_id=storage.storage_block_id)
         locked = keys or storage
         proof = yield from self._prove(key, holder, locked.database, locked.id)
         described = {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
         proven = {**described, **proof.parameters}
-        small = is_small(record.result, storage.settings.offload_bytes)
+        small = is_small(draft.result, storage.settings.offload_bytes)
         if keys is None:
             bare = self.metadata_storage is not None
             return [
-                (yield from compute(lambda: encoded(storage, key, record, proven, proof.guard, bare=bare), small=small))
+                (yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard, bare=bare), small=small))
             ]
-        moved = with_metadata(record, storage_key=require_key(self.storage_key_fn()))
-        staged = yield from compute(
-            lambda: encoded(storage, require_key(moved.metadata.storage_key), moved, described), small=small
-        )
+        elsewhere = require_key(self.storage_key_fn())
+        moved = draft._replace(storage_key=elsewhere)
+        staged = yield from compute(lambda: encoded(storage, elsewhere, moved, described), small=small)
         return [staged, encoded(keys, key, pointer_to(moved, staged.upload, key), proven, proof.guard)]
 
     def ready(self) -> Program[PostgresStorage]:

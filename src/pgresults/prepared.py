@@ -8,19 +8,29 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from psycopg import BaseConnection, errors, generators
-from psycopg.abc import PQGen
+from psycopg.abc import Buffer, PQGen
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
-Rows = list[tuple[Any, ...]]
+Rows: TypeAlias = list[tuple[Any, ...]]
+_Statement: TypeAlias = tuple[bytes, tuple[int, ...]]
+"""A query, and the types of its parameters."""
 
 _COMMON = 5
 _GIVES_ROWS = ExecStatus.TUPLES_OK
 _SUCCEEDED = (_GIVES_ROWS, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC)
+
+
+class _Sending(NamedTuple):
+    """A statement with what is sent for its parameters, in which formats."""
+
+    statement: _Statement
+    sent: Sequence[Buffer | None]
+    formats: Sequence[Format]
 
 
 class PreparedStatements:
@@ -38,8 +48,8 @@ class PreparedStatements:
         self._prepare = prepare
         # It needs the connection: how bytes are quoted in an array depends on it.
         self._transformer = Transformer(connection)
-        self._uses: Counter[tuple[bytes, tuple[int, ...]]] = Counter()
-        self._names: dict[tuple[bytes, tuple[int, ...]], bytes] = {}
+        self._uses: Counter[_Statement] = Counter()
+        self._names: dict[_Statement, bytes] = {}
         # No name is given twice: the server may know one whose preparation was interrupted.
         self._numbers = count()
 
@@ -48,9 +58,10 @@ class PreparedStatements:
 
         Raises: psycopg's errors.
         """
-        send = yield from self._sender(query, values)
-        send()
-        return self._rows((yield from self._answer()))
+        sending = self._adapted(query, values)
+        self._send(sending, self._names.get(sending.statement) or (yield from self._prepared(sending.statement)))
+        results = yield from generators.execute(self._pgconn)
+        return self._rows(_require_success(results[-1]))
 
     def fetch_first(self, query: bytes, many: Iterable[Sequence[Any]]) -> PQGen[Rows]:
         """Run a statement with one set of values after the other, without waiting for each answer.
@@ -59,8 +70,9 @@ class PreparedStatements:
         Raises: psycopg's errors; then no set after the failed one was carried out.
         """
         waiting: deque[Callable[[], None]] = deque()
-        for values in many:
-            waiting.append((yield from self._sender(query, values)))
+        for sending in [self._adapted(query, values) for values in many]:
+            name = self._names.get(sending.statement) or (yield from self._prepared(sending.statement))
+            waiting.append(partial(self._send, sending, name))
         waiting.append(self._pgconn.pipeline_sync)
         expected = len(waiting)
         self._pgconn.enter_pipeline_mode()
@@ -71,31 +83,29 @@ class PreparedStatements:
         *results, _ = [_require_success(answer[-1]) for answer in answers]
         return [next(iter(self._rows(result)), ()) for result in results]
 
-    def _sender(self, query: bytes, values: Sequence[Any]) -> PQGen[Callable[[], None]]:
-        """What sends a statement, which is prepared by then if it is common."""
-        transformer, pgconn = self._transformer, self._pgconn
+    def _adapted(self, query: bytes, values: Sequence[Any]) -> _Sending:
+        transformer = self._transformer
         sent = transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
-        types, formats = transformer.types or (), transformer.formats
-        name = self._names.get((query, types)) or (yield from self._prepared(query, types))
-        if name is None:
-            return partial(pgconn.send_query_params, query, sent, types, formats, Format.BINARY)
-        return partial(pgconn.send_query_prepared, name, sent, formats, Format.BINARY)
+        return _Sending((query, transformer.types or ()), sent, transformer.formats or ())
 
-    def _prepared(self, query: bytes, types: tuple[int, ...]) -> PQGen[bytes | None]:
+    def _prepared(self, statement: _Statement) -> PQGen[bytes | None]:
         """The name of a statement that is prepared by now; None while it is rare."""
-        statement = (query, types)
         self._uses[statement] += 1
         if not self._prepare or self._uses[statement] <= _COMMON:
             return None
         name = b"pgresults_%d" % next(self._numbers)
-        self._pgconn.send_prepare(name, query, types)
-        yield from self._answer()
+        self._pgconn.send_prepare(name, *statement)
+        results = yield from generators.execute(self._pgconn)
+        _require_success(results[-1])
         self._names[statement] = name
         return name
 
-    def _answer(self) -> PQGen[PGresult]:
-        """What the server answers to what was sent."""
-        return _require_success((yield from generators.execute(self._pgconn))[-1])
+    def _send(self, sending: _Sending, name: bytes | None) -> None:
+        (query, types), sent, formats = sending
+        if name is None:
+            self._pgconn.send_query_params(query, sent, types, formats, Format.BINARY)
+        else:
+            self._pgconn.send_query_prepared(name, sent, formats, Format.BINARY)
 
     def _rows(self, result: PGresult) -> Rows:
         if result.status != _GIVES_ROWS:

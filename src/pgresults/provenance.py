@@ -6,13 +6,14 @@ import socket
 import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
 from pgresults.chain import canonical_json
 from pgresults.errors import InvalidArgument
+from pgresults.processes import process_id
 
 RECORDED = frozenset(("process", "task", "flow"))
 """The names in a provenance that pgresults fills in itself."""
@@ -20,7 +21,7 @@ RECORDED = frozenset(("process", "task", "flow"))
 
 def transaction_holder() -> str:
     """A new name for a transaction as a holder: ``host:pid:transaction:…``."""
-    return f"{_host()}:{os.getpid()}:transaction:{uuid4().hex}"
+    return f"{_host()}:{process_id()}:transaction:{uuid4().hex}"
 
 
 def actor() -> str:
@@ -37,8 +38,7 @@ def default_holder() -> str:
     if (holder := HOLDER.get()) is not None:
         return holder
     thread = threading.current_thread()
-    name = thread.name.replace("\0", "").encode(errors="replace").decode()
-    return f"{_host()}:{os.getpid()}:{thread.ident}:{name}"
+    return f"{_host()}:{process_id()}:{thread.ident}:{_storable(thread.name)}"
 
 
 RUN: ContextVar[Mapping[str, Any]] = ContextVar("pgresults.run", default=MappingProxyType({}))
@@ -50,7 +50,7 @@ def recorded(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
     Raises: InvalidArgument when it is no JSON object or uses a name that is filled in here.
     """
-    provenance: dict[str, Any] = {"process": {"host": _host(), "pid": os.getpid(), "user": _user()}, **RUN.get()}
+    provenance: dict[str, Any] = {"process": {"host": _host(), "pid": process_id(), "user": _user()}, **RUN.get()}
     if given is None:
         return provenance
     if not isinstance(given, Mapping):
@@ -74,6 +74,12 @@ def require_json(value: dict[str, Any], argument: str) -> dict[str, Any]:
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise InvalidArgument(f"{argument} must be a JSON object: {error}", argument=argument) from error
     return value
+
+
+@lru_cache(maxsize=1024)
+def _storable(name: str) -> str:
+    """A thread's name without what Postgres cannot keep."""
+    return name.replace("\0", "").encode(errors="replace").decode()
 
 
 @cache

@@ -19,6 +19,8 @@ R = TypeVar("R")
 
 def aware_utc(moment: Any) -> Any:
     """Give an aware datetime, or its ISO text, in UTC; raises ValueError for a naive one and for numbers."""
+    if isinstance(moment, datetime) and moment.tzinfo is UTC:
+        return moment
     if isinstance(moment, str):
         moment = datetime.fromisoformat(moment)
     if not isinstance(moment, datetime):
@@ -124,12 +126,7 @@ class ResultRecord(BaseModel, Generic[R]):
 
     def serialize_result(self) -> bytes:
         """Give the payload; raises SerializationError."""
-        try:
-            return self.serializer.dumps(self.result)
-        except PgResultsError:
-            raise
-        except Exception as exc:
-            raise _not_serializable(self.result, self.serializer, exc) from exc
+        return payload_of(self.result, self.serializer)
 
     def serialize_metadata(self) -> bytes:
         """Give the metadata as JSON."""
@@ -213,6 +210,16 @@ class ResultRecord(BaseModel, Generic[R]):
                 serializer_type=serializer.type,
             ) from exc
         return cls(metadata=metadata, result=result)
+
+
+def payload_of(result: object, serializer: Serializer) -> bytes:
+    """Give the payload of a result; raises SerializationError."""
+    try:
+        return serializer.dumps(result)
+    except PgResultsError:
+        raise
+    except Exception as exc:
+        raise _not_serializable(result, serializer, exc) from exc
 
 
 _FLAT = ("serializer", "expiration", "prefect_version")

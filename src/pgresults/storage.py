@@ -129,7 +129,8 @@ class PostgresStorage:
 
     def store(self, upload: Upload) -> Program[Written]:
         """Store a version; its metadata, payload and history entry appear together or not at all."""
-        yield from self.register()
+        if not self._registered:
+            yield from self.register()
         return (
             yield from call(
                 self.database,

@@ -1,16 +1,17 @@
-"""Records made ready to be stored, in one place or in two, and storing them together."""
+"""Results made ready to be stored, in one place or in two, and storing them together."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from pgresults.effects import Program, call
-from pgresults.encoding import describe, prepare, utc
+from pgresults.encoding import prepare
 from pgresults.errors import InvalidArgument
 from pgresults.guards import Guard
 from pgresults.operations.results import Upload, Written, write_all
-from pgresults.records import ResultRecord, ResultRecordMetadata, aware_utc
-from pgresults.serializers import JSONSerializer
+from pgresults.records import VERSION, ResultRecord, ResultRecordMetadata, aware_utc, payload_of
+from pgresults.serializers import JSONSerializer, Serializer
 from pgresults.serializers.names import pickle_allowed
 from pgresults.storage import PostgresStorage
 from pgresults.texts import flaw_of
@@ -18,12 +19,50 @@ from pgresults.texts import flaw_of
 _POINTER = JSONSerializer(object_encoder=None, object_decoder=None)
 
 
+class Draft(NamedTuple):
+    """A result that is to be stored, with what its metadata says before it is."""
+
+    result: Any
+    storage_key: str | None
+    serializer: Serializer
+    expiration: datetime | None = None
+    storage_block_id: UUID | None = None
+    pgresults_version: str = VERSION
+    prefect_version: str | None = None
+
+    @classmethod
+    def of(cls, record: ResultRecord[Any]) -> "Draft":
+        """The draft of a record; what it says of having been stored is left out."""
+        said = record.metadata
+        return cls(
+            record.result,
+            said.storage_key,
+            said.serializer,
+            said.expiration,
+            said.storage_block_id,
+            said.pgresults_version,
+            said.prefect_version,
+        )
+
+    def metadata(self, **stored: Any) -> ResultRecordMetadata:
+        """The metadata, with what is known only of a stored version."""
+        return ResultRecordMetadata(
+            storage_key=self.storage_key,
+            serializer=self.serializer,
+            expiration=self.expiration,
+            storage_block_id=self.storage_block_id,
+            pgresults_version=self.pgresults_version,
+            prefect_version=self.prefect_version,
+            **stored,
+        )
+
+
 class Staged(NamedTuple):
-    """A record ready to be stored, where and as what."""
+    """A draft ready to be stored, where and as what."""
 
     storage: PostgresStorage
     upload: Upload
-    record: ResultRecord[Any]
+    draft: Draft
 
 
 def require_aware(moment: datetime | None) -> datetime | None:
@@ -62,35 +101,39 @@ def require_tags(tags: Iterable[str] | None) -> list[str] | None:
 def encoded(
     storage: PostgresStorage,
     key: str,
-    record: ResultRecord[Any],
+    draft: Draft,
     described: dict[str, Any],
     guard: Guard = Guard.NONE,
     *,
     bare: bool = False,
 ) -> Staged:
-    """A record as an upload; ``bare``: of its metadata only the expiration is kept.
+    """A draft as an upload; ``bare``: of its metadata only the expiration is kept.
 
     Raises: SerializationError; PayloadTooLarge.
     """
     with pickle_allowed(storage.settings.allow_pickle):
-        payload = record.serialize_result()
-    columns = {**({"expires_at": record.expiration} if bare else describe(record, key)), **described}
-    upload = prepare(storage.trust, key, payload, columns, storage.settings.max_payload_bytes, guard)
-    return Staged(storage, upload, record)
+        payload = payload_of(draft.result, draft.serializer)
+    said = {"expires_at": draft.expiration} if bare else _described(draft, key)
+    upload = prepare(storage.trust, key, payload, {**said, **described}, storage.settings.max_payload_bytes, guard)
+    return Staged(storage, upload, draft)
 
 
-def with_metadata(record: ResultRecord[Any], **fields: Any) -> ResultRecord[Any]:
-    """The record with some of its metadata changed."""
-    return record.model_copy(update={"metadata": record.metadata.model_copy(update=fields)})
+def _described(draft: Draft, key: str) -> dict[str, Any]:
+    """What a draft's metadata says, as columns."""
+    return {
+        "expires_at": draft.expiration,
+        "serializer": draft.serializer.model_dump(mode="json"),
+        "storage_key": draft.storage_key if draft.storage_key != key else None,
+        "storage_block_id": draft.storage_block_id,
+        "pgresults_version": draft.pgresults_version,
+        "prefect_version": draft.prefect_version,
+    }
 
 
-def pointer_to(record: ResultRecord[Any], upload: Upload, key: str) -> ResultRecord[dict[str, Any]]:
-    """The record that stands under a key for a result which lies elsewhere: its metadata, as a JSON object."""
-    metadata = record.metadata.model_copy(update={"size": upload.size, "sha256": upload.columns["sha256"].hex()})
-    return ResultRecord(
-        result=metadata.document(),
-        metadata=ResultRecordMetadata(storage_key=key, expiration=record.expiration, serializer=_POINTER),
-    )
+def pointer_to(draft: Draft, upload: Upload, key: str) -> Draft:
+    """What stands under a key for a result which lies elsewhere: its metadata, as a JSON object."""
+    metadata = draft.metadata(size=upload.size, sha256=upload.columns["sha256"].hex())
+    return Draft(metadata.document(), key, _POINTER, draft.expiration)
 
 
 def store_staged(staged: Sequence[Staged]) -> Program[list[Written]]:
@@ -113,14 +156,12 @@ def store_staged(staged: Sequence[Staged]) -> Program[list[Written]]:
 
 
 def stored_metadata(staged: Staged, written: Written) -> ResultRecordMetadata:
-    """A record's metadata once it is stored."""
+    """A draft's metadata once it is stored."""
     upload = staged.upload
-    return staged.record.metadata.model_copy(
-        update={
-            "version": written.version,
-            "created_at": utc(written.at),
-            "size": upload.size,
-            "sha256": upload.columns["sha256"].hex(),
-            "provenance": upload.provenance,
-        }
+    return staged.draft.metadata(
+        version=written.version,
+        created_at=written.at,
+        size=upload.size,
+        sha256=upload.columns["sha256"].hex(),
+        provenance=upload.provenance,
     )

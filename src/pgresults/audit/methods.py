@@ -290,7 +290,7 @@ class HistoryMethods(QueryMethods):
         """
         storage, key = places[0]
         proof = yield from self._prove(key, entry["holder"], storage.database, storage.id)
-        steps = [_step(storage, key, entry | proof.parameters, begin, proof.guard)]
+        steps = [_step(storage, key, {**entry, **proof.parameters}, begin, proof.guard)]
         steps += [_step(where, name, entry, begin, Guard.NONE) for where, name in places[1:]]
         return (yield from together(steps, atomic=atomic))[0]
 

@@ -1,5 +1,7 @@
 """The lock methods of a result store, each delegating to its lock manager."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -19,7 +21,11 @@ class Proof(NamedTuple):
     """What a change under a key proves about the lock, and the parameters of the proof."""
 
     guard: Guard
-    parameters: dict[str, Any]
+    parameters: Mapping[str, Any]
+
+
+NO_PROOF = Proof(Guard.NONE, MappingProxyType({}))
+"""What proves nothing."""
 
 
 class LockMethods(BaseModel):
@@ -136,7 +142,7 @@ class LockMethods(BaseModel):
         """
         manager = self.lock_manager
         if manager is None:
-            return Proof(Guard.NONE, {})
+            return NO_PROOF
         if isinstance(manager, PostgresLockManager) and manager.guards(database, storage_id):
             grant = manager.grant(key, holder)
             if grant is None:
@@ -144,7 +150,7 @@ class LockMethods(BaseModel):
             return Proof(Guard.FENCE, {"fence": grant.fence, "token": grant.token})
         if (yield from self._is_held_by_another(manager, key, holder)):
             raise LockedError(f"{key!r} is locked by another holder than {holder}", key=key)
-        return Proof(Guard.NONE, {})
+        return NO_PROOF
 
     def _await_others(self, key: str, holder: str, timeout: float | None) -> Program[None]:
         """Wait while another holder has the lock of a key.

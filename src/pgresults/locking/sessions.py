@@ -6,7 +6,6 @@ keep, which shows in the server's process not being the one we were connected to
 
 import asyncio
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -17,11 +16,12 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from pgresults.attempts import attempts
+from pgresults.attempts import Attempts
 from pgresults.database import Database
 from pgresults.driver import adrive, drive
 from pgresults.operations.locks import open_session
 from pgresults.operations.requests import Operation
+from pgresults.processes import process_id
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class _ProcessSessions:
     """What one process has open; a forked child opens its own."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
+        self.pid = process_id()
         self.mutex = threading.Lock()
         self.session: Session[psycopg.Connection[Any]] | None = None
         self.loops: list[_LoopSession] = []
@@ -68,21 +68,21 @@ class Sessions:
 
         An operation is begun anew when the session is lost: what the lost one held has gone with it.
         """
-        for attempt in attempts(repeatable=True):
-            with attempt:
+        tries = Attempts(repeatable=True)
+        while True:
+            with tries:
                 session = self._session()
-                attempt.connected = True
+                tries.connected = True
                 return drive(session.connection, self._database.schema, start(session))
-        raise AssertionError("the last attempt returns or raises")
 
     async def arun(self, start: Callable[[Session[Any]], Operation[T]]) -> T:
         """Carry an operation out on the running event loop's session; see `run`."""
-        for attempt in attempts(repeatable=True):
-            with attempt:
+        tries = Attempts(repeatable=True)
+        while True:
+            with tries:
                 session = await self._loop_session()
-                attempt.connected = True
+                tries.connected = True
                 return await adrive(session.connection, self._database.schema, start(session))
-        raise AssertionError("the last attempt returns or raises")
 
     def run_on(self, session_id: UUID, operation: Callable[[], Operation[None]]) -> None:
         """Have the session that holds something carry an operation out, without waiting for another's event loop."""
@@ -108,7 +108,7 @@ class Sessions:
     def _close(self) -> list[Future[None]]:
         """End what can be ended at once; gives the endings that living event loops are asked for."""
         process, self._process = self._process, _ProcessSessions()
-        if process.pid != os.getpid():
+        if process.pid != process_id():
             return []
         if (session := process.session) is not None:
             with session.connection.lock:
@@ -116,7 +116,7 @@ class Sessions:
         return [ending for place in process.loops if (ending := _end(place)) is not None]
 
     def _current(self) -> _ProcessSessions:
-        if self._process.pid != os.getpid():
+        if self._process.pid != process_id():
             self._process = _ProcessSessions()
         return self._process
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from psycopg.errors import LockNotAvailable
 
-from pgresults.attempts import Attempt
+from pgresults.attempts import Attempts
 from pgresults.database import Database
 from pgresults.driver import adrive, drive
 from pgresults.effects import Program, wait_for
@@ -60,7 +60,7 @@ class WaitingRoom:
         await self._pools.aclose()
 
     def _wait(self, start: Callable[[], Operation[None]]) -> None:
-        attempt = Attempt(1, repeatable=True)
+        attempt = Attempts(repeatable=True)
         with attempt, self._pools.connection() as connection:
             attempt.connected = True
             try:
@@ -69,7 +69,7 @@ class WaitingRoom:
                 return
 
     async def _await(self, start: Callable[[], Operation[None]]) -> None:
-        attempt = Attempt(1, repeatable=True)
+        attempt = Attempts(repeatable=True)
         with attempt:
             async with self._pools.aconnection() as connection:
                 attempt.connected = True

@@ -26,7 +26,7 @@ from pgresults.transactions.hooks import Hook, run_hook
 from pgresults.transactions.locks import Claim, TreeLocks
 from pgresults.transactions.states import CommitMode, IsolationLevel, TransactionState
 from pgresults.transactions.writes import store_all, were_stored
-from pgresults.uploads import Staged
+from pgresults.uploads import Draft, Staged
 
 _CURRENT: ContextVar["Transaction | None"] = ContextVar("pgresults.transaction", default=None)
 
@@ -369,18 +369,17 @@ class Transaction:
         staged: list[Staged] = []
         for member in members:
             if member.key is not None and member.store is not None and member._has_something_to_write():
-                record = member._record(member.key, member.store)
-                staged.extend((yield from member.store.encode(record, self.holder)))
+                draft = member._draft(member.key, member.store)
+                staged.extend((yield from member.store.encode(draft, self.holder)))
         return staged
 
     def _has_something_to_write(self) -> bool:
         return self.write_on_commit and self._staged is not NOT_SET
 
-    def _record(self, key: str, store: ResultStore) -> ResultRecord[Any]:
-        if not isinstance(self._staged, ResultRecord):
-            return store.create_result_record(self._staged, key)
-        named = self._staged.metadata.model_copy(update={"storage_key": key})
-        return self._staged.model_copy(update={"metadata": named})
+    def _draft(self, key: str, store: ResultStore) -> Draft:
+        if isinstance(self._staged, ResultRecord):
+            return Draft.of(self._staged)._replace(storage_key=key)
+        return store.draft(self._staged, key)
 
     def _rollback(self) -> Program[bool]:
         members = self._unfinished()
