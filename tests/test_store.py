@@ -1,9 +1,11 @@
 """What every store does, sync and async."""
 
+import json
 import math
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -300,6 +302,8 @@ for _ in range(100_000):
             "generator": {"a": iter([1])},
             "object": {"a": object()},
             "too deep": {"a": NESTED},
+            "deep": {"a": json.loads("[" * 400 + "]" * 400)},
+            "mapping that is no dict": {"a": MappingProxyType({})},
             "taken": {"process": 1},
             "list": [1, 2],
             "text": "why",

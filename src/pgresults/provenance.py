@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
+from pydantic_core import to_json
+
 from pgresults.chain import canonical_json
 from pgresults.errors import InvalidArgument
 from pgresults.processes import process_id
@@ -71,6 +73,7 @@ def require_json(value: dict[str, Any], argument: str) -> dict[str, Any]:
     """Refuse an object that Postgres could not keep as ``jsonb``."""
     try:
         canonical_json(value)
+        to_json(value)  # what is sent, of which less can be nested
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise InvalidArgument(f"{argument} must be a JSON object: {error}", argument=argument) from error
     return value
