@@ -97,7 +97,7 @@ class BatchMethods(KeyedStore):
         if isinstance(keys, str):  # its characters would pass for keys
             raise InvalidArgument("keys are several: give a list of them", argument="keys", value=keys)
         wanted = [require_key(key) for key in keys]
-        storage, apart = (yield from self.ready()), (yield from self.keys())
+        storage, apart = yield from self.storages()
         if apart is None:
             return (yield from self._read_all(storage, wanted))
         pointers = yield from self._read_all(apart, wanted)

@@ -40,7 +40,6 @@ _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
 )
 
 _DECODE = json.JSONDecoder().raw_decode  # the server puts no space around what it prints
-_OBJECTS = ("serializer", "provenance")
 
 
 def prepare(
@@ -48,7 +47,15 @@ def prepare(
 ) -> Upload:
     """Make a payload ready to be stored: its digests, its salt, its signature, and what is said about it.
 
-    Raises: PayloadTooLarge when the payload exceeds ``limit`` bytes.
+    Parameters:
+        trust: the storage where it goes, and what signs there.
+        key: under which key.
+        payload: the bytes.
+        described: further columns: the provenance as an object, the serializer as a JSON text.
+        limit: bytes that a payload may have.
+        guard: what the write has to prove about the key's lock.
+
+    Raises: PayloadTooLarge.
     """
     if len(payload) > limit:
         raise PayloadTooLarge(
@@ -76,13 +83,11 @@ def prepare(
         "place_bytes": place_bytes(trust.storage_id, key),
     }
     columns["expiry_bytes"] = expiry_bytes(columns["expires_at"])
-    provenance = columns["provenance"]
-    texts = {name: to_json(columns[name]).decode() for name in _OBJECTS if columns[name] is not None}
-    for name, text in texts.items():
-        columns[name] = canonical(text)
-    columns["signature"] = trust.sign(columns)
-    columns["content"] = content_digest(columns)
-    columns.update(texts)
+    serializer, provenance = columns["serializer"], columns["provenance"]
+    columns["provenance"] = text = None if provenance is None else json_text(provenance)
+    covered = {**columns, "serializer": serializer and canonical(serializer), "provenance": text and canonical(text)}
+    columns["signature"] = covered["signature"] = trust.sign(covered)
+    columns["content"] = content_digest(covered)
     return Upload(columns, provenance, guard)
 
 
@@ -170,6 +175,11 @@ def utc(moment: datetime | None) -> datetime | None:
     if moment is None:
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def json_text(value: Any) -> str:
+    """A JSON object as the text of a column."""
+    return to_json(value).decode()
 
 
 def parsed(text: str | None) -> Any:

@@ -245,7 +245,7 @@ class KeyedStore(HistoryMethods):
 
         Raises: what `write` raises before anything is written.
         """
-        storage, keys = (yield from self.ready()), (yield from self.keys())
+        storage, keys = yield from self.storages()
         key, holder = require_key(draft.storage_key), self._named_holder(holder)
         if draft.storage_block_id is None and storage.storage_block_id is not None:
             draft = draft._replace(storage_block_id=storage.storage_block_id)
@@ -263,6 +263,11 @@ class KeyedStore(HistoryMethods):
         moved = draft._replace(storage_key=elsewhere)
         staged = yield from compute(lambda: encoded(storage, elsewhere, moved, described), small=small)
         return [staged, encoded(keys, key, pointer_to(moved, staged.upload, key), proven, proof.guard)]
+
+    def storages(self) -> Program[tuple[PostgresStorage, PostgresStorage | None]]:
+        """Where results go, and where metadata is kept apart; see `ready` and `keys`."""
+        storage = self.result_storage if isinstance(self.result_storage, PostgresStorage) else (yield from self.ready())
+        return storage, None if self.metadata_storage is None else (yield from self.keys())
 
     def ready(self) -> Program[PostgresStorage]:
         """Where results go, looked up without blocking an event loop."""
@@ -293,7 +298,7 @@ class KeyedStore(HistoryMethods):
         self, key: str, holder: str | None = None, version: int | None = None, as_of: datetime | None = None
     ) -> Program[ResultRecord[Any]]:
         """`read` as a program."""
-        storage, keys = (yield from self.ready()), (yield from self.keys())
+        storage, keys = yield from self.storages()
         if version is None and as_of is None:
             if self.lock_manager is not None:
                 yield from self._await_others(
@@ -333,21 +338,22 @@ class KeyedStore(HistoryMethods):
 
     def indexed(self) -> Program[PostgresStorage]:
         """Where keys are looked up: where results go, unless their metadata is kept apart."""
-        return (yield from self.keys()) or (yield from self.ready())
+        storage, keys = yield from self.storages()
+        return keys or storage
 
     def places(self, key: str) -> Program[list[Place]]:
         """Where something of a live result lies; its own key's place comes first.
 
         Raises: MissingResult where the metadata that says so is gone.
         """
-        storage, keys = (yield from self.ready()), (yield from self.keys())
+        storage, keys = yield from self.storages()
         if keys is None:
             return [(storage, require_key(key))]
         return [(keys, key), (storage, pointed_to((yield from self._read_in(keys, require_key(key)))))]
 
     def past_places(self, key: str) -> Program[list[Place]]:
         """Where something of any version lies; its own key's place comes first."""
-        storage, keys = (yield from self.ready()), (yield from self.keys())
+        storage, keys = yield from self.storages()
         if keys is None:
             return [(storage, require_key(key))]
         entries = yield from super()._history(key, with_results=True)

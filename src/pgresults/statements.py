@@ -3,9 +3,10 @@
 Each is pure: it can be read, compiled and tested alone. Its text is made once per schema name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any
 
 from psycopg import sql
 from sqlalchemy import (
@@ -47,15 +48,27 @@ from pgresults.schema import SCHEMA, VERSION_TABLE, history, payload, result, st
 _DIALECT: Dialect = psycopg_dialect.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
-class Query(NamedTuple):
-    """A statement as Postgres takes it: its text, and the names of the parameters that ``$1``, ``$2`` … stand for."""
+class Query:
+    """A statement as Postgres takes it.
 
-    text: bytes
-    names: tuple[str, ...] = ()
+    Parameters:
+        text: the statement.
+        names: the names of the parameters that ``$1``, ``$2`` … stand for.
+    """
 
-    def values(self, parameters: Mapping[str, Any]) -> list[Any]:
-        """The parameters in the order of their numbers."""
-        return [parameters[name] for name in self.names]
+    __slots__ = ("names", "text", "values")
+
+    def __init__(self, text: bytes, names: tuple[str, ...] = ()) -> None:
+        self.text = text
+        self.names = names
+        self.values: Callable[[Mapping[str, Any]], Sequence[Any]] = _picking(names)
+        """Picks the values of the parameters, in the order of their numbers."""
+
+
+def _picking(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    if len(names) > 1:
+        return itemgetter(*names)  # of a single name it gives no sequence
+    return lambda parameters: [parameters[name] for name in names]
 
 
 class Statement:

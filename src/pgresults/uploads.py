@@ -122,7 +122,7 @@ def _described(draft: Draft, key: str) -> dict[str, Any]:
     """What a draft's metadata says, as columns."""
     return {
         "expires_at": draft.expiration,
-        "serializer": draft.serializer.model_dump(mode="json"),
+        "serializer": draft.serializer.model_dump_json(),
         "storage_key": draft.storage_key if draft.storage_key != key else None,
         "storage_block_id": draft.storage_block_id,
         "pgresults_version": draft.pgresults_version,

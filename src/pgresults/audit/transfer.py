@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from pgresults.effects import call, perform
-from pgresults.encoding import parsed, prepare, require_intact, utc
+from pgresults.encoding import json_text, parsed, prepare, require_intact, utc
 from pgresults.errors import SerializationError
 from pgresults.guards import Guard
 from pgresults.keys import require_key
@@ -145,10 +145,11 @@ def import_result(storage: PostgresStorage, one: Exported, overwrite: bool) -> b
     return True
 
 
-def _known(one: Exported) -> dict[str, Any] | None:
+def _known(one: Exported) -> str | None:
+    if one.serializer is None:
+        return None
     try:
-        if one.serializer is not None:
-            Serializer.model_validate(one.serializer)
+        Serializer.model_validate(one.serializer)
     except ValidationError as error:
         raise SerializationError(f"the serializer of {one.key!r} is not known here: {one.serializer}") from error
-    return None if one.serializer is None else require_json(one.serializer, "serializer")
+    return json_text(require_json(one.serializer, "serializer"))

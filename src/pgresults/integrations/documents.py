@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgresults.encoding import parsed, prepare, serializer_of, utc
+from pgresults.encoding import json_text, parsed, prepare, serializer_of, utc
 from pgresults.guards import Guard
 from pgresults.operations.results import Head, Upload
 from pgresults.provenance import default_holder, recorded
@@ -145,7 +145,7 @@ def _record(metadata: dict[str, Any], payload: bytes, key: str) -> Parts:
     if not isinstance(metadata["prefect_version"], str) or not isinstance(serializer["type"], str):
         raise TypeError("no record of Prefect's")
     further = {name: value for name, value in metadata.items() if name not in _FIELDS}
-    return Parts(payload, _columns(metadata, key) | {"serializer": serializer}, further)
+    return Parts(payload, _columns(metadata, key) | {"serializer": json_text(serializer)}, further)
 
 
 def _columns(metadata: dict[str, Any], key: str) -> dict[str, Any]:
