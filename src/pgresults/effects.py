@@ -113,11 +113,11 @@ _PLAIN = (str, bytes, bytearray, int, float, bool, type(None))
 
 def is_small(obj: object, limit: int) -> bool:
     """Whether encoding an object surely takes no noticeable time: a plain value within ``limit`` bytes, or a few."""
+    if type(obj) in _PLAIN:
+        return _is_plain(obj, limit)
     if isinstance(obj, dict):
         return len(obj) <= _FEW and all(_is_plain(item, limit // _FEW) for pair in obj.items() for item in pair)
-    if isinstance(obj, list | tuple):
-        return len(obj) <= _FEW and all(_is_plain(item, limit // _FEW) for item in obj)
-    return _is_plain(obj, limit)
+    return isinstance(obj, list | tuple) and len(obj) <= _FEW and all(_is_plain(item, limit // _FEW) for item in obj)
 
 
 def _is_plain(obj: object, limit: int) -> bool:
