@@ -34,7 +34,7 @@ from pgresults.store import ResultStore
 SCHEMA = "pgresults_benchmarks"
 KIB, MIB = 1024, 1024 * 1024
 _WARM_UP = 1
-_CONNECTIONS = 5  # a server's process stays near one processor or another: no contestant should be stuck with one
+_CONNECTIONS = 9  # a server's process stays near one processor or another: no contestant should be stuck with one
 _PAYLOADS = 7  # a key never gets the same bytes twice in a row: Postgres would not log what has not changed
 
 

@@ -26,6 +26,7 @@ def transaction_holder() -> str:
     return f"{_host()}:{process_id()}:transaction:{uuid4().hex}"
 
 
+@cache
 def actor() -> str:
     """Who acts: the operating system's user on this host."""
     return f"{_user()}@{_host()}"
@@ -40,7 +41,7 @@ def default_holder() -> str:
     if (holder := HOLDER.get()) is not None:
         return holder
     thread = threading.current_thread()
-    return f"{_host()}:{process_id()}:{thread.ident}:{_storable(thread.name)}"
+    return _thread_holder(process_id(), thread.ident, thread.name)
 
 
 RUN: ContextVar[Mapping[str, Any]] = ContextVar("pgresults.run", default=MappingProxyType({}))
@@ -80,9 +81,10 @@ def require_json(value: dict[str, Any], argument: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1024)
-def _storable(name: str) -> str:
-    """A thread's name without what Postgres cannot keep."""
-    return name.replace("\0", "").encode(errors="replace").decode()
+def _thread_holder(pid: int, ident: int | None, name: str) -> str:
+    """A thread as a holder, its name without what Postgres cannot keep."""
+    storable = name.replace("\0", "").encode(errors="replace").decode()
+    return f"{_host()}:{pid}:{ident}:{storable}"
 
 
 @cache
