@@ -13,11 +13,11 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import URL
 
 from conftest import psycopg_url
-from pgresults import history_statements, lock_statements, statements, verify_statements
+from pgresults import compiled, history_statements, lock_statements, statements, verify_statements
+from pgresults.compiled import Statement
 from pgresults.database import Database
 from pgresults.locking.memory import MemoryLockManager
 from pgresults.locking.postgres import PostgresLockManager
-from pgresults.statements import Statement
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 
@@ -40,8 +40,8 @@ BUILT = {name: statement for name, statement in STATEMENTS.items() if type(state
 
 @pytest.mark.parametrize("statement", BUILT.values(), ids=BUILT)
 def test_every_parameter_is_given_by_its_caller(statement: Statement) -> None:
-    compiled = statement._element.compile(dialect=statements._DIALECT)
-    assert {name: value for name, value in compiled.params.items() if value is not None} == {}
+    built = statement._element.compile(dialect=compiled._DIALECT)
+    assert {name: value for name, value in built.params.items() if value is not None} == {}
 
 
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)

@@ -6,9 +6,10 @@ from sqlalchemy import BigInteger, ColumnElement, DateTime, Text, bindparam, cas
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from pgresults.chain import entry_digest_sql, expiry_sql, place_sql
+from pgresults.compiled import Statement
 from pgresults.history_statements import DESCRIBED
 from pgresults.schema import result
-from pgresults.statements import CONTENT, ENTRY_PARAMETERS, ONE_KEY, Statement, append_entry, next_entry
+from pgresults.statements import CONTENT, ENTRY_PARAMETERS, ONE_KEY, append_entry, next_entry
 
 LOCK_KEY = Statement(select(*(result.c[name] for name in DESCRIBED)).where(ONE_KEY).with_for_update())
 """Lock a key's row, live or not, to say of it again what it says."""

@@ -8,9 +8,9 @@ from psycopg.abc import PQGen
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 
+from pgresults.compiled import Query
 from pgresults.connections import OwnConnection
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, Stream, T
-from pgresults.statements import Query
 
 
 def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation[T]) -> T:

@@ -29,6 +29,7 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.sql.selectable import CTE
 
 from pgresults.chain import CONTENT_FIELDS
+from pgresults.compiled import Query, Statement
 from pgresults.guards import Guard, blocked, is_free
 from pgresults.schema import history, payload, result
 from pgresults.statements import (
@@ -36,8 +37,6 @@ from pgresults.statements import (
     HEAD_COLUMNS,
     ONE_KEY,
     UNEXPIRED,
-    Query,
-    Statement,
     append_entry,
     as_read,
     end_versions,

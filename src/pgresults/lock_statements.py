@@ -38,9 +38,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from pgresults.compiled import Statement
 from pgresults.guards import HELD, lives
 from pgresults.schema import SCHEMA, fence, lock
-from pgresults.statements import Statement
 
 ONE_LOCK = and_(lock.c.storage_id == bindparam("storage_id"), lock.c.key == bindparam("key"))
 """The condition that picks one key's lock."""

@@ -1,29 +1,17 @@
-"""The statements of the store, as SQLAlchemy Core builds them and as psycopg sends them.
+"""The statements of the store; each is pure: it can be read, compiled and tested alone."""
 
-Each is pure: it can be read, compiled and tested alone. Its text is made once per schema name.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from operator import itemgetter
 from typing import Any
 
-from psycopg import sql
 from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
     DateTime,
-    Delete,
-    Dialect,
-    Insert,
     Integer,
     LargeBinary,
     MetaData,
-    Select,
     Table,
     Text,
-    Update,
     and_,
     any_,
     bindparam,
@@ -38,67 +26,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 from sqlalchemy.sql.selectable import CTE
 
 from pgresults.chain import entry_digest_sql, expiry_sql, place_sql
+from pgresults.compiled import CopyStatement, Statement
 from pgresults.guards import Guard
 from pgresults.schema import SCHEMA, VERSION_TABLE, history, payload, result, storage
-
-_DIALECT: Dialect = psycopg_dialect.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
-
-
-class Query:
-    """A statement as Postgres takes it.
-
-    Parameters:
-        text: the statement.
-        names: the names of the parameters that ``$1``, ``$2`` … stand for.
-    """
-
-    __slots__ = ("names", "text", "values")
-
-    def __init__(self, text: bytes, names: tuple[str, ...] = ()) -> None:
-        self.text = text
-        self.names = names
-        self.values: Callable[[Mapping[str, Any]], Sequence[Any]] = _picking(names)
-        """Picks the values of the parameters, in the order of their numbers."""
-
-
-def _picking(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
-    if len(names) > 1:
-        return itemgetter(*names)  # of a single name it gives no sequence
-    return lambda parameters: [parameters[name] for name in names]
-
-
-class Statement:
-    """A statement of SQLAlchemy Core that becomes a query for a schema when it is first needed there."""
-
-    def __init__(self, element: Select[Any] | Insert | Update | Delete) -> None:
-        self._element = element
-        self.query = cache(self._compile)
-
-    def _compile(self, schema: str) -> Query:
-        compiled: Any = self._element.compile(
-            dialect=_DIALECT, schema_translate_map={SCHEMA: schema}, render_schema_translate=True
-        )
-        return Query(str(compiled).encode(), tuple(compiled.positiontup))
-
-
-class CopyStatement:
-    """A ``COPY … FROM STDIN`` in binary into named columns of a table."""
-
-    def __init__(self, target: Table, columns: Sequence[str], types: Sequence[str]) -> None:
-        self.types = types
-        self._target = target
-        self._columns = columns
-        self.query = cache(self._compile)
-
-    def _compile(self, schema: str) -> Query:
-        columns = sql.SQL(", ").join(map(sql.Identifier, self._columns))
-        target = sql.Identifier(schema, self._target.name)
-        return Query(sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(target, columns).as_bytes(None))
-
 
 ONE_KEY = and_(result.c.storage_id == bindparam("storage_id"), result.c.key == bindparam("key"))
 """The condition that picks one key's row."""

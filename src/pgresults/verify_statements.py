@@ -26,8 +26,8 @@ from sqlalchemy import (
     union,
 )
 
+from pgresults.compiled import Query, Statement
 from pgresults.schema import history, payload, result, storage
-from pgresults.statements import Query, Statement
 
 _STORAGE = bindparam("storage_id", type_=Uuid)
 _KEYS: ColumnElement[Any] = bindparam("keys", type_=ARRAY(Text))

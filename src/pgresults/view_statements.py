@@ -20,8 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 
+from pgresults.compiled import Statement
 from pgresults.schema import SCHEMA
-from pgresults.statements import Statement
 
 _views = MetaData(schema=SCHEMA)
 

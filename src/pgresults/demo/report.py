@@ -24,11 +24,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from pgresults.compiled import Statement
 from pgresults.demo.modules import PREFIX
 from pgresults.effects import call, perform
 from pgresults.operations.requests import Execute, Operation, Row
 from pgresults.schema import SCHEMA, payload, result
-from pgresults.statements import UNEXPIRED, Statement
+from pgresults.statements import UNEXPIRED
 from pgresults.storage import PostgresStorage
 
 

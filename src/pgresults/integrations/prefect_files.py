@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import LargeBinary, Text, any_, bindparam, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from pgresults.compiled import Statement
 from pgresults.effects import call, perform
 from pgresults.errors import (
     ConfigurationError,
@@ -25,7 +26,6 @@ from pgresults.keys import MAX_KEY_BYTES, require_key
 from pgresults.operations.requests import Execute, Operation
 from pgresults.operations.results import Upload, write
 from pgresults.schema import result
-from pgresults.statements import Statement
 from pgresults.storage import PostgresStorage
 from pgresults.texts import flaw_of
 

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from pgresults import history_statements as statements
 from pgresults.chain import content_digest, payload_digest
+from pgresults.compiled import Statement
 from pgresults.errors import IntegrityError
 from pgresults.guards import Guard
 from pgresults.operations.requests import Execute, Operation
 from pgresults.operations.results import Found, Head, Listed, as_taken_away, clear_way, further_chunks
-from pgresults.statements import Statement
 
 
 class Entry(NamedTuple):

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgresults import view_statements as statements
+from pgresults.compiled import Statement
 from pgresults.operations.requests import Execute, Operation
-from pgresults.statements import Statement
 
 
 class FoundResult(NamedTuple):
