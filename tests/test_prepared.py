@@ -15,6 +15,7 @@ from psycopg.abc import PQGen
 from pgresults.connections import AsyncConnection, Connection
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
+from pgresults.store import ResultStore
 
 Wait = Callable[[PQGen[Any]], Awaitable[Any]]
 
@@ -112,6 +113,34 @@ def test_what_is_prepared_survives_a_rollback(storage: PostgresStorage) -> None:
                 raise ZeroDivisionError
         count_up(own)
         assert own.wait(own.statements.fetch(_NAMES, [])) == [("SELECT $1::int",)]
+
+
+@pytest.mark.parametrize("forget", ["DEALLOCATE ALL", "DISCARD ALL"])
+async def test_a_session_that_forgot_is_used_on(call: Any, store: ResultStore, forget: str) -> None:
+    for number in range(10):
+        await call(store, "write", number, key="k")
+        await call(store, "write_many", {"a": number, "b": number})
+    database = store.result_storage.database
+    with database._pools.connection() as own:
+        own.execute(forget)
+    async with database._pools.aconnection() as other:
+        await other.execute(forget)
+    await call(store, "write_many", {"a": 7, "b": 7})
+    with database._pools.connection() as own:
+        own.execute(forget)
+    assert (await call(store, "write", 7, key="k")).version == 11
+    assert (await call(store, "read", "k")).result == 7
+    assert store.verify().intact
+
+
+async def test_a_statement_that_gives_other_types_now_fails_once(own: Any, wait: Wait) -> None:
+    await wait(own.statements.fetch(b"CREATE TEMPORARY TABLE changing AS SELECT 1 AS n", []))
+    for _ in range(10):
+        assert await wait(own.statements.fetch(b"SELECT * FROM changing", [])) == [(1,)]
+    await wait(own.statements.fetch(b"ALTER TABLE changing ALTER n TYPE text", []))
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        await wait(own.statements.fetch(b"SELECT * FROM changing", []))
+    assert await wait(own.statements.fetch(b"SELECT * FROM changing", [])) == [("1",)]
 
 
 def test_an_interrupted_preparation_costs_nothing_but_its_name(storage: PostgresStorage) -> None:

@@ -4,6 +4,7 @@ A cursor of psycopg's finds its adapters anew for every statement, which takes l
 short one.
 """
 
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -22,6 +23,7 @@ _Statement: TypeAlias = tuple[bytes, tuple[int, ...]]
 
 _COMMON = 5
 _GIVES_ROWS = ExecStatus.TUPLES_OK
+_OUTDATED = ("26000", "0A000")  # a pooler or ``DISCARD`` dropped it; a changed table gives it other types
 _SUCCEEDED = (_GIVES_ROWS, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC)
 
 
@@ -50,7 +52,9 @@ class PreparedStatements:
         self._transformer = Transformer(connection)
         self._uses: Counter[_Statement] = Counter()
         self._names: dict[_Statement, bytes] = {}
-        # No name is given twice: the server may know one whose preparation was interrupted.
+        # No name is given twice: the server may know one whose preparation was interrupted, and behind a pooler the
+        # names of others.
+        self._prefix = f"pgresults_{os.urandom(6).hex()}".encode()
         self._numbers = count()
 
     def fetch(self, query: bytes, values: Sequence[Any]) -> PQGen[Rows]:
@@ -61,7 +65,7 @@ class PreparedStatements:
         sending = self._adapted(query, values)
         self._send(sending, self._names.get(sending.statement) or (yield from self._prepared(sending.statement)))
         results = yield from generators.execute(self._pgconn)
-        return self._rows(_require_success(results[-1]))
+        return self._rows(self._successful(results[-1]))
 
     def fetch_first(self, query: bytes, many: Iterable[Sequence[Any]]) -> PQGen[Rows]:
         """Run a statement with one set of values after the other, without waiting for each answer.
@@ -80,7 +84,7 @@ class PreparedStatements:
         while len(answers) < expected:
             answers.append((yield from generators.fetch_many(self._pgconn)))
         self._pgconn.exit_pipeline_mode()
-        *results, _ = [_require_success(answer[-1]) for answer in answers]
+        *results, _ = [self._successful(answer[-1]) for answer in answers]
         return [next(iter(self._rows(result)), ()) for result in results]
 
     def _adapted(self, query: bytes, values: Sequence[Any]) -> _Sending:
@@ -93,10 +97,10 @@ class PreparedStatements:
         self._uses[statement] += 1
         if not self._prepare or self._uses[statement] <= _COMMON:
             return None
-        name = b"pgresults_%d" % next(self._numbers)
+        name = b"%b_%d" % (self._prefix, next(self._numbers))
         self._pgconn.send_prepare(name, *statement)
         results = yield from generators.execute(self._pgconn)
-        _require_success(results[-1])
+        self._successful(results[-1])
         self._names[statement] = name
         return name
 
@@ -116,8 +120,11 @@ class PreparedStatements:
         transformer.set_pgresult(None)  # it may be large
         return rows
 
-
-def _require_success(result: PGresult) -> PGresult:
-    if result.status not in _SUCCEEDED:
-        raise errors.error_from_result(result)
-    return result
+    def _successful(self, result: PGresult) -> PGresult:
+        if result.status in _SUCCEEDED:
+            return result
+        error = errors.error_from_result(result)
+        if error.sqlstate in _OUTDATED:
+            self._names.clear()
+            self._uses.clear()
+        raise error

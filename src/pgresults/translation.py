@@ -45,6 +45,8 @@ def translate(error: BaseException, *, connected: bool) -> PgResultsError:
         return _without_state(error, connected)
     if state in _CONFLICTS:
         return Conflict(f"the database could not order this among other changes: {_text(error)}", sqlstate=state)
+    if state == "26000":
+        return Conflict("the session forgot a prepared statement, of which nothing was carried out", sqlstate=state)
     if state == "23505":
         return AlreadyStored("the payload is stored already")
     if state.startswith(_NO_SUCH_TABLE):
