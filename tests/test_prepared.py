@@ -13,6 +13,7 @@ import pytest
 from psycopg.abc import PQGen
 
 from pgresults.connections import AsyncConnection, Connection
+from pgresults.engines import is_idle
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
@@ -73,6 +74,19 @@ async def test_many_are_one_conversation(own: Any, wait: Wait) -> None:
     nothing = await wait(own.statements.fetch_first(b"SELECT 1 WHERE $1::int = 1", [[1], [2]]))
     assert nothing == [(1,), ()]
     assert await wait(own.statements.fetch_first(b"SELECT 1", [])) == []
+
+
+async def test_many_large_ones_are_sent_to_the_end(call: Any, store: ResultStore) -> None:
+    items = {f"k{number}": os.urandom(900_000) for number in range(8)}
+    await call(store, "write_many", items)
+    assert {key: one.result for key, one in (await call(store, "read_many", items)).items()} == items
+
+
+async def test_a_connection_left_in_a_pipeline_is_not_idle(own: Any) -> None:
+    talk = own.statements.fetch_first(b"SELECT $1::int", [[1], [2]])
+    next(talk)
+    talk.close()
+    assert not is_idle(own)
 
 
 @pytest.mark.parametrize("failing", range(8))

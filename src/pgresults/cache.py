@@ -1,5 +1,6 @@
 """The memory of a store: records it has read, kept while the database still holds the version they came from."""
 
+import os
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,6 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from pgresults.operations.results import Head
-from pgresults.processes import process_id
 from pgresults.records import ResultRecord
 
 
@@ -37,7 +37,7 @@ class ResultCache:
         share = -(-max_bytes // max_entries)
         self._entries: LRUCache[Any, _Entry] = LRUCache(max_bytes, lambda entry: max(entry.size, share))
         self._lock = threading.Lock()
-        self._pid = process_id()
+        self._pid = os.getpid()
 
     def payload_id(self, place: tuple[UUID, str]) -> UUID | None:
         """The payload from which the record of a place came; None when there is none."""
@@ -61,7 +61,7 @@ class ResultCache:
     def _own_lock(self) -> threading.Lock:
         """The lock; a forked child starts empty, for a thread of its parent's may have held the lock and half changed
         the entries."""
-        if self._pid != process_id():
+        if self._pid != os.getpid():
             self.__setstate__(self.__getstate__())
         return self._lock
 

@@ -1,6 +1,7 @@
 """A database that carries operations out on its own connections, sync and async."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,7 +20,6 @@ from pgresults.errors import ConfigurationError
 from pgresults.operations.requests import Operation, T
 from pgresults.operations.results import ping, schema_revision
 from pgresults.pools import PoolOptions, Pools
-from pgresults.processes import process_id
 from pgresults.schema import require_schema
 from pgresults.settings import Settings, current_settings
 
@@ -163,23 +163,23 @@ class Database:
                         return await adrive(connection, self.schema, start(tries.repeated))
 
     def _check(self) -> None:
-        if self._checked_by == process_id():
+        if self._checked_by == os.getpid():
             return
         if self.embedded is not None:
             migrations.upgrade_if_behind(self.url(), self.schema)
         with migrations.naming(self.schema):
             migrations.require_current(self._run(_revision, False, True), self.schema)
-        self._checked_by = process_id()
+        self._checked_by = os.getpid()
 
     async def _acheck(self) -> None:
-        if self._checked_by == process_id():
+        if self._checked_by == os.getpid():
             return
         if self.embedded is not None:
             url = await self.aurl()
             await asyncio.to_thread(migrations.upgrade_if_behind, url, self.schema)
         with migrations.naming(self.schema):
             migrations.require_current(await self._arun(_revision, False, True), self.schema)
-        self._checked_by = process_id()
+        self._checked_by = os.getpid()
 
 
 def _revision(_: bool) -> Operation[str | None]:

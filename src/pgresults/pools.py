@@ -5,6 +5,7 @@ to ask the server, between one use and the next. That is why these pools are our
 """
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
@@ -19,7 +20,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pgresults.connections import AsyncConnection, Connection, NoneFree, OwnConnection, connection_parameters
 from pgresults.engines import aborrowed, borrowed, is_idle
-from pgresults.processes import process_id
 
 C = TypeVar("C", bound=OwnConnection)
 
@@ -190,7 +190,7 @@ class _Process:
     threads: _ThreadPool
     loops: list[_LoopPool] = field(default_factory=list)
     mutex: threading.Lock = field(default_factory=threading.Lock)
-    pid: int = field(default_factory=process_id)
+    pid: int = field(default_factory=os.getpid)
 
 
 class Pools:
@@ -246,7 +246,7 @@ class Pools:
     def close(self) -> None:
         """Close the connections of this process, those in use when they come back; a later call opens new ones."""
         process, self._process = self._process, _Process(_ThreadPool(self))
-        if process.pid == process_id():
+        if process.pid == os.getpid():
             process.threads.retire()
             for pool in process.loops:
                 pool.retire()
@@ -269,7 +269,7 @@ class Pools:
         return connection
 
     def _current(self) -> _Process:
-        if self._process.pid != process_id():
+        if self._process.pid != os.getpid():
             self._process = _Process(_ThreadPool(self))
             if self._engine is not None:
                 self._engine.dispose(close=False)

@@ -81,6 +81,7 @@ class PreparedStatements:
         expected = len(waiting)
         self._pgconn.enter_pipeline_mode()
         answers = yield from generators.pipeline_communicate(self._pgconn, waiting)
+        yield from generators.send(self._pgconn)  # the rest of the last one, without which no answer comes
         while len(answers) < expected:
             answers.append((yield from generators.fetch_many(self._pgconn)))
         self._pgconn.exit_pipeline_mode()

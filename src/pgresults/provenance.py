@@ -15,7 +15,6 @@ from pydantic_core import to_json
 
 from pgresults.chain import canonical_json
 from pgresults.errors import InvalidArgument
-from pgresults.processes import process_id
 
 RECORDED = frozenset(("process", "task", "flow"))
 """The names in a provenance that pgresults fills in itself."""
@@ -23,7 +22,7 @@ RECORDED = frozenset(("process", "task", "flow"))
 
 def transaction_holder() -> str:
     """A new name for a transaction as a holder: ``host:pid:transaction:…``."""
-    return f"{_host()}:{process_id()}:transaction:{uuid4().hex}"
+    return f"{_host()}:{os.getpid()}:transaction:{uuid4().hex}"
 
 
 @cache
@@ -41,7 +40,7 @@ def default_holder() -> str:
     if (holder := HOLDER.get()) is not None:
         return holder
     thread = threading.current_thread()
-    return _thread_holder(process_id(), thread.ident, thread.name)
+    return _thread_holder(os.getpid(), thread.ident, thread.name)
 
 
 RUN: ContextVar[Mapping[str, Any]] = ContextVar("pgresults.run", default=MappingProxyType({}))
@@ -53,7 +52,7 @@ def recorded(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
     Raises: InvalidArgument when it is no JSON object or uses a name that is filled in here.
     """
-    provenance: dict[str, Any] = {"process": {"host": _host(), "pid": process_id(), "user": _user()}, **RUN.get()}
+    provenance: dict[str, Any] = {"process": {"host": _host(), "pid": os.getpid(), "user": _user()}, **RUN.get()}
     if given is None:
         return provenance
     if not isinstance(given, Mapping):

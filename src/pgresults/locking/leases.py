@@ -1,6 +1,7 @@
 """Prolonging leases: locks that a pooler keeps from having a beacon live by being renewed in time."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -11,7 +12,6 @@ from pgresults.database import Database
 from pgresults.errors import PgResultsError
 from pgresults.operations.locks import Grant, renew
 from pgresults.operations.requests import Operation
-from pgresults.processes import process_id
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ class Renewal:
 
     def ensure_running(self) -> None:
         """Start the thread unless it runs in this process."""
-        if self._thread is None or not self._thread.is_alive() or self._pid != process_id():
-            self._pid = process_id()
+        if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
+            self._pid = os.getpid()
             self._wake = threading.Event()
             self._thread = threading.Thread(target=self._work, args=(self._wake,), name="pgresults-leases", daemon=True)
             self._thread.start()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,7 +25,6 @@ from pgresults.operations import locks
 from pgresults.operations.breaking import break_and_record
 from pgresults.operations.locks import Grant, Held, HeldLock, Place, Request
 from pgresults.operations.requests import Operation
-from pgresults.processes import process_id
 from pgresults.provenance import actor
 from pgresults.schema import SCHEMA
 from pgresults.settings import Settings
@@ -52,7 +52,7 @@ class PostgresLockManager:
         self._open()
 
     def _open(self) -> None:
-        self._pid = process_id()
+        self._pid = os.getpid()
         self._storage_id = storage_id(self.name)
         self._sessions = Sessions(self.database)
         self._waiting = WaitingRoom(self.database)
@@ -210,7 +210,7 @@ class PostgresLockManager:
 
     def _notice_fork(self) -> None:
         """Begin anew in a forked child: nobody there will ever leave the queues in which its parent's threads stood."""
-        if self._pid != process_id():
+        if self._pid != os.getpid():
             self._open()
 
     def _place(self, key: str) -> Place:
@@ -280,7 +280,7 @@ class PostgresLockManager:
             seconds = self.database.settings.lease
         beacons = None if session.pooled else _beacons(self.database.schema)
         hold = None if seconds is None else timedelta(seconds=seconds)
-        return Request(wish.place, wish.holder, token, session.id, beacons, actor(), process_id(), hold, renewed)
+        return Request(wish.place, wish.holder, token, session.id, beacons, actor(), os.getpid(), hold, renewed)
 
     def _accept(self, grant: Grant, waited: float) -> None:
         self._grants.add(grant)

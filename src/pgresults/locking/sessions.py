@@ -6,6 +6,7 @@ keep, which shows in the server's process not being the one we were connected to
 
 import asyncio
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -21,7 +22,6 @@ from pgresults.database import Database
 from pgresults.driver import adrive, drive
 from pgresults.operations.locks import open_session
 from pgresults.operations.requests import Operation
-from pgresults.processes import process_id
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class _ProcessSessions:
     """What one process has open; a forked child opens its own."""
 
     def __init__(self) -> None:
-        self.pid = process_id()
+        self.pid = os.getpid()
         self.mutex = threading.Lock()
         self.session: Session[psycopg.Connection[Any]] | None = None
         self.loops: list[_LoopSession] = []
@@ -108,7 +108,7 @@ class Sessions:
     def _close(self) -> list[Future[None]]:
         """End what can be ended at once; gives the endings that living event loops are asked for."""
         process, self._process = self._process, _ProcessSessions()
-        if process.pid != process_id():
+        if process.pid != os.getpid():
             return []
         if (session := process.session) is not None:
             with session.connection.lock:
@@ -116,7 +116,7 @@ class Sessions:
         return [ending for place in process.loops if (ending := _end(place)) is not None]
 
     def _current(self) -> _ProcessSessions:
-        if self._process.pid != process_id():
+        if self._process.pid != os.getpid():
             self._process = _ProcessSessions()
         return self._process
 
