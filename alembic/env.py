@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from pgresults import migrations
-from pgresults.schema import SCHEMA, VERSION_TABLE
+from pgresults.database import migrations
+from pgresults.sql.schema import SCHEMA, VERSION_TABLE
 
 
 def run(connection, **target):

@@ -26,10 +26,10 @@ from benchmarks.bare import AsyncBare, Bare
 from benchmarks.locks import lock_table
 from benchmarks.memory import peak_bytes
 from benchmarks.timing import Timings, ameasure, measure
-from pgresults import migrations
-from pgresults.embedded import EmbeddedPostgres
+from pgresults.database import migrations
+from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 SCHEMA = "pgresults_benchmarks"
 KIB, MIB = 1024, 1024 * 1024

@@ -13,12 +13,14 @@ from unittest.mock import patch
 from rich.console import Console
 from sqlalchemy import LargeBinary, literal_column
 
-from pgresults import encoding, migrations, statements
-from pgresults.embedded import EmbeddedPostgres
-from pgresults.guards import Guard
+from pgresults.database import migrations
+from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings
+from pgresults.sql import results as statements
+from pgresults.sql.guards import Guard
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.storage.postgres import encoding
+from pgresults.store.store import ResultStore
 
 _WRITERS = 16
 _WRITES = 100

@@ -18,12 +18,12 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from pgresults import migrations
-from pgresults.chain import CONTENT_FIELDS, framed, payload_digest
-from pgresults.embedded import EmbeddedPostgres
+from pgresults.database import migrations
+from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings
+from pgresults.sql.digests import CONTENT_FIELDS, framed, payload_digest
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 T = TypeVar("T")
 

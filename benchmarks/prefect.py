@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.timing import Timings, measure
-from pgresults.embedded import EmbeddedPostgres
 from pgresults.integrations.prefect import PostgresResultStorage
+from pgresults.server.embedded import EmbeddedPostgres
 
 KIB, MIB = 1024, 1024 * 1024
 PLANS = (("1 KB", KIB, 100, 7), ("1 MB", MIB, 10, 5), ("64 MB", 64 * MIB, 1, 5))  # label, size, calls, rounds

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pgresults import ResultStore, flow, task
 from pgresults.cache_policies import INPUTS, TASK_SOURCE
-from pgresults.mapping import MapProgress
+from pgresults.runtime.mapping import MapProgress
 
 EUROS = {"EUR": Decimal(1), "USD": Decimal("0.92"), "GBP": Decimal("1.17")}
 LATEST = "examples/sales/latest"

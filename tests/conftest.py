@@ -14,11 +14,12 @@ import pytest
 from psycopg import sql
 from sqlalchemy import URL, make_url
 
-from pgresults import _programs, migrations
-from pgresults.embedded import EmbeddedPostgres
+from pgresults.database import migrations
 from pgresults.errors import ConfigurationError
+from pgresults.server import binaries
+from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 pytest_plugins = ["prefect_fixtures"]
 
@@ -142,7 +143,7 @@ def connection(storage: PostgresStorage) -> Iterator[psycopg.Connection[Any]]:
 def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     """A server of the test's own, which it may kill."""
     try:
-        _programs.programs()
+        binaries.bin_directory()
     except ConfigurationError:
         pytest.skip("the extra 'embedded' is not installed: there is no server that a test may kill")
     server = EmbeddedPostgres(tmp_path / "server")

@@ -27,7 +27,7 @@ from psycopg import sql
 from sqlalchemy import URL
 
 from conftest import psycopg_url
-from pgresults import _programs
+from pgresults.server import binaries
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -102,7 +102,7 @@ def client_programs(server: URL) -> Path:
     """Where pg_dump and its kin of a server's version are: with the embedded server, or where Debian has them."""
     with psycopg.connect(psycopg_url(server)) as connection:
         major = connection.info.server_version // 10_000
-    return next(Path("/usr/lib/postgresql").glob(f"{major}/bin"), _programs.programs())
+    return next(Path("/usr/lib/postgresql").glob(f"{major}/bin"), binaries.bin_directory())
 
 
 @dataclass

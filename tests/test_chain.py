@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
 from chains import entries, is_intact, recomputed
-from pgresults.chain import canonical_json, content_digest, payload_digest
 from pgresults.serializers import JSONSerializer
-from pgresults.store import ResultStore
+from pgresults.sql.digests import canonical_json, content_digest, payload_digest
+from pgresults.store.store import ResultStore
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 NUMBERS = st.one_of(

@@ -28,10 +28,10 @@ from pgresults.cli.output import masked, shown
 from pgresults.cli.preview import hexdump, imports
 from pgresults.errors import LockLostError, MissingResult
 from pgresults.locking import PostgresLockManager
-from pgresults.schema import REVISION
 from pgresults.serializers import Serializer
+from pgresults.sql.schema import REVISION
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "pgresults")
 

@@ -28,7 +28,7 @@ from conftest import psycopg_url
 from pgresults.errors import ConfigurationError, MissingResult, StorageUnavailable
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 from proxy import Proxy
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -140,7 +140,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(
 LOOPS = """
 import asyncio, sys, threading
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 store = ResultStore(result_storage=PostgresStorage(sys.argv[1], "loops"))
 async def work(name):
     for n in range(5):

@@ -21,7 +21,7 @@ from pgresults.demo.modules import PREFIX, Module, distinct, standard_library
 from pgresults.demo.runner import analyse_module
 from pgresults.serializers import JSONSerializer
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 from test_cli import PROGRAM, on_terminal
 
 SOURCE = b"""

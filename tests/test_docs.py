@@ -16,11 +16,11 @@ from conftest import psycopg_url
 from documents import RUNNERS, Reader, parse, require_output
 from pgresults import cache_policies, errors, locking, settings, transactions
 from pgresults.flows import FlowOptions
-from pgresults.records import ResultRecordMetadata
-from pgresults.registry import _shared
+from pgresults.records.records import ResultRecordMetadata
 from pgresults.serializers import JSONSerializer, Serializer
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.storage.registry import _shared
+from pgresults.store.store import ResultStore
 from pgresults.tasks import TaskOptions
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -19,14 +19,14 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
-from pgresults import _programs
-from pgresults.embedded import EmbeddedPostgres
 from pgresults.errors import ConfigurationError
+from pgresults.server import binaries
+from pgresults.server.embedded import EmbeddedPostgres
 
 PRELUDE = """
 import os, signal, sys
 import psycopg
-from pgresults.embedded import ConfigurationError, EmbeddedPostgres
+from pgresults.server.embedded import ConfigurationError, EmbeddedPostgres
 if user := int(sys.argv[1]):
     os.setgroups([]); os.setgid(user); os.setuid(user)
 """
@@ -146,7 +146,7 @@ def test_a_killed_postmaster_leaves_nothing_behind_and_loses_nothing(server: Emb
         assert not is_alive(backend)
 
 
-def test_a_pid_that_now_is_another_programs_is_not_believed(server: EmbeddedPostgres) -> None:
+def test_a_pid_that_now_is_anotherbinaries_is_not_believed(server: EmbeddedPostgres) -> None:
     server.ensure_running()
     names = ("postmaster.pid", ".s.PGSQL.5432.lock")
     left = {name: (server.data_directory / name).read_text().split("\n", 1)[1] for name in names}
@@ -195,8 +195,8 @@ def test_data_of_another_postgres_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_the_extra_the_error_says_both_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_programs, "find_spec", lambda _: None)
-    monkeypatch.setattr(_programs, "programs", _programs.programs.__wrapped__)
+    monkeypatch.setattr(binaries, "find_spec", lambda _: None)
+    monkeypatch.setattr(binaries, "bin_directory", binaries.bin_directory.__wrapped__)
     with pytest.raises(ConfigurationError, match=r"pgresults\[embedded\].*PGRESULTS_DATABASE_URL"):
         EmbeddedPostgres(tmp_path / "new").ensure_running()
     assert not (tmp_path / "new").exists()

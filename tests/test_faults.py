@@ -16,11 +16,11 @@ from sqlalchemy import URL
 
 from chains import HALVES, are_intact, entries
 from conftest import psycopg_url
-from pgresults.embedded import EmbeddedPostgres
 from pgresults.errors import StorageUnavailable
+from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 SIZES = (10, 1_300_000, 200_000, 3_400_000)
 

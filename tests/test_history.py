@@ -10,9 +10,9 @@ from sqlalchemy import URL
 
 from conftest import psycopg_url
 from pgresults.errors import IntegrityError, InvalidArgument, InvalidKey, LockedError, LockLostError, MissingResult
-from pgresults.provenance import RUN, actor, default_holder
+from pgresults.records.provenance import RUN, actor, default_holder
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 LARGE = bytes(range(256)) * 10_000
 

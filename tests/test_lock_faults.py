@@ -18,10 +18,10 @@ import pytest
 from sqlalchemy import URL
 
 from conftest import psycopg_url
-from pgresults.embedded import EmbeddedPostgres
 from pgresults.errors import LockLostError, StorageUnavailable
+from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 from pgresults.transactions import IsolationLevel, transaction
 
 NAME = "faults"
@@ -32,7 +32,7 @@ from contextlib import suppress
 from pgresults.errors import PgResultsError
 from pgresults.serializers import JSONSerializer
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 from pgresults.transactions import transaction
 
 storage = PostgresStorage(sys.argv[1], sys.argv[2])
@@ -151,7 +151,7 @@ def test_no_write_under_a_lock_is_stale_or_lost_for_a_minute(fresh_url: URL, tmp
 GUARDED_WRITE = """
 import sys
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 storage = PostgresStorage(sys.argv[1], sys.argv[2])
 store = ResultStore(result_storage=storage, lock_manager=storage.lock_manager())
 store.acquire_lock("k", "there")

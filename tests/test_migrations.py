@@ -17,11 +17,11 @@ from sqlalchemy import URL, create_engine
 from sqlalchemy.pool import NullPool
 
 from conftest import psycopg_url
-from pgresults import migrations
+from pgresults.database import migrations
 from pgresults.errors import ConfigurationError, SchemaVersionError, StorageUnavailable
-from pgresults.schema import REVISION, SCHEMA, VERSION_TABLE, metadata
+from pgresults.sql.schema import REVISION, SCHEMA, VERSION_TABLE, metadata
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 ODD = """Odd "schema's" 100% %s %(x)s :name \\:x {0} $1 [x] Ä"""
 _TABLES = "SELECT relname, relkind FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind <> 'i' ORDER BY 1"
@@ -124,7 +124,7 @@ def test_upgrading_twice_changes_nothing(empty_url: URL, admin: psycopg.Connecti
 UPGRADE = """
 import sys
 from sqlalchemy import make_url
-from pgresults import migrations
+from pgresults.database import migrations
 print("ready", flush=True)
 sys.stdin.readline()
 print(migrations.upgrade(make_url(sys.argv[1])))

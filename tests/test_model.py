@@ -12,7 +12,7 @@ from sqlalchemy import URL
 
 from pgresults.errors import MissingResult
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 KEYS = st.sampled_from(["a", "b", "c/%"])
 RESULTS = st.one_of(st.integers(), st.text(max_size=5), st.just(b"x" * 1_100_000))

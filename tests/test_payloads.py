@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from pgresults.errors import IntegrityError
-from pgresults.schema import CHUNK_SIZE
 from pgresults.serializers import JSONSerializer
+from pgresults.sql.schema import CHUNK_SIZE
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 SIZES = [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 2 * CHUNK_SIZE, 7 * CHUNK_SIZE + 12345]
 

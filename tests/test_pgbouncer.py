@@ -24,7 +24,7 @@ from pgresults.errors import LockLostError
 from pgresults.locking import PostgresLockManager
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 from pgresults.transactions import IsolationLevel, transaction
 from proxy import Proxy
 

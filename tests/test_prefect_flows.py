@@ -12,7 +12,7 @@ from sqlalchemy import URL
 
 from conftest import psycopg_url
 from pgresults.errors import InvalidArgument, MissingResult
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 from prefect_fixtures import MARKS, SQL, require_prefect
 
 prefect: Any = require_prefect()
@@ -26,7 +26,8 @@ from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from prefect.transactions import IsolationLevel, Transaction  # noqa: E402
 
 from pgresults.integrations.prefect import PostgresLockManager, PostgresResultStorage  # noqa: E402
-from pgresults.integrations.prefect_files import import_files, source_of  # noqa: E402
+from pgresults.integrations.prefect.files import import_files  # noqa: E402
+from pgresults.integrations.prefect.places import source_of  # noqa: E402
 
 pytestmark = MARKS
 SERIALIZABLE = IsolationLevel.SERIALIZABLE

@@ -17,9 +17,10 @@ from sqlalchemy import URL
 
 from conftest import psycopg_url
 from pgresults.errors import ConfigurationError, InvalidArgument
-from pgresults.integrations.prefect_files import Imported, import_files, source_of
+from pgresults.integrations.prefect.files import Imported, import_files
+from pgresults.integrations.prefect.places import source_of
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 SOON = datetime.now(UTC) + timedelta(hours=1)
 

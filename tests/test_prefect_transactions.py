@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 from prefect_fixtures import MARKS, SQL, require_prefect
 
 prefect: Any = require_prefect()

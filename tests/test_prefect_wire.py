@@ -16,7 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from pgresults.records import ResultRecord, ResultRecordMetadata
+from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import CompressedSerializer, JSONSerializer, PickleSerializer, Serializer
 from prefect_fixtures import MARKS, require_prefect
 

@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from psycopg.abc import PQGen
 
-from pgresults.connections import AsyncConnection, Connection
-from pgresults.engines import is_idle
+from pgresults.database.connections import AsyncConnection, Connection
+from pgresults.database.engines import is_idle
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 Wait = Callable[[PQGen[Any]], Awaitable[Any]]
 

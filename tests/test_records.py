@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pgresults.errors import IntegrityError, SerializationError
-from pgresults.records import ResultRecord, ResultRecordMetadata
+from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import JSONSerializer, PickleSerializer, Serializer
 
 NOW = datetime(2026, 3, 1, 12, 30, 0, 5, tzinfo=UTC)

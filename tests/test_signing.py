@@ -20,7 +20,7 @@ from pgresults.errors import IntegrityError, SerializationError
 from pgresults.serializers import CompressedSerializer, JSONSerializer, PickleSerializer
 from pgresults.settings import Settings, temporary_settings
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 OLD, NEW = SecretStr("an old key of the team's"), SecretStr("a new key of the team's")
 

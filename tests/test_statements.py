@@ -13,13 +13,17 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import URL
 
 from conftest import psycopg_url
-from pgresults import compiled, history_statements, lock_statements, statements, verify_statements
-from pgresults.compiled import Statement
-from pgresults.database import Database
+from pgresults.database.database import Database
 from pgresults.locking.memory import MemoryLockManager
 from pgresults.locking.postgres import PostgresLockManager
+from pgresults.sql import compiled
+from pgresults.sql import history as history_statements
+from pgresults.sql import locks as lock_statements
+from pgresults.sql import results as statements
+from pgresults.sql import verify as verify_statements
+from pgresults.sql.compiled import Statement
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 
 def named(module: Any) -> Iterator[tuple[str, Statement]]:

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy import URL
 
 from conftest import psycopg_url
-from pgresults.cache import ResultCache
-from pgresults.effects import perform
+from pgresults.database.programs import perform
 from pgresults.errors import (
     InvalidArgument,
     InvalidKey,
@@ -27,11 +26,12 @@ from pgresults.errors import (
     PgResultsError,
     SerializationError,
 )
-from pgresults.keys import MAX_KEY_BYTES
+from pgresults.records.keys import MAX_KEY_BYTES
 from pgresults.serializers import JSONSerializer, PickleSerializer
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.cache import ResultCache
+from pgresults.store.store import ResultStore
 
 SURROGATE = "\ud800"
 TOKYO = timezone(timedelta(hours=9))
@@ -55,7 +55,7 @@ def write_elsewhere(result: str, key: str, url: URL, name: str) -> None:
     code = """if True:
         import sys
         from pgresults.storage import PostgresStorage
-        from pgresults.store import ResultStore
+        from pgresults.store.store import ResultStore
         result, key, url, name = sys.argv[1:]
         ResultStore(result_storage=PostgresStorage(url, name)).write(result, key=key)
         """

@@ -11,9 +11,9 @@ from sqlalchemy import URL
 
 from conftest import psycopg_url
 from pgresults.errors import InvalidArgument, LockedError, MissingResult
-from pgresults.provenance import actor
+from pgresults.records.provenance import actor
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 HOUR = timedelta(hours=1)
 

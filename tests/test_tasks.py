@@ -41,7 +41,7 @@ from pgresults.cache_policies import (
 )
 from pgresults.context import FlowRunContext, TaskRunContext, carried
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult, PgResultsError, SerializationError
-from pgresults.mapping import MapProgress
+from pgresults.runtime.mapping import MapProgress
 from pgresults.settings import temporary_settings
 from pgresults.tasks import Task, aexplain, explain
 

@@ -33,7 +33,7 @@ from pgresults.errors import (
 from pgresults.locking import MemoryLockManager
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 from pgresults.transactions import (
     CommitMode,
     IsolationLevel,

@@ -16,7 +16,7 @@ from pgresults.audit import formats
 from pgresults.cli.app import app
 from pgresults.serializers import JSONSerializer
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 FORMATS = ["jsonl", "csv", "parquet"]
 Cli = Callable[..., Result]

@@ -13,11 +13,11 @@ from sqlalchemy import URL
 
 from conftest import psycopg_url
 from pgresults.errors import InvalidArgument, InvalidKey
-from pgresults.keys import prefix_end, storage_id
-from pgresults.provenance import RUN
+from pgresults.records.keys import prefix_end, storage_id
+from pgresults.records.provenance import RUN
 from pgresults.serializers import JSONSerializer
 from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 HOUR = timedelta(hours=1)
 ROWS = 60_000

@@ -5,7 +5,7 @@ from typing import Any, assert_type
 
 from pgresults import PostgresStorage, ResultRecord, ResultStore, flow, task, transaction
 from pgresults.cache_policies import INPUTS, TASK_SOURCE
-from pgresults.records import ResultRecordMetadata
+from pgresults.records.records import ResultRecordMetadata
 from pgresults.tasks import Explanation, explain
 
 

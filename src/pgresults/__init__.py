@@ -19,7 +19,7 @@ from pgresults.results import (
     resolve_serializer,
     should_persist_result,
 )
-from pgresults.storage import EmbeddedPostgres, NullStorage, PostgresStorage
+from pgresults.storage.postgres import EmbeddedPostgres, NullStorage, PostgresStorage
 from pgresults.tasks import task
 from pgresults.transactions import atransaction, get_transaction, transaction
 

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from pgresults.context import FlowRunContext, TaskRunContext
 from pgresults.errors import InvalidArgument
-from pgresults.hashing import stable_digest
 from pgresults.locking import LockManager
-from pgresults.storage import NullStorage, PostgresStorage
+from pgresults.runtime.hashing import stable_digest
+from pgresults.storage.postgres import NullStorage, PostgresStorage
 from pgresults.transactions import IsolationLevel
 
 CacheKeyFn: TypeAlias = Callable[[TaskRunContext, dict[str, Any]], str | None]

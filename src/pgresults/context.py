@@ -13,10 +13,10 @@ from uuid import UUID, uuid4
 import cloudpickle
 
 from pgresults.errors import SerializationError
-from pgresults.provenance import RUN
-from pgresults.runs import TEMPLATE_NAMES
+from pgresults.records.provenance import RUN
 from pgresults.settings import current_settings
-from pgresults.store import CURRENT_STORE, ResultStore
+from pgresults.store.runs import TEMPLATE_NAMES
+from pgresults.store.store import CURRENT_STORE, ResultStore
 
 P = ParamSpec("P")
 R = TypeVar("R")

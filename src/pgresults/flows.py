@@ -6,10 +6,10 @@ from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
 from pgresults.context import FlowRun, FlowRunContext, get_default_persist_setting, get_result_store
-from pgresults.effects import Program, aperform, perform, wait_for
-from pgresults.functions import Wrapped
+from pgresults.database.programs import Program, aperform, perform, wait_for
+from pgresults.runtime.functions import Wrapped
 from pgresults.serializers import Serializer
-from pgresults.storage import PostgresStorage
+from pgresults.storage.postgres import PostgresStorage
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,15 +8,15 @@ from pgresults.context import (
     get_result_store,
     should_persist_result,
 )
-from pgresults.effects import aperform, perform
-from pgresults.keyed import default_serializer
-from pgresults.persisted import PersistedResult
-from pgresults.records import ResultRecord, ResultRecordMetadata
-from pgresults.registry import resolving, resolving_default, resolving_scheduling
-from pgresults.runs import resolve_serializer
+from pgresults.database.programs import aperform, perform
+from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
-from pgresults.storage import NullStorage, PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.storage.postgres import NullStorage, PostgresStorage
+from pgresults.storage.registry import resolving, resolving_default, resolving_scheduling
+from pgresults.store.keyed import default_serializer
+from pgresults.store.persisted import PersistedResult
+from pgresults.store.runs import resolve_serializer
+from pgresults.store.store import ResultStore
 
 __all__ = [
     "PersistedResult",

@@ -19,15 +19,15 @@ from pgresults.context import (
     get_default_persist_setting_for_tasks,
     get_result_store,
 )
-from pgresults.effects import Program, aperform, perform, wait_for
-from pgresults.encoding import require_live
+from pgresults.database.programs import Program, aperform, perform, wait_for
 from pgresults.errors import InvalidArgument, MissingResult
-from pgresults.functions import Wrapped
-from pgresults.keys import require_key
-from pgresults.mapping import Mapped, MapProgress, Outcome, call_all
-from pgresults.runs import key_from_template
+from pgresults.records.keys import require_key
+from pgresults.runtime.functions import Wrapped
+from pgresults.runtime.mapping import Mapped, MapProgress, Outcome, call_all
 from pgresults.serializers import Serializer
-from pgresults.storage import PostgresStorage
+from pgresults.storage.encoding import require_live
+from pgresults.storage.postgres import PostgresStorage
+from pgresults.store.runs import key_from_template
 from pgresults.transactions import IsolationLevel, Transaction, transaction
 from pgresults.transactions.hooks import Hook
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from pgresults.chain import GENESIS, content_digest, entry_digest, payload_digest
-from pgresults.encoding import canonical
 from pgresults.operations.history import takes_away
 from pgresults.operations.verify import Page, StoredPayload
+from pgresults.sql.digests import GENESIS, content_digest, entry_digest, payload_digest
+from pgresults.storage.encoding import canonical
 
 Entry = dict[str, Any]
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pgresults.encoding import utc
 from pgresults.operations.history import Entry
+from pgresults.storage.encoding import utc
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,27 +7,27 @@ from typing import Any, TypeAlias
 
 from pydantic import Field
 
+from pgresults.arguments import require_text
 from pgresults.audit.entries import HistoryEntry
 from pgresults.audit.past import entries_of
 from pgresults.audit.queries import QueryMethods, bound, chosen_conditions, require_moment
 from pgresults.audit.seals import Seal
 from pgresults.audit.sweeping import retain, sweep
 from pgresults.audit.verifying import VerifyReport, seal, verify
-from pgresults.chain import content_digest
-from pgresults.database import Database, Start
-from pgresults.effects import Program, aperform, call, perform, together
-from pgresults.encoding import require_live
+from pgresults.database.database import Database, Start
+from pgresults.database.programs import Program, aperform, call, perform, together
 from pgresults.errors import InvalidArgument, MissingResult
-from pgresults.guards import Guard
-from pgresults.keys import require_key
 from pgresults.locking.postgres import PostgresLockManager
 from pgresults.operations import history as operations
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Listed
-from pgresults.provenance import actor
+from pgresults.records.keys import require_key
+from pgresults.records.provenance import actor
 from pgresults.serializers import PickleSerializer, Serializer
-from pgresults.storage import PostgresStorage
-from pgresults.texts import require_text
+from pgresults.sql.digests import content_digest
+from pgresults.sql.guards import Guard
+from pgresults.storage.encoding import require_live
+from pgresults.storage.postgres import PostgresStorage
 
 Place: TypeAlias = tuple[PostgresStorage, str]
 """A key in a storage."""

@@ -5,16 +5,16 @@ from datetime import datetime
 from typing import Any
 
 from pgresults.audit.entries import HistoryEntry, shown_entry
-from pgresults.effects import Program, call, compute
-from pgresults.encoding import decode, require_live, utc
+from pgresults.database.programs import Program, call, compute
 from pgresults.errors import InvalidArgument, MissingResult
-from pgresults.keys import require_key
 from pgresults.operations import history as operations
 from pgresults.operations.history import Entry, Past
 from pgresults.operations.results import Found
-from pgresults.records import ResultRecord
+from pgresults.records.keys import require_key
+from pgresults.records.records import ResultRecord
 from pgresults.serializers import Serializer
-from pgresults.storage import PostgresStorage
+from pgresults.storage.encoding import decode, require_live, utc
+from pgresults.storage.postgres import PostgresStorage
 
 _REASONS = {"redact": "redacted", "expire": "expired", "retain": "deleted"}
 

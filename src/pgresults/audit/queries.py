@@ -5,15 +5,15 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from pgresults.effects import Program, aperform, call, perform
+from pgresults.arguments import require_text
+from pgresults.database.programs import Program, aperform, call, perform
 from pgresults.errors import InvalidArgument
-from pgresults.keys import prefix_end, require_key
 from pgresults.locking.methods import LockMethods
 from pgresults.operations import queries
 from pgresults.operations.queries import FoundResult
-from pgresults.records import aware_utc
-from pgresults.storage import PostgresStorage
-from pgresults.texts import require_text
+from pgresults.records.keys import prefix_end, require_key
+from pgresults.records.records import aware_utc
+from pgresults.storage.postgres import PostgresStorage
 
 _MOST = 10_000
 

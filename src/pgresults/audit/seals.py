@@ -13,10 +13,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pgresults.chain import canonical_json
 from pgresults.errors import ConfigurationError, IntegrityError
 from pgresults.operations.verify import Leaf, Span
-from pgresults.records import AwareDatetime
+from pgresults.records.records import AwareDatetime
+from pgresults.sql.digests import canonical_json
 
 try:
     from cryptography.exceptions import InvalidSignature

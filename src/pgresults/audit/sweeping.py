@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-from pgresults.effects import Program, call
+from pgresults.database.programs import Program, call
 from pgresults.errors import InvalidArgument
 from pgresults.operations import history as operations
-from pgresults.provenance import actor, default_holder
-from pgresults.storage import PostgresStorage
+from pgresults.records.provenance import actor, default_holder
+from pgresults.storage.postgres import PostgresStorage
 
 _KEYS_A_PAGE = 500
 

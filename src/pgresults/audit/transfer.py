@@ -9,18 +9,18 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, ValidationError
 
-from pgresults.effects import call, perform
-from pgresults.encoding import json_text, parsed, prepare, require_intact, utc
+from pgresults.arguments import flaw_of
+from pgresults.database.programs import call, perform
 from pgresults.errors import SerializationError
-from pgresults.guards import Guard
-from pgresults.keys import require_key
 from pgresults.operations import results
 from pgresults.operations.results import Found, Listed
-from pgresults.provenance import default_holder, require_json
-from pgresults.records import AwareDatetime
+from pgresults.records.keys import require_key
+from pgresults.records.provenance import default_holder, require_json
+from pgresults.records.records import AwareDatetime
 from pgresults.serializers import Serializer
-from pgresults.storage import PostgresStorage
-from pgresults.texts import flaw_of
+from pgresults.sql.guards import Guard
+from pgresults.storage.encoding import json_text, parsed, prepare, require_intact, utc
+from pgresults.storage.postgres import PostgresStorage
 
 _KEYS_A_PAGE = 100
 _BYTES_A_PAGE = 16 * 1024 * 1024

@@ -10,13 +10,13 @@ from uuid import UUID
 
 from pgresults.audit.checks import Check, Finding
 from pgresults.audit.seals import Seal, Tree, require_genuine, root_of, sign
-from pgresults.database import Start
-from pgresults.effects import Program, call, compute
+from pgresults.database.database import Start
+from pgresults.database.programs import Program, call, compute
 from pgresults.errors import IntegrityError, MissingResult
 from pgresults.operations import verify as operations
 from pgresults.operations.requests import Operation
 from pgresults.operations.verify import MAINTENANCE, Leaf, Page, Span, Task
-from pgresults.storage import PostgresStorage
+from pgresults.storage.postgres import PostgresStorage
 
 _KEYS_A_LIST = 2_000
 _ENTRIES_A_PAGE = 5_000

@@ -17,12 +17,12 @@ from pgresults.cli.output import fail, note, print_json, print_rows, reason_of, 
 from pgresults.cli.progress import counting
 from pgresults.cli.session import session
 from pgresults.cli.values import moment
-from pgresults.effects import call, perform
+from pgresults.database.programs import call, perform
 from pgresults.operations import queries
 from pgresults.operations.queries import Daily
 from pgresults.operations.verify import count_keys
 from pgresults.settings import Settings
-from pgresults.store import ResultStore
+from pgresults.store.store import ResultStore
 
 ALTERED, UNCHECKED = 1, 2
 _BAR = 40

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from pgresults import migrations
 from pgresults.cli.output import say
 from pgresults.cli.session import Session, session
-from pgresults.grants import Kind, Roles, granting, grants
+from pgresults.database import migrations
+from pgresults.sql.grants import Kind, Roles, granting, grants
 
 app = typer.Typer(no_args_is_help=True, help="The schema in the database.")
 

@@ -17,8 +17,8 @@ from pgresults.demo import report
 from pgresults.demo.modules import Module, distinct, standard_library
 from pgresults.demo.runner import analyse_library
 from pgresults.errors import PgResultsError
-from pgresults.mapping import MapProgress
-from pgresults.storage import PostgresStorage
+from pgresults.runtime.mapping import MapProgress
+from pgresults.storage.postgres import PostgresStorage
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import typer
 
 from pgresults.cli.output import print_json, print_rows, say
 from pgresults.cli.session import session
-from pgresults.embedded import EmbeddedPostgres
+from pgresults.server.embedded import EmbeddedPostgres
 
 app = typer.Typer(no_args_is_help=True, help="The Postgres server in a directory.")
 

@@ -14,12 +14,12 @@ from pgresults.cli.preview import Content, content_of
 from pgresults.cli.results import Key, Unpickle, fetch_live, present, unpickled
 from pgresults.cli.session import session
 from pgresults.cli.values import moment
-from pgresults.effects import perform
-from pgresults.encoding import require_intact, require_signed
+from pgresults.database.programs import perform
 from pgresults.errors import MissingResult
 from pgresults.operations.results import Found
-from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.storage.encoding import require_intact, require_signed
+from pgresults.storage.postgres import PostgresStorage
+from pgresults.store.store import ResultStore
 
 _COLUMNS = ("version", "action", "at", "actor", "expiration", "size", "tags", "reason")
 

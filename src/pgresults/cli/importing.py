@@ -9,8 +9,9 @@ import typer
 from pgresults.cli.output import note, say
 from pgresults.cli.progress import counting
 from pgresults.cli.session import Session, session
-from pgresults.integrations.documents import BLOCK_STORAGE
-from pgresults.integrations.prefect_files import import_files, source_of
+from pgresults.integrations.prefect.documents import BLOCK_STORAGE
+from pgresults.integrations.prefect.files import import_files
+from pgresults.integrations.prefect.places import source_of
 
 LEFT_OUT = 1
 

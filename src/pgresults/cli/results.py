@@ -14,13 +14,13 @@ from pgresults.cli.output import note, print_bytes, print_json, print_json_list,
 from pgresults.cli.preview import Content, content_of, hexdump, imports
 from pgresults.cli.session import session
 from pgresults.cli.values import duration, expiration, moment
-from pgresults.effects import perform
-from pgresults.encoding import decode, require_intact, require_live, require_signed, utc
-from pgresults.keys import require_key
+from pgresults.database.programs import perform
 from pgresults.operations.results import Found, Listed
+from pgresults.records.keys import require_key
 from pgresults.serializers import JSONSerializer, PickleSerializer
-from pgresults.storage import PostgresStorage
-from pgresults.store import ResultStore
+from pgresults.storage.encoding import decode, require_intact, require_live, require_signed, utc
+from pgresults.storage.postgres import PostgresStorage
+from pgresults.store.store import ResultStore
 
 _PAGE = 500
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 import typer
 
 from pgresults.cli.output import masked
-from pgresults.database import Database
+from pgresults.database.database import Database
 from pgresults.settings import Settings, load_settings
-from pgresults.storage import PostgresStorage, default_storage
+from pgresults.storage.postgres import PostgresStorage, default_storage
 
 
 @dataclass(frozen=True)

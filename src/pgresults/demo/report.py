@@ -24,13 +24,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from pgresults.compiled import Statement
+from pgresults.database.programs import call, perform
 from pgresults.demo.modules import PREFIX
-from pgresults.effects import call, perform
 from pgresults.operations.requests import Execute, Operation, Row
-from pgresults.schema import SCHEMA, payload, result
-from pgresults.statements import UNEXPIRED
-from pgresults.storage import PostgresStorage
+from pgresults.sql.compiled import Statement
+from pgresults.sql.results import UNEXPIRED
+from pgresults.sql.schema import SCHEMA, payload, result
+from pgresults.storage.postgres import PostgresStorage
 
 
 class Totals(NamedTuple):

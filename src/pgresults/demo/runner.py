@@ -7,7 +7,7 @@ from typing import Any
 from pgresults.demo.analysis import analyse
 from pgresults.demo.modules import Module, distinct, standard_library
 from pgresults.flows import flow
-from pgresults.mapping import MapProgress
+from pgresults.runtime.mapping import MapProgress
 from pgresults.tasks import task
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-from pgresults.database import Database
+from pgresults.database.database import Database
 from pgresults.errors import PgResultsError
 from pgresults.operations.locks import Grant, renew
 from pgresults.operations.requests import Operation

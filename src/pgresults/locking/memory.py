@@ -5,11 +5,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgresults.deadline import Deadline
-from pgresults.effects import Program, aperform, perform
+from pgresults.database.programs import Program, aperform, perform
 from pgresults.errors import InvalidArgument
-from pgresults.keys import require_key
+from pgresults.locking.deadline import Deadline
 from pgresults.locking.queues import wait_for_signal
+from pgresults.records.keys import require_key
 
 
 @dataclass

@@ -7,14 +7,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from pgresults.database import Database
-from pgresults.effects import Program, wait_for
+from pgresults.database.database import Database
+from pgresults.database.programs import Program, wait_for
 from pgresults.errors import ConfigurationError, LockedError
-from pgresults.guards import Guard
-from pgresults.keys import require_key
 from pgresults.locking.postgres import PostgresLockManager
 from pgresults.locking.protocol import LockManager
-from pgresults.provenance import default_holder
+from pgresults.records.keys import require_key
+from pgresults.records.provenance import default_holder
+from pgresults.sql.guards import Guard
 
 
 class Proof(NamedTuple):

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import UUID, uuid4
 from zlib import crc32
 
-from pgresults.database import Database, Target
-from pgresults.deadline import Deadline
-from pgresults.effects import Program, aperform, call, perform, wait_for
+from pgresults.arguments import require_text
+from pgresults.database.database import Database, Target
+from pgresults.database.programs import Program, aperform, call, perform, wait_for
 from pgresults.errors import InvalidArgument, PgResultsError
-from pgresults.keys import require_key, storage_id
+from pgresults.locking.deadline import Deadline
 from pgresults.locking.granted import Grants
 from pgresults.locking.leases import Renewal
 from pgresults.locking.queues import Queues
@@ -25,10 +25,10 @@ from pgresults.operations import locks
 from pgresults.operations.breaking import break_and_record
 from pgresults.operations.locks import Grant, Held, HeldLock, Place, Request
 from pgresults.operations.requests import Operation
-from pgresults.provenance import actor
-from pgresults.schema import SCHEMA
+from pgresults.records.keys import require_key, storage_id
+from pgresults.records.provenance import actor
 from pgresults.settings import Settings
-from pgresults.texts import require_text
+from pgresults.sql.schema import SCHEMA
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

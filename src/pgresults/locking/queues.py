@@ -5,8 +5,8 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 
-from pgresults.deadline import Deadline
-from pgresults.effects import Effect, Program
+from pgresults.database.programs import Effect, Program
+from pgresults.locking.deadline import Deadline
 
 
 class Queues:

@@ -17,9 +17,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from pgresults.attempts import Attempts
-from pgresults.database import Database
-from pgresults.driver import adrive, drive
+from pgresults.database.database import Database
+from pgresults.database.driver import adrive, drive
+from pgresults.database.retries import Attempts
 from pgresults.operations.locks import open_session
 from pgresults.operations.requests import Operation
 

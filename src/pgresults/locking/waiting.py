@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from psycopg.errors import LockNotAvailable
 
-from pgresults.attempts import Attempts
-from pgresults.database import Database
-from pgresults.driver import adrive, drive
-from pgresults.effects import Program, wait_for
+from pgresults.database.database import Database
+from pgresults.database.driver import adrive, drive
+from pgresults.database.pools import Pools
+from pgresults.database.programs import Program, wait_for
+from pgresults.database.retries import Attempts
 from pgresults.operations.requests import Operation
-from pgresults.pools import Pools
 
 LONGEST_WAIT = 30.0
 """Seconds after which a waiter looks at the lock again, whatever happened."""

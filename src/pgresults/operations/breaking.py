@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pgresults import break_statements as statements
-from pgresults.chain import content_digest
-from pgresults.history_statements import DESCRIBED
 from pgresults.operations.locks import Held, Place, break_lock, state
 from pgresults.operations.requests import Execute, Operation
+from pgresults.sql import breaking as statements
+from pgresults.sql.digests import content_digest
+from pgresults.sql.history import DESCRIBED
 
 
 def break_and_record(place: Place, said: Mapping[str, Any]) -> Operation[Held | None]:

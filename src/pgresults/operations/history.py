@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgresults import history_statements as statements
-from pgresults.chain import content_digest, payload_digest
-from pgresults.compiled import Statement
 from pgresults.errors import IntegrityError
-from pgresults.guards import Guard
 from pgresults.operations.requests import Execute, Operation
 from pgresults.operations.results import Found, Head, Listed, as_taken_away, clear_way, further_chunks
+from pgresults.sql import history as statements
+from pgresults.sql.compiled import Statement
+from pgresults.sql.digests import content_digest, payload_digest
+from pgresults.sql.guards import Guard
 
 
 class Entry(NamedTuple):

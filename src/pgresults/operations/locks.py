@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgresults import lock_statements as statements
 from pgresults.errors import LockedError
 from pgresults.operations.requests import Execute, Operation
+from pgresults.sql import locks as statements
 
 
 class Place(NamedTuple):

@@ -5,9 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgresults import view_statements as statements
-from pgresults.compiled import Statement
 from pgresults.operations.requests import Execute, Operation
+from pgresults.sql import views as statements
+from pgresults.sql.compiled import Statement
 
 
 class FoundResult(NamedTuple):

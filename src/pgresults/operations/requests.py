@@ -7,7 +7,7 @@ commits, so one body serves sync and async callers, our pool and the caller's ow
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from pgresults.compiled import CopyStatement, Statement
+from pgresults.sql.compiled import CopyStatement, Statement
 
 Row: TypeAlias = tuple[Any, ...]
 T = TypeVar("T")

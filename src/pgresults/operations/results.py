@@ -6,13 +6,13 @@ from itertools import groupby
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgresults import statements
 from pgresults.errors import LockLostError
-from pgresults.guards import Guard
-from pgresults.keys import prefix_end
 from pgresults.operations.locks import Place, bury, locked, state
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Row, Stream
-from pgresults.schema import CHUNK_SIZE
+from pgresults.records.keys import prefix_end
+from pgresults.sql import results as statements
+from pgresults.sql.guards import Guard
+from pgresults.sql.schema import CHUNK_SIZE
 
 
 class Head(NamedTuple):

@@ -9,8 +9,8 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgresults import verify_statements as statements
 from pgresults.operations.requests import Execute, Operation, Row, Stream
+from pgresults.sql import verify as statements
 
 MAINTENANCE = UUID(int=0)
 """The storage whose one key has an entry for every time that the history was open to change."""

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from pgresults.effects import Program, wait_for
+from pgresults.database.programs import Program, wait_for
 from pgresults.errors import ConfigurationError
 
 Hook: TypeAlias = Callable[[Any], Any]

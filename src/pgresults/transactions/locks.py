@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pgresults.effects import Program, wait_for
+from pgresults.database.programs import Program, wait_for
 from pgresults.errors import LockedError, PgResultsError
 from pgresults.locking import LockManager, PostgresLockManager
 from pgresults.operations.locks import Grant

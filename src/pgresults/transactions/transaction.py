@@ -7,8 +7,8 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Final, Self
 
-from pgresults.callers import Caller, require_caller
-from pgresults.effects import Program, aperform, perform, wait_for
+from pgresults.database.caller_transactions import Caller, require_caller
+from pgresults.database.programs import Program, aperform, perform, wait_for
 from pgresults.errors import (
     ConfigurationError,
     InvalidArgument,
@@ -17,16 +17,16 @@ from pgresults.errors import (
     SerializationError,
     StorageUnavailable,
 )
-from pgresults.keys import require_key
-from pgresults.provenance import HOLDER, transaction_holder
-from pgresults.records import ResultRecord
-from pgresults.runs import ENCLOSING_LOCKS
-from pgresults.store import CURRENT_STORE, ResultStore
+from pgresults.records.keys import require_key
+from pgresults.records.provenance import HOLDER, transaction_holder
+from pgresults.records.records import ResultRecord
+from pgresults.store.runs import ENCLOSING_LOCKS
+from pgresults.store.store import CURRENT_STORE, ResultStore
+from pgresults.store.uploads import Draft, Staged
 from pgresults.transactions.hooks import Hook, run_hook
 from pgresults.transactions.locks import Claim, TreeLocks
 from pgresults.transactions.states import CommitMode, IsolationLevel, TransactionState
 from pgresults.transactions.writes import store_all, were_stored
-from pgresults.uploads import Draft, Staged
 
 _CURRENT: ContextVar["Transaction | None"] = ContextVar("pgresults.transaction", default=None)
 

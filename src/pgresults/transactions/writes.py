@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from pgresults.callers import Caller, call_on
-from pgresults.effects import Program, call
+from pgresults.database.caller_transactions import Caller, call_on
+from pgresults.database.programs import Program, call
 from pgresults.errors import ConfigurationError
 from pgresults.operations import locks
 from pgresults.operations.locks import Grant
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Upload, find_write, write_all
-from pgresults.uploads import Staged
+from pgresults.store.uploads import Staged
 
 
 def store_all(staged: Sequence[Staged], caller: Caller | None, grants: Sequence[Grant]) -> Program[None]:

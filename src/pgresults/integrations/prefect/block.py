@@ -10,16 +10,16 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.filesystems import WritableFileSystem
 from pydantic import ConfigDict, Field, SecretStr, model_validator
 
-from pgresults.effects import Program, aperform, compute, perform
-from pgresults.encoding import require_intact, require_live, require_signed
-from pgresults.guards import Guard
-from pgresults.integrations.documents import BLOCK_STORAGE, put_together, upload_of
+from pgresults.database.programs import Program, aperform, compute, perform
+from pgresults.integrations.prefect.documents import BLOCK_STORAGE, put_together, upload_of
 from pgresults.integrations.prefect.locks import PostgresLockManager, locks_of
 from pgresults.integrations.prefect.trees import Tree, Write, Writer
-from pgresults.keys import require_key
-from pgresults.schema import SCHEMA
+from pgresults.records.keys import require_key
 from pgresults.settings import current_settings
-from pgresults.storage import PostgresStorage
+from pgresults.sql.guards import Guard
+from pgresults.sql.schema import SCHEMA
+from pgresults.storage.encoding import require_intact, require_live, require_signed
+from pgresults.storage.postgres import PostgresStorage
 
 
 class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ignore] # Prefect may be absent

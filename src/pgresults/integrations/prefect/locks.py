@@ -5,8 +5,8 @@ from functools import cache
 from typing import Any
 
 from pgresults import locking
-from pgresults.database import Database
-from pgresults.effects import Program
+from pgresults.database.database import Database
+from pgresults.database.programs import Program
 from pgresults.errors import InvalidArgument
 from pgresults.integrations.prefect.trees import Tree
 

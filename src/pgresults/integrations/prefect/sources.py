@@ -1,31 +1,102 @@
-"""Saved blocks of Prefect's as places to import results from."""
+"""Places where Prefect kept results as files: a directory, or a file system of fsspec's."""
 
-from prefect.blocks.core import Block
-from prefect.filesystems import LocalFileSystem, RemoteFileSystem
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
 
-from pgresults.errors import InvalidArgument
-from pgresults.integrations.prefect_files import DirectorySource, Source, url_source
+from pgresults.errors import ConfigurationError, InvalidArgument, PgResultsError
 
 
-def block_source(name: str) -> Source:
-    """The files that a saved block keeps.
+class Source(Protocol):
+    """A place with files."""
+
+    def names(self) -> list[str]:
+        """The files' names relative to the place, in order."""
+
+    def read(self, name: str) -> bytes:
+        """The content of a file; raises OSError."""
+
+    def modified(self, name: str) -> datetime | None:
+        """When a file was last written; raises OSError."""
+
+
+class DirectorySource:
+    """A directory with everything below it."""
+
+    def __init__(self, place: str) -> None:
+        self._root = Path(place).expanduser()
+        if not self._root.is_dir():
+            raise InvalidArgument(f"{place} is no directory", argument="path", value=place)
+
+    def names(self) -> list[str]:
+        return sorted(path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file())
+
+    def read(self, name: str) -> bytes:
+        return (self._root / name).read_bytes()
+
+    def modified(self, name: str) -> datetime | None:
+        return datetime.fromtimestamp((self._root / name).stat().st_mtime, UTC)
+
+
+class FileSystemSource:
+    """A place on a file system of fsspec's.
 
     Parameters:
-        name: the block's type and name, such as ``remote-file-system/results``.
+        files: the file system.
+        root: the place on it.
+    """
 
-    Raises: InvalidArgument when there is no such block, or none whose files can be listed; ConfigurationError.
+    def __init__(self, files: Any, root: str) -> None:
+        self._files = files
+        self._root = root.rstrip("/")
+
+    def names(self) -> list[str]:
+        try:
+            found = self._files.find(self._root)
+        except Exception as error:
+            raise ConfigurationError(f"{self._root} cannot be listed: {in_short(error)}", setting="path") from error
+        return sorted(path[len(self._root) :].lstrip("/") for path in found)
+
+    def read(self, name: str) -> bytes:
+        try:
+            content: bytes = self._files.cat_file(f"{self._root}/{name}")
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(in_short(error)) from error
+        return content
+
+    def modified(self, name: str) -> datetime | None:
+        try:
+            moment: datetime = self._files.modified(f"{self._root}/{name}")
+        except NotImplementedError:
+            return None
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def url_source(url: str, **options: Any) -> FileSystemSource:
+    """The files of a URL, as fsspec opens it.
+
+    Parameters:
+        url: the place.
+        options: of the file system, such as credentials.
+
+    Raises: ConfigurationError.
     """
     try:
-        block = Block.load(name, _sync=True)
+        opened = import_module("fsspec.core").url_to_fs(url, **options)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{url} cannot be opened: {error}. `pip install fsspec`, and the package for this kind of place, "
+            "such as s3fs, gcsfs or adlfs",
+            setting="path",
+        ) from error
     except ValueError as error:
-        raise InvalidArgument(f"Prefect has no block {name!r}: {error}", argument="path", value=name) from error
-    if isinstance(block, LocalFileSystem):
-        return DirectorySource(block.basepath or ".")
-    if isinstance(block, RemoteFileSystem):
-        return url_source(block.basepath, **(block.settings or {}))
-    raise InvalidArgument(
-        f"the files of a {block.get_block_type_slug()} cannot be listed here: give its place as a URL, such as "
-        "s3://bucket/folder",
-        argument="path",
-        value=name,
-    )
+        raise ConfigurationError(f"{url} cannot be opened: {error}", setting="path") from error
+    return FileSystemSource(*opened)
+
+
+def in_short(error: Exception) -> str:
+    """An error in a line."""
+    return str(error) if isinstance(error, PgResultsError) else f"{type(error).__name__}: {error}"

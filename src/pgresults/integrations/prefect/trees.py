@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from prefect.results import ResultRecord
 from prefect.transactions import IsolationLevel, TransactionState, get_transaction
 
-from pgresults.database import Database
-from pgresults.effects import Program, call, perform
+from pgresults.database.database import Database
+from pgresults.database.programs import Program, call, perform
 from pgresults.errors import LockLostError, PgResultsError
-from pgresults.guards import Guard
 from pgresults.locking import PostgresLockManager
 from pgresults.operations.results import Upload, write_all
-from pgresults.storage import PostgresStorage
+from pgresults.sql.guards import Guard
+from pgresults.storage.postgres import PostgresStorage
 
 logger = logging.getLogger(__name__)
 _ENDED = (TransactionState.COMMITTED, TransactionState.ROLLED_BACK)

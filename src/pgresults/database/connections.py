@@ -1,0 +1,93 @@
+"""The psycopg connections that pgresults opens itself: they never wait for ever for a silent server."""
+
+import time
+from functools import cached_property
+from math import ceil
+from typing import Any
+
+import psycopg
+from psycopg.abc import PQGen
+from sqlalchemy import URL, Dialect
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from pgresults.database.prepared import PreparedStatements
+
+_DIALECT: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+_KEEPALIVE = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
+
+class Silence(psycopg.OperationalError):
+    """The server has not said a word for too long; the connection is closed."""
+
+
+class NoneFree(psycopg.OperationalError):
+    """Every connection of a pool is in use, and none became free in time."""
+
+
+class OwnConnection(psycopg.BaseConnection[tuple[Any, ...]]):
+    """A connection that pgresults opened itself.
+
+    It may be dropped without a word: it belongs to a pool, which ends with its storage, its loop or its fork.
+    ``prepare`` says whether statements are prepared that are repeated.
+    """
+
+    response_timeout: float
+    prepare: bool
+
+    @cached_property
+    def statements(self) -> PreparedStatements:
+        """What runs statements here, quicker than a cursor."""
+        return PreparedStatements(self, prepare=self.prepare)
+
+    def __del__(self, *_: Any) -> None:
+        """Say nothing: libpq closes the socket in the process that opened it."""
+
+
+class Connection(OwnConnection, psycopg.Connection[tuple[Any, ...]]):
+    """A psycopg connection that gives a silent server up after ``response_timeout`` seconds."""
+
+    def wait(self, gen: PQGen[Any], *args: Any, **options: Any) -> Any:
+        """Wait for a libpq conversation, no longer than the server may be silent."""
+        return super().wait(_until_silent(self.pgconn, gen, self.response_timeout), *args, **options)
+
+
+class AsyncConnection(OwnConnection, psycopg.AsyncConnection[tuple[Any, ...]]):
+    """The async twin of `Connection`."""
+
+    async def wait(self, gen: PQGen[Any], *args: Any, **options: Any) -> Any:
+        """Wait for a libpq conversation, no longer than the server may be silent."""
+        return await super().wait(_until_silent(self.pgconn, gen, self.response_timeout), *args, **options)
+
+
+def connection_parameters(url: URL, *, connect_timeout: float) -> dict[str, Any]:
+    """The arguments with which psycopg connects to a SQLAlchemy URL; what the URL says itself goes first."""
+    _, parameters = _DIALECT.create_connect_args(url)
+    ours = {
+        "application_name": "pgresults",
+        "connect_timeout": ceil(connect_timeout),
+        **_KEEPALIVE,
+    }
+    fixed = {
+        "autocommit": True,
+        "prepare_threshold": None,  # see `PreparedStatements`
+        "client_encoding": "utf8",  # as statements are, whatever PGCLIENTENCODING says
+    }
+    return {**ours, **parameters, **fixed}
+
+
+def _until_silent(pgconn: psycopg.pq.abc.PGconn, steps: PQGen[Any], seconds: float) -> PQGen[Any]:
+    """Pass a libpq conversation through, but give it up when the server stays silent for so long."""
+    heard = time.monotonic()
+    try:
+        state = next(steps)
+        while True:
+            ready = yield state
+            if ready:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > seconds:
+                # Nobody can tell any more which answer belongs to which question: the connection is of no use.
+                pgconn.finish()
+                raise Silence(f"the server has not answered for {seconds:g} s")
+            state = steps.send(ready)
+    except StopIteration as done:
+        return done.value

@@ -1,0 +1,233 @@
+"""A database that carries operations out on its own connections, sync and async."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from sqlalchemy import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from pgresults.database import migrations
+from pgresults.database.connections import AsyncConnection, Connection
+from pgresults.database.driver import adrive, drive
+from pgresults.database.pools import PoolOptions, Pools
+from pgresults.database.retries import Attempts
+from pgresults.errors import ConfigurationError
+from pgresults.operations.requests import Operation, T
+from pgresults.operations.results import ping, schema_revision
+from pgresults.server.embedded import EmbeddedPostgres
+from pgresults.settings import Settings, current_settings
+from pgresults.sql.schema import require_schema
+
+Target: TypeAlias = str | URL | Path | EmbeddedPostgres | Engine | AsyncEngine
+"""What names a database: a URL, a directory or server of its own, or an engine of the caller's."""
+
+Start: TypeAlias = Callable[[bool], Operation[T]]
+"""Begins an operation; it is told whether an earlier try may have been carried out."""
+
+_DRIVER = "postgresql+psycopg"
+_NO_TRANSACTION = nullcontext()
+
+
+class Database:
+    """A schema in a Postgres database, reached lazily; picklable and usable after a fork.
+
+    Parameters:
+        target: see `Target`. An engine is used as it is for calls of its own kind; the other kind gets an engine for
+            the same URL.
+        schema: the schema that holds the tables.
+        settings: pool sizes and time-outs.
+
+    Raises: ConfigurationError for a target that is no Postgres database.
+    """
+
+    def __init__(self, target: Target, schema: str = "pgresults", settings: Settings | None = None) -> None:
+        self.schema = require_schema(schema)
+        self.settings = settings or current_settings()
+        self.embedded = _embedded(target)
+        self._engine = target if isinstance(target, Engine) else None
+        self._async_engine = target if isinstance(target, AsyncEngine) else None
+        self._given_url = None if self.embedded else url_of(target)
+        self._open()
+
+    def _open(self) -> None:
+        self._checked_by: int | None = None
+        self._pools = Pools(self.url, self.aurl, self.pool_options(), self._engine, self._async_engine)
+
+    def url(self) -> URL:
+        """The URL to connect to; starts an embedded server that does not run."""
+        if self._given_url is not None:
+            return self._given_url
+        assert self.embedded is not None  # noqa: S101 (one of the two is set)
+        self.embedded.ensure_running()
+        return make_url(self.embedded.url).set(drivername=_DRIVER)
+
+    async def aurl(self) -> URL:
+        """The URL to connect to; see `url`."""
+        if self.embedded is None or self.embedded.is_running():
+            return self.url()
+        return await asyncio.to_thread(self.url)
+
+    def run(self, start: Start[T], *, atomic: bool = False, repeatable: bool = True) -> T:
+        """Carry an operation out.
+
+        Parameters:
+            start: begins the operation anew for every try.
+            atomic: whether it has several statements that belong in one transaction.
+            repeatable: whether a second try can do no harm when the first got through unnoticed.
+
+        Returns: what the operation returns.
+        Raises: StorageUnavailable, SchemaVersionError, ConfigurationError.
+        """
+        self._check()
+        return self._run(start, atomic, repeatable)
+
+    async def arun(self, start: Start[T], *, atomic: bool = False, repeatable: bool = True) -> T:
+        """Carry an operation out without blocking the event loop; see `run`."""
+        await self._acheck()
+        return await self._arun(start, atomic, repeatable)
+
+    def connect(self) -> Connection:
+        """Open a connection of the caller's own to a schema that is as it should be; raises the driver's errors."""
+        self._check()
+        return self._pools.connect()
+
+    async def aconnect(self) -> AsyncConnection:
+        """Open an async connection of the caller's own; see `connect`."""
+        await self._acheck()
+        return await self._pools.aconnect()
+
+    def pool_options(self) -> PoolOptions:
+        """How connections to this database are made and kept."""
+        return _options(self.settings)
+
+    def close(self) -> None:
+        """Close the connections of this process; a later call opens new ones."""
+        self._pools.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of this process; a later call opens new ones."""
+        await self._pools.aclose()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Database) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __repr__(self) -> str:
+        where = self.embedded.path if self.embedded else _without_secrets(self._given_url)
+        return f"Database({str(where)!r}, schema={self.schema!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = vars(self) | {"_engine": None, "_async_engine": None}
+        del state["_pools"], state["_checked_by"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+    def _identity(self) -> tuple[Any, ...]:
+        return (self._given_url, self.embedded, self.schema)
+
+    def _run(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
+        tries = Attempts(repeatable=repeatable)
+        while True:
+            if tries.repeated:
+                self._pools.forget()
+            with tries, self._pools.connection() as connection:
+                tries.connected = True
+                if not repeatable:
+                    drive(connection, self.schema, ping())
+                tries.started = True
+                with connection.transaction() if atomic else _NO_TRANSACTION:
+                    return drive(connection, self.schema, start(tries.repeated))
+
+    async def _arun(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
+        tries = Attempts(repeatable=repeatable)
+        while True:
+            if tries.repeated:
+                await self._pools.aforget()
+            with tries:
+                async with self._pools.aconnection() as connection:
+                    tries.connected = True
+                    if not repeatable:
+                        await adrive(connection, self.schema, ping())
+                    tries.started = True
+                    async with connection.transaction() if atomic else _NO_TRANSACTION:
+                        return await adrive(connection, self.schema, start(tries.repeated))
+
+    def _check(self) -> None:
+        if self._checked_by == os.getpid():
+            return
+        if self.embedded is not None:
+            migrations.upgrade_if_behind(self.url(), self.schema)
+        with migrations.naming(self.schema):
+            migrations.require_current(self._run(_revision, False, True), self.schema)
+        self._checked_by = os.getpid()
+
+    async def _acheck(self) -> None:
+        if self._checked_by == os.getpid():
+            return
+        if self.embedded is not None:
+            url = await self.aurl()
+            await asyncio.to_thread(migrations.upgrade_if_behind, url, self.schema)
+        with migrations.naming(self.schema):
+            migrations.require_current(await self._arun(_revision, False, True), self.schema)
+        self._checked_by = os.getpid()
+
+
+def _revision(_: bool) -> Operation[str | None]:
+    return schema_revision()
+
+
+def _without_secrets(url: URL | None) -> URL | None:
+    """The URL without what may be secret in its query; its text hides the password itself."""
+    return url and url.set(query={name: value for name, value in url.query.items() if name in ("host", "port")})
+
+
+def _options(settings: Settings) -> PoolOptions:
+    return PoolOptions(
+        settings.pool_size,
+        settings.pool_overflow,
+        settings.connect_timeout,
+        settings.response_timeout,
+        settings.prepare_statements,
+    )
+
+
+def _embedded(target: Target) -> EmbeddedPostgres | None:
+    if isinstance(target, EmbeddedPostgres):
+        return target
+    return EmbeddedPostgres(target) if isinstance(target, Path) else None
+
+
+def url_of(target: Target) -> URL:
+    """The URL that a target is or has.
+
+    Raises: ConfigurationError when it is none of a Postgres database, or of another driver's.
+    """
+    if isinstance(target, Engine | AsyncEngine):
+        target = target.url
+    try:
+        url = make_url(target)  # type: ignore[arg-type] # what is no URL is refused here
+        if "@" in (url.host or ""):
+            raise ValueError("the host begins with the rest of a password")
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            "not a database URL; it looks like postgresql://user@host:5432/database (in a password, write %40 for @, "
+            "%2F for / and %3A for :)",
+            setting="database_url",
+        ) from None  # the cause quotes what may be a part of the password
+    if url.drivername not in ("postgresql", "postgres", _DRIVER):
+        raise ConfigurationError(
+            f"pgresults talks to Postgres through psycopg, not through {url.drivername!r}: "
+            "use a URL that starts with postgresql:// (or postgresql+psycopg:// for an engine)",
+            setting="database_url",
+        )
+    return url.set(drivername=_DRIVER)

@@ -1,0 +1,117 @@
+"""The two drivers that carry an operation out: over a psycopg connection, and over an async one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.pq import Format
+from psycopg.rows import tuple_row
+
+from pgresults.database.connections import OwnConnection
+from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, Stream, T
+from pgresults.sql.compiled import Query
+
+
+def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation[T]) -> T:
+    """Carry an operation out over a connection.
+
+    Parameters:
+        connection: a psycopg connection; its transaction, if any, is the caller's.
+        schema: the schema that holds the tables.
+        operation: what to do.
+
+    Returns: what the operation returns.
+    Raises: psycopg's errors, untranslated.
+    """
+    answer: list[Row] | None = None
+    while True:
+        try:
+            request = operation.send(answer)  # type: ignore[arg-type] # a generator's first send is None
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        query = request.statement.query(schema)
+        talk = _talk(connection, query, request)
+        if talk is None:
+            answer = _perform(connection, query, request)
+        else:
+            with connection.lock:
+                answer = connection.wait(talk)
+
+
+def _talk(connection: psycopg.BaseConnection[Any], query: Query, request: Request) -> PQGen[list[Row]] | None:
+    """The quick way for a request, on a connection of our own; None: a cursor carries it out."""
+    if not isinstance(connection, OwnConnection):
+        return None
+    match request:
+        case Execute(_, parameters):
+            return connection.statements.fetch(query.text, query.values(parameters))
+        case ExecuteMany(_, many):
+            return connection.statements.fetch_first(query.text, map(query.values, many))
+    return None
+
+
+def _perform(connection: psycopg.Connection[Any], query: Query, request: Request) -> list[Row]:
+    with psycopg.RawCursor(connection, row_factory=tuple_row) as cursor:
+        cursor.format = Format.BINARY
+        match request:
+            case Execute(_, parameters):
+                cursor.execute(query.text, query.values(parameters))
+                return [] if cursor.rownumber is None else cursor.fetchall()
+            case ExecuteMany(_, many):
+                cursor.executemany(query.text, list(map(query.values, many)), returning=True)
+                return [cursor.fetchone() or () for _ in results_of(cursor)]
+            case Stream(_, parameters, sink):
+                for row in cursor.stream(query.text, query.values(parameters)):
+                    sink(row)
+            case Copy(statement, rows):
+                with cursor.copy(query.text) as copy:
+                    copy.set_types(statement.types)
+                    for row in rows:
+                        copy.write_row(row)
+    return []
+
+
+def results_of(cursor: psycopg.RawCursor[Row] | psycopg.AsyncRawCursor[Row]) -> Iterator[None]:
+    """Turn a cursor to the results of several executions, one after the other."""
+    yield
+    while cursor.nextset():
+        yield
+
+
+async def adrive(connection: psycopg.AsyncConnection[Any], schema: str, operation: Operation[T]) -> T:
+    """Carry an operation out over an async connection; see `drive`."""
+    answer: list[Row] | None = None
+    while True:
+        try:
+            request = operation.send(answer)  # type: ignore[arg-type] # a generator's first send is None
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        query = request.statement.query(schema)
+        talk = _talk(connection, query, request)
+        if talk is None:
+            answer = await _aperform(connection, query, request)
+        else:
+            async with connection.lock:
+                answer = await connection.wait(talk)
+
+
+async def _aperform(connection: psycopg.AsyncConnection[Any], query: Query, request: Request) -> list[Row]:
+    async with psycopg.AsyncRawCursor(connection, row_factory=tuple_row) as cursor:
+        cursor.format = Format.BINARY
+        match request:
+            case Execute(_, parameters):
+                await cursor.execute(query.text, query.values(parameters))
+                return [] if cursor.rownumber is None else await cursor.fetchall()
+            case ExecuteMany(_, many):
+                await cursor.executemany(query.text, list(map(query.values, many)), returning=True)
+                return [await cursor.fetchone() or () for _ in results_of(cursor)]
+            case Stream(_, parameters, sink):
+                async for row in cursor.stream(query.text, query.values(parameters)):
+                    sink(row)
+            case Copy(statement, rows):
+                async with cursor.copy(query.text) as copy:
+                    copy.set_types(statement.types)
+                    for row in rows:
+                        await copy.write_row(row)
+    return []

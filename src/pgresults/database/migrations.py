@@ -1,0 +1,187 @@
+"""Bringing a database's schema to the revision this code is written for, under a lock."""
+
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from psycopg import Error as DriverError
+from psycopg import IsolationLevel, sql
+from sqlalchemy import URL, Connection, Executable, create_engine, func, select, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateSchema
+
+from pgresults.database.connections import Connection as PsycopgConnection
+from pgresults.database.connections import connection_parameters
+from pgresults.database.errors import translate
+from pgresults.errors import SchemaVersionError
+from pgresults.sql.schema import REVISION, SCHEMA, VERSION_TABLE, require_schema
+
+_ALEMBIC = threading.Lock()  # its revisions find their connection in a global of the process
+_UPGRADE = "pgresults db upgrade"
+_LOCK_NOT_AVAILABLE = "55P03"
+_CONNECT_TIMEOUT = 10.0
+_RESPONSE_TIMEOUT = 3600.0
+
+
+def upgrade(url: URL, schema: str = SCHEMA, lock_timeout: float = 30.0) -> str:
+    """Bring the schema to this code's revision, creating it where there is none.
+
+    Safe from any number of processes at once: all happens in one transaction, under one lock.
+
+    Parameters:
+        url: the database.
+        schema: the schema that holds the tables.
+        lock_timeout: seconds to wait for another process that upgrades.
+
+    Returns: the revision the schema is at now.
+    Raises: SchemaVersionError when the lock is not to be had in time or the database is ahead of this code;
+        StorageUnavailable; ConfigurationError when the user may not change the schema.
+    """
+    with _connected(url) as connection:
+        found = _revision(connection, schema)
+        if found is not None and found > REVISION:
+            require_current(found, schema)
+        if found != REVISION:
+            with _ALEMBIC:
+                command.upgrade(_config(schema, lock_timeout, connection), REVISION)
+    return REVISION
+
+
+def execute(url: URL, script: str) -> None:
+    """Run statements on a database in one transaction, as its owner.
+
+    Raises: ConfigurationError when the user may not; StorageUnavailable.
+    """
+    with _connected(url) as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, PsycopgConnection)  # noqa: S101 (we made it)
+        try:
+            driver.execute(script.encode())
+            driver.commit()
+        except DriverError as error:
+            raise translate(error, connected=True) from error
+
+
+def upgrade_if_behind(url: URL, schema: str) -> None:
+    """Bring a database that belongs to us to this code's revision, without a lock where it is there already."""
+    if current(url, schema) != REVISION:
+        upgrade(url, schema)
+
+
+def current(url: URL, schema: str = SCHEMA) -> str | None:
+    """The revision that a database's schema is at; None where there is no schema of ours."""
+    with _connected(url) as connection:
+        return _revision(connection, schema)
+
+
+def require_current(found: str | None, schema: str) -> None:
+    """Refuse a schema that this code is not written for.
+
+    Raises: SchemaVersionError naming the command that mends it.
+    """
+    if found == REVISION:
+        return
+    fields = {"schema": schema, "found": found, "expected": REVISION}
+    if found is not None and found > REVISION:
+        raise SchemaVersionError(
+            f"schema {schema!r} is at revision {found}, this version of pgresults knows up to {REVISION}: "
+            "run `pip install --upgrade pgresults`",
+            command="pip install --upgrade pgresults",
+            **fields,
+        )
+    state = "has no tables of pgresults" if found is None else f"is at revision {found}, behind {REVISION}"
+    raise SchemaVersionError(f"schema {schema!r} {state}: run `{_UPGRADE}`", command=_UPGRADE, **fields)
+
+
+@contextmanager
+def naming(schema: str) -> Iterator[None]:
+    """Have a look for our tables that finds none say where it looked."""
+    try:
+        yield
+    except SchemaVersionError as error:
+        if error.schema is None:
+            require_current(None, schema)
+        raise
+
+
+def ddl(schema: str = SCHEMA) -> str:
+    """The statements that create the schema, for a database owner to read and run."""
+    script = io.StringIO()
+    with _ALEMBIC:
+        command.upgrade(_config(schema, lock_timeout=30.0, output=script), REVISION, sql=True)
+    return script.getvalue()
+
+
+def preamble(schema: str, lock_timeout: float, connection: Connection | None) -> Iterator[Executable]:
+    """What every migration begins with: the lock, the schema, and the schema first in the search path."""
+    yield select(func.set_config("lock_timeout", f"{round(lock_timeout * 1000)}ms", True))
+    yield select(func.pg_advisory_xact_lock(func.hashtextextended(f"pgresults.migrations.{schema}", 0)))
+    # A user who may not create schemas can still migrate one that was made for them.
+    if connection is None or not _schema_exists(connection, schema):
+        yield CreateSchema(schema, if_not_exists=True)
+    yield select(func.set_config("search_path", sql.Identifier(schema).as_string(None), True))
+
+
+def _schema_exists(connection: Connection, schema: str) -> bool:
+    query = text("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = :schema")
+    return connection.execute(query, {"schema": schema}).first() is not None
+
+
+def _revision(connection: Connection, schema: str) -> str | None:
+    options = {"version_table": VERSION_TABLE, "version_table_schema": require_schema(schema)}
+    revision = MigrationContext.configure(connection, opts=options).get_current_revision()
+    connection.rollback()
+    return revision
+
+
+@contextmanager
+def _connected(url: URL) -> Iterator[Connection]:
+    """A connection for migrations; errors of the database come out as ours."""
+
+    def connect() -> PsycopgConnection:
+        connection = PsycopgConnection.connect(
+            **connection_parameters(url, connect_timeout=_CONNECT_TIMEOUT) | {"autocommit": False}
+        )
+        connection.response_timeout = _RESPONSE_TIMEOUT
+        # Whoever waited for the lock has to see what its holder did.
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        return connection
+
+    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool, use_native_hstore=False)
+    try:
+        with engine.connect() as connection:
+            yield connection
+            connection.commit()
+    except SQLAlchemyError as error:
+        state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+        if state == _LOCK_NOT_AVAILABLE:
+            raise SchemaVersionError(
+                f"another process is changing the schema; when it is done, run `{_UPGRADE}` again",
+                expected=REVISION,
+                command=_UPGRADE,
+            ) from error
+        raise translate(error, connected=False) from error
+    finally:
+        engine.dispose()
+
+
+def _config(
+    schema: str, lock_timeout: float, connection: Connection | None = None, output: io.StringIO | None = None
+) -> Config:
+    config = Config(output_buffer=output) if output else Config()
+    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    config.attributes.update(schema=require_schema(schema), lock_timeout=lock_timeout, connection=connection)
+    return config
+
+
+def _scripts() -> Path:
+    """The revisions: inside an installed package, beside ``src`` in a checkout."""
+    installed = Path(str(files("pgresults"))) / "alembic"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "alembic"

@@ -1,0 +1,125 @@
+"""Programs that wait: written once as generators of effects, carried out by a thread or by an event loop.
+
+A program yields what it waits for (a database call, a lock, heavy computing), is sent the outcome, and has failures
+thrown into it, so that ``try`` and ``finally`` in it mean what they say.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from pgresults.database.database import Database, Start
+from pgresults.operations.requests import Operation
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Effect(Generic[T]):
+    """Something to wait for, in both ways of waiting."""
+
+    blocking: Callable[[], T]
+    awaiting: Callable[[], Awaitable[T]]
+
+
+Program: TypeAlias = Generator[Effect[Any], Any, T]
+
+
+def perform(program: Program[T]) -> T:
+    """Carry a program out in this thread."""
+    outcome: Any = None
+    failure: BaseException | None = None
+    while True:
+        try:
+            effect = program.send(outcome) if failure is None else program.throw(failure)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        outcome = failure = None
+        try:
+            outcome = effect.blocking()
+        except BaseException as error:
+            failure = error
+
+
+async def aperform(program: Program[T]) -> T:
+    """Carry a program out on the running event loop."""
+    outcome: Any = None
+    failure: BaseException | None = None
+    while True:
+        try:
+            effect = program.send(outcome) if failure is None else program.throw(failure)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        outcome = failure = None
+        try:
+            outcome = await effect.awaiting()
+        except BaseException as error:
+            failure = error
+
+
+def wait_for(blocking: Callable[[], T], awaiting: Callable[[], Awaitable[T]]) -> Program[T]:
+    """Wait for the outcome of a call that exists in both ways."""
+    return (yield Effect(blocking, awaiting))  # type: ignore[no-any-return]
+
+
+def call(database: Database, start: Start[T], *, atomic: bool = False, repeatable: bool = True) -> Program[T]:
+    """Have a database carry an operation out; see `Database.run`."""
+    return wait_for(
+        lambda: database.run(start, atomic=atomic, repeatable=repeatable),
+        lambda: database.arun(start, atomic=atomic, repeatable=repeatable),
+    )
+
+
+def together(steps: Sequence[tuple[Database, Start[Any]]], *, atomic: bool = False) -> Program[list[Any]]:
+    """Have operations carried out that are not to be repeated: in one transaction where they share a database.
+
+    Parameters:
+        steps: the operations with their databases.
+        atomic: whether a single one has several statements, too.
+    """
+    database = steps[0][0]
+    if any(other != database for other, _ in steps):
+        outcomes = []
+        for other, start in steps:
+            outcomes.append((yield from call(other, start, atomic=atomic, repeatable=False)))
+        return outcomes
+
+    def all_of_them(repeated: bool) -> Operation[list[Any]]:
+        outcomes = []
+        for _, start in steps:
+            outcomes.append((yield from start(repeated)))
+        return outcomes
+
+    return (yield from call(database, all_of_them, atomic=atomic or len(steps) > 1, repeatable=False))
+
+
+def compute(function: Callable[[], T], *, small: bool) -> Program[T]:
+    """Compute something; an event loop has a thread do it unless it is small."""
+    if small:
+        return _at_once(function)
+    return wait_for(function, lambda: asyncio.to_thread(function))
+
+
+def _at_once(function: Callable[[], T]) -> Program[T]:
+    return function()
+    yield  # what makes this a program
+
+
+_FEW = 64
+_PLAIN = (str, bytes, bytearray, int, float, bool, type(None))
+
+
+def is_small(obj: object, limit: int) -> bool:
+    """Whether encoding an object surely takes no noticeable time: a plain value within ``limit`` bytes, or a few."""
+    if type(obj) in _PLAIN:
+        return _is_plain(obj, limit)
+    if isinstance(obj, dict):
+        return len(obj) <= _FEW and all(_is_plain(item, limit // _FEW) for pair in obj.items() for item in pair)
+    return isinstance(obj, list | tuple) and len(obj) <= _FEW and all(_is_plain(item, limit // _FEW) for item in obj)
+
+
+def _is_plain(obj: object, limit: int) -> bool:
+    """Whether an object is a number or text of at most ``limit`` bytes."""
+    return type(obj) in _PLAIN and sys.getsizeof(obj) <= limit

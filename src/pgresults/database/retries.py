@@ -1,0 +1,76 @@
+"""When a database call is tried again: where repeating is safe, and only there."""
+
+from types import TracebackType
+
+from pgresults.database.connections import Silence
+from pgresults.database.errors import DRIVER_ERRORS, AlreadyStored, Conflict, ConnectionLost, translate
+from pgresults.errors import StorageUnavailable
+
+_MOST_LOSSES = 2
+_MOST_TRIES = 20
+
+
+class Attempts:
+    """The tries of a call, in a context entered for each of them until one returns or raises.
+
+    It translates what the driver raises, and swallows it where another try may follow: after a lost connection there
+    are few, after a conflict with others, of which the server has undone everything, there are many.
+
+    The caller says how far a try has come: ``connected`` once a connection is there, ``started`` before the first
+    statement that changes anything.
+
+    Parameters:
+        repeatable: whether another try can do no harm when one got through unnoticed.
+        most: how many tries there are at most.
+    """
+
+    __slots__ = ("_left", "_losses", "_repeatable", "connected", "started")
+
+    def __init__(self, *, repeatable: bool, most: int = _MOST_TRIES) -> None:
+        self._left = most
+        self._losses = 0
+        self._repeatable = repeatable
+        self.connected = False
+        self.started = False
+
+    @classmethod
+    def only(cls) -> "Attempts":
+        """A single try, on a connection that is there."""
+        only = cls(repeatable=False, most=1)
+        only.connected = only.started = True
+        return only
+
+    @property
+    def repeated(self) -> bool:
+        """Whether an earlier try may have been carried out."""
+        return self._losses > 0
+
+    def __enter__(self) -> None:
+        self._left -= 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, DRIVER_ERRORS):
+            return False
+        translated = translate(error, connected=self.connected)
+        if self._may_follow(error, translated):
+            self.connected = self.started = False
+            return True
+        if isinstance(translated, StorageUnavailable):
+            lost = isinstance(translated, ConnectionLost) and self.started
+            translated.outcome_unknown = lost or self.repeated
+        raise translated from error
+
+    def _may_follow(self, error: BaseException, translated: Exception) -> bool:
+        """Whether another try may follow one that failed."""
+        if not self._left:
+            return False
+        if isinstance(translated, Conflict):
+            return True
+        # After a silence the caller's time is up, whatever another try might bring.
+        harmless = (self._repeatable or not self.started) and not isinstance(error, Silence)
+        if harmless and self._losses < _MOST_LOSSES and isinstance(translated, (ConnectionLost, AlreadyStored)):
+            self._losses += 1
+            return True
+        return False

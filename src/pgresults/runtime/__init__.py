@@ -1,0 +1,1 @@
+"""What flows and tasks stand on: functions, hashing, mapping."""

@@ -1,0 +1,1 @@
+"""What is said to Postgres: tables, statements by topic, digests, guards, roles."""

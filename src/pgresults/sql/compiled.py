@@ -1,0 +1,66 @@
+"""From statements of SQLAlchemy Core to what psycopg sends; the text of each is made once per schema name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from operator import itemgetter
+from typing import Any
+
+from psycopg import sql
+from sqlalchemy import Delete, Dialect, Insert, Select, Table, Update
+from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
+
+from pgresults.sql.schema import SCHEMA
+
+_DIALECT: Dialect = psycopg_dialect.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+
+
+class Query:
+    """A statement as Postgres takes it.
+
+    Parameters:
+        text: the statement.
+        names: the names of the parameters that ``$1``, ``$2`` … stand for.
+    """
+
+    __slots__ = ("names", "text", "values")
+
+    def __init__(self, text: bytes, names: tuple[str, ...] = ()) -> None:
+        self.text = text
+        self.names = names
+        self.values: Callable[[Mapping[str, Any]], Sequence[Any]] = _picking(names)
+        """Picks the values of the parameters, in the order of their numbers."""
+
+
+def _picking(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    if len(names) > 1:
+        return itemgetter(*names)  # of a single name it gives no sequence
+    return lambda parameters: [parameters[name] for name in names]
+
+
+class Statement:
+    """A statement of SQLAlchemy Core that becomes a query for a schema when it is first needed there."""
+
+    def __init__(self, element: Select[Any] | Insert | Update | Delete) -> None:
+        self._element = element
+        self.query = cache(self._compile)
+
+    def _compile(self, schema: str) -> Query:
+        compiled: Any = self._element.compile(
+            dialect=_DIALECT, schema_translate_map={SCHEMA: schema}, render_schema_translate=True
+        )
+        return Query(str(compiled).encode(), tuple(compiled.positiontup))
+
+
+class CopyStatement:
+    """A ``COPY … FROM STDIN`` in binary into named columns of a table."""
+
+    def __init__(self, target: Table, columns: Sequence[str], types: Sequence[str]) -> None:
+        self.types = types
+        self._target = target
+        self._columns = columns
+        self.query = cache(self._compile)
+
+    def _compile(self, schema: str) -> Query:
+        columns = sql.SQL(", ").join(map(sql.Identifier, self._columns))
+        target = sql.Identifier(schema, self._target.name)
+        return Query(sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(target, columns).as_bytes(None))

@@ -1,0 +1,374 @@
+"""The statements over a key's history: what was, what is prolonged, and what is taken away for good."""
+
+from functools import cache
+from typing import Any
+
+from psycopg import sql
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    LargeBinary,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    column,
+    delete,
+    exists,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.sql.selectable import CTE
+
+from pgresults.sql.compiled import Query, Statement
+from pgresults.sql.digests import CONTENT_FIELDS
+from pgresults.sql.guards import Guard, blocked, is_free
+from pgresults.sql.results import (
+    ENTRY_PARAMETERS,
+    HEAD_COLUMNS,
+    ONE_KEY,
+    UNEXPIRED,
+    append_entry,
+    as_read,
+    end_versions,
+    next_entry,
+)
+from pgresults.sql.schema import history, payload, result
+
+_STORAGE = bindparam("storage_id", type_=Uuid)
+_KEY = bindparam("key", type_=history.c.key.type)
+_KEYS: ColumnElement[Any] = bindparam("keys", type_=ARRAY(Text))
+_MOMENT = bindparam("moment", type_=DateTime(timezone=True))
+_WRITES = history.c.action.in_((literal_column("'write'"), literal_column("'import'")))
+_RESTATED: list[ColumnElement[str]] = [literal_column(f"'{action}'") for action in ("touch", "retain", "break")]
+_FIRST_CHUNK = payload.c.chunk == literal_column("0")
+
+_ONE_HISTORY = and_(history.c.storage_id == _STORAGE, history.c.key == _KEY)
+_PROOF = history.outerjoin(
+    payload,
+    and_(
+        payload.c.storage_id == history.c.storage_id,
+        payload.c.key == history.c.key,
+        payload.c.payload_id == history.c.payload_id,
+        _FIRST_CHUNK,
+    ),
+)
+"""The entries with the first chunk of their payload, which has its salt and digest."""
+
+ENTRY_COLUMNS = (
+    "seq", "version", "action", "at", "actor", "db_user", "holder", "fence", "reason", "expires_at", "size", "tags",
+    "provenance", "digest", "payload_id",
+)  # fmt: skip
+"""What an entry says, in the order of `operations.history.Entry`."""
+
+
+_ENTRY = [as_read(history, name) if name == "expires_at" else history.c[name] for name in ENTRY_COLUMNS]
+
+HISTORY = Statement(select(*_ENTRY, payload.c.sha256).select_from(_PROOF).where(_ONE_HISTORY).order_by(history.c.seq))
+"""The entries of a key, oldest first, with the digests of the payloads that are still there."""
+
+_written = history.alias("written")
+_WRITTEN_AT = (
+    select(func.min(_written.c.at))
+    .where(
+        _written.c.storage_id == history.c.storage_id,
+        _written.c.key == history.c.key,
+        _written.c.version == history.c.version,
+    )
+    .scalar_subquery()
+)
+
+
+def _past(*conditions: ColumnElement[bool], expired: ColumnElement[bool]) -> Statement:
+    """The last entry that meets the conditions as the head it was then, with its payload."""
+    from_elsewhere: dict[str, ColumnElement[Any]] = {"created_at": _WRITTEN_AT, "sha256": payload.c.sha256}
+    columns = (
+        *(from_elsewhere[name] if name in from_elsewhere else as_read(history, name) for name in HEAD_COLUMNS),
+        expired.label("expired"),
+        history.c.seq,
+        history.c.payload_digest,
+        payload.c.salt,
+        payload.c.data,
+    )
+    entry = select(*columns).select_from(_PROOF).where(_ONE_HISTORY, *conditions)
+    return Statement(entry.order_by(history.c.seq.desc()).limit(literal_column("1")))
+
+
+READ_VERSION = _past(
+    history.c.version == bindparam("version"), history.c.payload_id.is_not(None), expired=literal_column("false")
+)
+"""A version as it was last described, whatever became of it."""
+
+READ_AS_OF = _past(
+    history.c.at <= _MOMENT,
+    expired=and_(history.c.expires_at.is_not(None), history.c.expires_at <= _MOMENT),
+)
+"""What a key's head was at a moment."""
+
+EXISTS_AS_OF = Statement(
+    select(
+        and_(
+            history.c.payload_id.is_not(None),
+            or_(history.c.expires_at.is_(None), history.c.expires_at > _MOMENT),
+        )
+    )
+    .where(_ONE_HISTORY, history.c.at <= _MOMENT)
+    .order_by(history.c.seq.desc())
+    .limit(literal_column("1"))
+)
+"""Whether a key had a live result at a moment."""
+
+REMOVALS = Statement(
+    select(history.c.action, history.c.at, history.c.actor, history.c.version, history.c.reason)
+    .where(
+        _ONE_HISTORY,
+        history.c.seq > bindparam("seq"),
+        history.c.action.in_([literal_column(f"'{action}'") for action in ("expire", "redact", "retain")]),
+    )
+    .order_by(history.c.seq)
+)
+"""The later entries by which a payload may have been taken away."""
+
+_UNCOVERED = ("action", "actor", "holder", "fence", "reason")
+DESCRIBED = tuple(name for name in CONTENT_FIELDS if name not in _UNCOVERED)
+"""What the next entry of a version that stays says again of it."""
+
+_STAYING = [result.c[name] for name in DESCRIBED]
+
+LOCK_LIVE = Statement(select(*_STAYING).where(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED).with_for_update())
+"""Lock a live head, to say of it again what it says."""
+
+
+def _restate(guard: Guard) -> Statement:
+    expires_at = bindparam("expires_at", type_=DateTime(timezone=True))
+    head = (
+        update(result)
+        .where(ONE_KEY, guard.condition())
+        .values(**ENTRY_PARAMETERS, **next_entry(result.c.version, expires_at))
+        .returning(*result.c)
+        .cte("head")
+    )
+    return Statement(select(head.c.version).add_cte(append_entry(head)))
+
+
+TOUCH = {guard: _restate(guard) for guard in Guard}
+"""Give a locked head another expiration."""
+
+LOCK_HEAD = Statement(
+    select(
+        result.c.action,
+        exists(select(payload.c.chunk).where(payload.c.storage_id == _STORAGE, payload.c.key == _KEY)),
+    )
+    .where(ONE_KEY)
+    .with_for_update()
+)
+"""Lock a key's head whatever it is; tells the last action, and whether any payload is there."""
+
+
+def _redact(guard: Guard) -> Statement:
+    head = end_versions(ONE_KEY, guard.condition())
+    return Statement(select(head.c.version).add_cte(append_entry(head)))
+
+
+REDACT = {guard: _redact(guard) for guard in Guard}
+"""Take the current version away and say that no payload of any version is left."""
+
+
+def _counted(erased: CTE) -> Statement:
+    return Statement(select(func.count()).select_from(erased).where(erased.c.chunk == literal_column("0")))
+
+
+ERASE = _counted(
+    delete(payload)
+    .where(payload.c.storage_id == _STORAGE, payload.c.key == _KEY)
+    .returning(payload.c.chunk)
+    .cte("gone")
+)
+"""Erase the payloads of all versions of a key, with their salts; gives how many versions had one."""
+
+CONDITIONS: dict[str, tuple[ColumnElement[bool], ...]] = {
+    "prefix": (
+        result.c.key >= bindparam("prefix", type_=result.c.key.type),
+        result.c.key < bindparam("end", type_=result.c.key.type),
+    ),
+    "tags": (result.c.tags.contains(bindparam("tags", type_=ARRAY(Text))),),
+    **{
+        kind: (
+            result.c.provenance.op("#>>")(literal_column(f"'{{{kind},name}}'::text[]")) == bindparam(kind, type_=Text),
+        )
+        for kind in ("task", "flow")
+    },
+}
+"""What picks results beside their key; a choice of them makes one statement."""
+
+
+@cache
+def invalidate(chosen: frozenset[str], *, guarded: bool) -> Statement:
+    """Take the current versions of all live results away that meet the chosen `CONDITIONS`.
+
+    Gives their number and, where it is guarded, a key that another holder has locked: then nothing is taken away.
+    """
+    conditions = [condition for name in sorted(chosen) for condition in CONDITIONS[name]]
+    due = (
+        select(result.c.storage_id, result.c.key)
+        .where(result.c.storage_id == _STORAGE, result.c.payload_id.is_not(None), UNEXPIRED, *conditions)
+        .order_by(result.c.key)  # who invalidates the same results at once locks them in the same order
+        .with_for_update()
+        .cte("due")
+    )
+    same = (result.c.storage_id == due.c.storage_id, result.c.key == due.c.key)
+    in_the_way = blocked(due)
+    allowed = (~exists(select(in_the_way.c.key)),) if guarded else ()
+    head = end_versions(*same, result.c.payload_id.is_not(None), *allowed)
+    obstacle = select(func.min(in_the_way.c.key)).scalar_subquery() if guarded else null()
+    return Statement(
+        select(select(func.count()).select_from(head).scalar_subquery(), obstacle).add_cte(append_entry(head))
+    )
+
+
+_NOW: ColumnElement[Any] = func.statement_timestamp()  # unlike the clock, it is one time: an index can be asked for it
+_DUE = and_(result.c.storage_id == _STORAGE, result.c.payload_id.is_not(None), result.c.expires_at.is_not(None))
+
+EXPIRING = Statement(
+    select(
+        result.c.key,
+        result.c.version,
+        result.c.created_at,
+        as_read(result, "expires_at"),
+        result.c.size,
+        result.c.serializer.op("->>")(literal_column("'type'")),
+    )
+    .where(
+        _DUE,
+        result.c.expires_at > _NOW,
+        result.c.expires_at <= _NOW + bindparam("within", type_=INTERVAL),
+    )
+    .order_by(result.c.expires_at, result.c.key)
+    .limit(bindparam("limit", type_=BigInteger))
+)
+"""What is live and ceases to be within a time, the next one first."""
+
+EXPIRED = Statement(select(func.count()).where(_DUE, result.c.expires_at <= _NOW, is_free(result)))
+"""How many results a sweep would take."""
+
+
+class _Sweep(Statement):
+    """A call of the schema's own function, which Core cannot name by a schema that is configured."""
+
+    def __init__(self) -> None:
+        self.query = cache(self._text)
+
+    def _text(self, schema: str) -> Query:
+        call = sql.SQL("SELECT {}($1, $2, $3, $4)").format(sql.Identifier(schema, "sweep"))
+        return Query(call.as_bytes(None), ("batch_size", "storage_id", "actor", "holder"))
+
+
+SWEEP = _Sweep()
+"""Take the payloads of some results that have expired; gives how many."""
+
+_BEYOND = bindparam("versions", type_=BigInteger)
+_AGE = bindparam("age", type_=INTERVAL)
+_head = (
+    select(result.c.key, result.c.version, result.c.payload_id)
+    .where(result.c.storage_id == _STORAGE, result.c.key > bindparam("after", type_=result.c.key.type), is_free(result))
+    .order_by(result.c.key)
+    .limit(bindparam("limit", type_=BigInteger))
+    .cte("page")
+)
+_later = history.alias("later")
+_SUPERSEDED = (
+    select(_later.c.at)
+    .where(
+        _later.c.storage_id == history.c.storage_id,
+        _later.c.key == history.c.key,
+        _later.c.seq > history.c.seq,
+        _later.c.action.not_in(_RESTATED),
+    )
+    .order_by(_later.c.seq)
+    .limit(literal_column("1"))
+    .scalar_subquery()
+)
+_DROPPED = and_(
+    payload.c.payload_id.is_not(None),
+    _WRITES,
+    history.c.payload_id.is_distinct_from(_head.c.payload_id),
+    or_(history.c.version <= _head.c.version - _BEYOND, func.clock_timestamp() - _AGE > _SUPERSEDED),
+)
+
+SUPERFLUOUS = Statement(
+    select(
+        _head.c.key,
+        func.max(case((_DROPPED, history.c.version))),
+        func.count(case((_DROPPED, literal_column("1")))),
+    )
+    .select_from(
+        _head.join(
+            _PROOF,
+            and_(history.c.storage_id == _STORAGE, history.c.key == _head.c.key),
+        )
+    )
+    .group_by(_head.c.key)
+    .order_by(_head.c.key)
+)
+"""A page of keys that nobody else has locked, with the last version that is to lose its payload, and how many do."""
+
+LOCK_MANY = Statement(
+    select(result.c.key, *_STAYING)
+    .where(result.c.storage_id == _STORAGE, result.c.key == func.any(_KEYS), is_free(result))
+    .order_by(result.c.key)
+    .with_for_update()
+)
+"""Lock the heads of keys that nobody else has locked, to say of them again what they say."""
+
+
+def _retain() -> Statement:
+    reasons: ColumnElement[Any] = bindparam("reasons", type_=ARRAY(Text))
+    contents: ColumnElement[Any] = bindparam("contents", type_=ARRAY(LargeBinary))
+    columns = (column("key", Text), column("reason", Text), column("content", LargeBinary))
+    given = func.unnest(_KEYS, reasons, contents).table_valued(*columns).render_derived("given")
+    said = {**ENTRY_PARAMETERS, "reason": given.c.reason, "fence": null()}
+    head = (
+        update(result)
+        .where(result.c.storage_id == _STORAGE, result.c.key == given.c.key)
+        .values(**said, **next_entry(result.c.version, result.c.expires_at, given.c.content))
+        .returning(*result.c)
+        .cte("head")
+    )
+    return Statement(select(func.count()).select_from(head).add_cte(append_entry(head)))
+
+
+RETAIN = _retain()
+"""Say of locked heads that earlier versions lose their payloads."""
+
+
+def _drop() -> Statement:
+    versions: ColumnElement[Any] = bindparam("versions", type_=ARRAY(BigInteger))
+    given = func.unnest(_KEYS, versions).table_valued(column("key", Text), column("version", BigInteger))
+    upto = given.render_derived("given")
+    gone = (
+        delete(payload)
+        .where(
+            payload.c.storage_id == _STORAGE,
+            payload.c.key == upto.c.key,
+            history.c.storage_id == _STORAGE,
+            history.c.key == upto.c.key,
+            history.c.version <= upto.c.version,
+            history.c.payload_id == payload.c.payload_id,
+            _WRITES,
+        )
+        .returning(payload.c.chunk)
+        .cte("gone")
+    )
+    return _counted(gone)
+
+
+DROP = _drop()
+"""Take the payloads of versions up to a number away."""

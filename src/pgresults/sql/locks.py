@@ -1,0 +1,299 @@
+"""The statements of the locks: a row is the truth, a fence the authority, an advisory lock the sign of life.
+
+The advisory lock of a grant, its beacon, is a number made from the fence, which no other grant ever has. It is held
+by the session that was granted the lock, and is free again the moment that session ends.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    DateTime,
+    Double,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    extract,
+    false,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from pgresults.sql.compiled import Statement
+from pgresults.sql.guards import HELD, lives
+from pgresults.sql.schema import SCHEMA, fence, lock
+
+ONE_LOCK = and_(lock.c.storage_id == bindparam("storage_id"), lock.c.key == bindparam("key"))
+"""The condition that picks one key's lock."""
+
+_CLOCK: ColumnElement[Any] = func.clock_timestamp()
+_SESSION = bindparam("session", type_=Uuid)
+
+_PG_LOCKS = Table(
+    "pg_locks",
+    MetaData(schema="pg_catalog"),
+    *(Column(name, BigInteger) for name in ("classid", "objid", "objsubid", "pid")),
+    Column("locktype", Text),
+    Column("granted", Boolean),
+)
+
+
+def _lives_here(beacon: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether this very session holds a beacon: it could always take it again, so it looks it up."""
+    number = cast(_PG_LOCKS.c.classid, BigInteger).op("<<")(literal_column("32"))
+    number = number.op("|")(cast(_PG_LOCKS.c.objid, BigInteger))
+    return exists(
+        select(_PG_LOCKS.c.pid).where(
+            _PG_LOCKS.c.locktype == literal_column("'advisory'"),
+            _PG_LOCKS.c.pid == func.pg_backend_pid(),
+            _PG_LOCKS.c.objsubid == literal_column("1"),
+            _PG_LOCKS.c.granted,
+            number == beacon,
+        )
+    )
+
+
+def _seconds_until(moment: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The seconds until a moment by the server's clock, which is the one that counts."""
+    return cast(extract("epoch", moment - _CLOCK), Double)
+
+
+def _try_acquire() -> Statement:
+    """Take the lock if nobody has it."""
+    row = select(lock).where(ONE_LOCK).cte("row")
+    is_free = case(
+        (row.c.released, true()),
+        (row.c.expires_at <= _CLOCK, true()),
+        (row.c.beacon.is_(None), false()),
+        (row.c.session == _SESSION, ~_lives_here(row.c.beacon)),
+        else_=~lives(row.c.beacon),
+    )
+    seen = select(
+        row.c.fence,
+        row.c.holder,
+        row.c.token,
+        row.c.beacon,
+        row.c.session,
+        row.c.acquired_at,
+        _seconds_until(row.c.expires_at).label("expires_in"),
+        is_free.label("free"),
+    ).cte("seen")
+    # A transaction that is yet to end may have proved the row or released it: to wait for it here would keep this
+    # session, and with it all other locks of the process, waiting as well.
+    clear = (
+        select(literal_column("1").label("one"))
+        .select_from(lock)
+        .where(ONE_LOCK, select(seen.c.free).scalar_subquery())
+        .with_for_update(key_share=True, skip_locked=True)
+        .cte("clear")
+    )
+    numbered = select(fence.next_value().label("fence")).subquery("numbered")
+    offer = (
+        select(
+            bindparam("storage_id", type_=Uuid),
+            bindparam("key", type_=lock.c.key.type),
+            bindparam("holder", type_=Text),
+            numbered.c.fence,
+            bindparam("token", type_=Uuid),
+            bindparam("beacons", type_=BigInteger) + numbered.c.fence,
+            _SESSION,
+            bindparam("actor", type_=Text),
+            bindparam("pid", type_=Integer),
+            _CLOCK,
+            _CLOCK + bindparam("hold", type_=INTERVAL),
+            false(),
+            cast(null(), Text),
+        )
+        .select_from(numbered)
+        .where(or_(~exists(select(seen.c.free)), exists(select(clear.c.one))))
+    )
+    names = lock.c.keys()
+    statement = upsert(lock).from_select(names, offer)
+    changed: dict[str, ColumnElement[Any]] = {
+        name: statement.excluded[name] for name in names if name not in ("storage_id", "key")
+    }
+    changed["taken_over_from"] = case((lock.c.released, null()), else_=lock.c.holder)
+    granted = (
+        statement.on_conflict_do_update(
+            index_elements=[lock.c.storage_id, lock.c.key],
+            set_=changed,
+            # Whoever came first has put another fence there meanwhile.
+            where=lock.c.fence == select(seen.c.fence).scalar_subquery(),
+        )
+        .returning(lock.c.fence, lock.c.beacon, lock.c.taken_over_from)
+        .cte("granted")
+    )
+    always = select(literal_column("1").label("one")).subquery("always")
+    return Statement(
+        select(
+            granted.c.fence,
+            granted.c.beacon,
+            granted.c.taken_over_from,
+            func.pg_try_advisory_lock(granted.c.beacon),
+            seen.c.fence,
+            seen.c.holder,
+            seen.c.token,
+            seen.c.beacon,
+            seen.c.session,
+            seen.c.acquired_at,
+            seen.c.expires_in,
+            seen.c.free,
+        ).select_from(always.outerjoin(granted, true()).outerjoin(seen, true()))
+    )
+
+
+TRY_ACQUIRE = _try_acquire()
+"""Take a lock that nobody has, with a new fence and its beacon; gives the grant and what was there before."""
+
+
+def _release() -> Statement:
+    released = (
+        update(lock)
+        .where(ONE_LOCK, lock.c.token == bindparam("token", type_=Uuid), lock.c.released.is_(False))
+        .values(released=true())
+        .returning(lock.c.beacon, lock.c.session)
+        .cte("released")
+    )
+    unlocked = case((released.c.session == _SESSION, func.pg_advisory_unlock(released.c.beacon)))
+    return Statement(select(unlocked).select_from(released))
+
+
+RELEASE = _release()
+"""Give a grant back: no row when it was no longer the key's."""
+
+UNLOCK = Statement(select(func.pg_advisory_unlock(bindparam("beacon", type_=BigInteger))))
+"""Put a beacon out whose row is another's already."""
+
+STATE = Statement(
+    select(
+        lock.c.fence,
+        lock.c.holder,
+        lock.c.token,
+        lock.c.beacon,
+        lock.c.session,
+        lock.c.acquired_at,
+        _seconds_until(lock.c.expires_at),
+        false(),
+    ).where(
+        ONE_LOCK,
+        HELD,
+        case((lock.c.beacon.is_(None), true()), else_=lives(lock.c.beacon)),
+    )
+)
+"""Who holds a key's lock and lives; never to be run on a session that holds beacons itself."""
+
+BURY = Statement(
+    update(lock)
+    .where(ONE_LOCK, lock.c.released.is_(False), case((lock.c.beacon.is_(None), false()), else_=~lives(lock.c.beacon)))
+    .values(released=true())
+    .returning(lock.c.holder)
+)
+"""Release the lock of a holder that is dead; never to be run on a session that holds beacons itself."""
+
+_gone = lock.alias("gone")
+FORGET = Statement(
+    delete(lock)
+    .where(
+        tuple_(lock.c.storage_id, lock.c.key).in_(
+            select(_gone.c.storage_id, _gone.c.key)
+            .where(_gone.c.storage_id == bindparam("storage_id"), _gone.c.released)
+            .limit(bindparam("limit", type_=BigInteger))
+            .with_for_update(skip_locked=True)
+        ),
+        lock.c.released,
+    )
+    .returning(lock.c.key)
+)
+"""Delete rows of locks that nobody holds; those that a transaction has a part in stay."""
+
+RENEW = Statement(
+    update(lock)
+    .where(
+        lock.c.session == _SESSION,
+        lock.c.token == func.any(bindparam("tokens")),
+        HELD,
+    )
+    .values(expires_at=_CLOCK + bindparam("hold", type_=INTERVAL))
+    .returning(lock.c.token)
+)
+"""Prolong leases; gives the tokens of those that still are."""
+
+# For this transaction only: behind a pooler the next one on this session is somebody else's.
+_PATIENCE = func.set_config(literal_column("'lock_timeout'"), bindparam("milliseconds", type_=Text), true())
+
+WAIT = Statement(
+    select(
+        _PATIENCE,
+        func.pg_advisory_lock_shared(bindparam("beacon", type_=BigInteger)),
+        func.pg_advisory_unlock_shared(bindparam("beacon", type_=BigInteger)),
+    )
+)
+"""Wait on the server until a beacon goes out."""
+
+WAIT_FOR_ROW = Statement(
+    select(lock.c.fence)
+    .where(ONE_LOCK, select(_PATIENCE).scalar_subquery().is_not(None))
+    .with_for_update(key_share=True)
+)
+"""Wait on the server until no transaction has a part in a lock's row."""
+
+BREAK = Statement(
+    update(lock)
+    .where(ONE_LOCK, lock.c.fence == bindparam("fence", type_=BigInteger), lock.c.released.is_(False))
+    .values(released=true())
+    .returning(lock.c.holder)
+)
+"""Take a lock away from whoever holds it under a fence."""
+
+_VIEW = Table(
+    "held_locks",
+    MetaData(schema=SCHEMA),
+    *(Column(name, Text) for name in ("storage", "key", "holder", "actor", "taken_over_from")),
+    *(Column(name, BigInteger) for name in ("fence", "pid", "backend_pid", "waiters")),
+    *(Column(name, DateTime(timezone=True)) for name in ("since", "expires_at")),
+)
+
+LISTED = ("key", "holder", "since", "expires_at", "fence", "actor", "pid", "backend_pid", "waiters", "taken_over_from")
+"""What a listing says of a lock, in the order of `operations.locks.HeldLock`."""
+
+LIST_HELD = Statement(
+    select(*(_VIEW.c[name] for name in LISTED))
+    .where(_VIEW.c.storage.in_((bindparam("name"), cast(bindparam("storage_id", type_=Uuid), Text))))
+    .order_by(_VIEW.c.key)
+)
+"""Who holds what of a storage; never to be run on a session that holds beacons itself."""
+
+BACKEND = Statement(select(func.pg_backend_pid()))
+"""The process of the server that answers."""
+
+SET_UP_SESSION = Statement(
+    select(
+        func.set_config(literal_column("'tcp_keepalives_idle'"), literal_column("'10'"), false()),
+        func.set_config(literal_column("'tcp_keepalives_interval'"), literal_column("'5'"), false()),
+        func.set_config(literal_column("'tcp_keepalives_count'"), literal_column("'3'"), false()),
+        func.set_config(literal_column("'idle_session_timeout'"), literal_column("'0'"), false()),
+        # What a lock changes need not outlive a crash; a write that proves a fence flushes its sequence, too.
+        func.set_config(literal_column("'synchronous_commit'"), literal_column("'off'"), false()),
+        func.set_config(literal_column("'statement_timeout'"), literal_column("'0'"), false()),
+    )
+)
+"""Prepare the session that holds beacons: it lives as long as its process, and no longer."""

@@ -1,0 +1,334 @@
+"""The statements of the store; each is pure: it can be read, compiled and tested alone."""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.sql.selectable import CTE
+
+from pgresults.sql.compiled import CopyStatement, Statement
+from pgresults.sql.digests import entry_digest_sql, expiry_sql, place_sql
+from pgresults.sql.guards import Guard
+from pgresults.sql.schema import SCHEMA, VERSION_TABLE, history, payload, result, storage
+
+ONE_KEY = and_(result.c.storage_id == bindparam("storage_id"), result.c.key == bindparam("key"))
+"""The condition that picks one key's row."""
+
+UNEXPIRED = or_(result.c.expires_at.is_(None), result.c.expires_at > func.statement_timestamp())
+"""The condition of a row whose time has not come; with a payload it is live."""
+
+_NOW: ColumnElement[Any] = func.statement_timestamp()
+_DB_USER = cast(literal_column("session_user"), Text)
+_ONE = literal_column("1", BigInteger)
+_GENESIS = literal_column("''::bytea", LargeBinary)
+CONTENT = bindparam("content", type_=LargeBinary)
+
+# Later entries never carry an earlier time, even where a statement waited for the row or the clock was set back.
+_TICK: ColumnElement[Any] = literal_column("interval '1 microsecond'")
+
+
+def next_entry(
+    version: ColumnElement[Any],
+    expires_at: ColumnElement[Any],
+    content: ColumnElement[Any] = CONTENT,
+    place: ColumnElement[Any] | None = None,
+    expiry: ColumnElement[Any] | None = None,
+) -> dict[str, ColumnElement[Any]]:
+    """What every further entry under a key sets on the key's row, besides its own content.
+
+    ``place`` and ``expiry`` are given where the client has computed them; see `entry_digest_sql`.
+    """
+    at = func.greatest(_NOW, result.c.at + _TICK)
+    seq = result.c.seq + _ONE
+    return {
+        "version": version,
+        "expires_at": expires_at,
+        "seq": seq,
+        "at": at,
+        "db_user": _DB_USER,
+        "previous": result.c.digest,
+        "digest": entry_digest_sql(
+            result.c.digest,
+            place_sql(result.c.storage_id, result.c.key) if place is None else place,
+            seq,
+            version,
+            at,
+            expiry_sql(expires_at) if expiry is None else expiry,
+            _DB_USER,
+            content,
+        ),
+    }
+
+
+_SERVER_COLUMNS = frozenset(
+    ("version", "seq", "at", "created_at", "db_user", "previous", "digest"),
+)
+_WRITTEN_COLUMNS = [name for name in result.c.keys() if name not in _SERVER_COLUMNS]  # noqa: SIM118 (no dict)
+
+
+def _upsert_head(allowed: ColumnElement[bool]) -> CTE:
+    """Write a new version into the key's row, creating the row where there is none."""
+    given: dict[str, ColumnElement[Any]] = {
+        name: bindparam(name, type_=result.c[name].type) for name in _WRITTEN_COLUMNS
+    }
+    place, expiry = (bindparam(name, type_=LargeBinary) for name in ("place_bytes", "expiry_bytes"))
+    genesis = entry_digest_sql(_GENESIS, place, _ONE, _ONE, _NOW, expiry, _DB_USER, CONTENT)
+    first: dict[str, ColumnElement[Any]] = {
+        **given,
+        "version": _ONE,
+        "seq": _ONE,
+        "at": _NOW,
+        "created_at": _NOW,
+        "db_user": _DB_USER,
+        "previous": _GENESIS,
+        "digest": genesis,
+    }
+    statement = upsert(result).from_select(list(first), select(*first.values()).where(allowed))
+    following = next_entry(result.c.version + _ONE, statement.excluded.expires_at, CONTENT, place, expiry)
+    replaced = {name: statement.excluded[name] for name in _WRITTEN_COLUMNS if name not in ("storage_id", "key")}
+    return (
+        statement.on_conflict_do_update(
+            index_elements=[result.c.storage_id, result.c.key],
+            set_=replaced | following | {"created_at": following["at"]},
+        )
+        .returning(*result.c)
+        .cte("head")
+    )
+
+
+def append_entry(head: CTE) -> CTE:
+    """Append the entry that a changed head row stands for to the history."""
+    names = [name for name in history.c.keys() if name != "xid"]  # noqa: SIM118 (no dict)
+    return insert(history).from_select(names, select(*(head.c[name] for name in names))).cte("entry")
+
+
+def _write(guard: Guard, *, with_payload: bool) -> Statement:
+    """The whole write of one version: payload, head and history in one statement."""
+    allowed = guard.condition()
+    head = _upsert_head(allowed)
+    statement = select(head.c.version, head.c.created_at).add_cte(append_entry(head))
+    if with_payload:
+        given: dict[str, ColumnElement[Any]] = {one.name: bindparam(one.name, type_=one.type) for one in payload.c}
+        given["chunk"] = literal_column("0", Integer)
+        chunk = select(*given.values()).where(allowed)
+        statement = statement.add_cte(insert(payload).from_select(list(given), chunk).cte("stored"))
+    return Statement(statement)
+
+
+WRITE = {guard: _write(guard, with_payload=True) for guard in Guard}
+"""Store a version whose payload is one chunk; gives its version and time, or no row where the guard refuses."""
+
+WRITE_UPLOADED = {guard: _write(guard, with_payload=False) for guard in Guard}
+"""Store a version whose payload is in its table already."""
+
+UPLOAD = CopyStatement(payload, payload.c.keys(), ("uuid", "text", "uuid", "int4", "bytea", "bytea", "bytea"))
+"""Put the chunks of a payload into their table."""
+
+FIND_WRITE = Statement(
+    select(history.c.version, history.c.at).where(
+        history.c.storage_id == bindparam("storage_id"),
+        history.c.key == bindparam("key"),
+        history.c.payload_id == bindparam("payload_id"),
+        history.c.action.in_((literal_column("'write'"), literal_column("'import'"))),
+    )
+)
+"""Look whether a write whose answer was lost has been carried out."""
+
+TAKEN_AWAY = Statement(
+    select(history.c.action, history.c.at, history.c.actor)
+    .where(
+        history.c.storage_id == bindparam("storage_id"),
+        history.c.key == bindparam("key"),
+        history.c.seq < bindparam("before"),
+        history.c.action.in_([literal_column(f"'{action}'") for action in ("delete", "expire", "redact")]),
+    )
+    .order_by(history.c.seq.desc())
+    .limit(literal_column("1"))
+)
+"""The last entry that took a key's result away."""
+
+HEAD_COLUMNS = (
+    "version",
+    "payload_id",
+    "created_at",
+    "expires_at",
+    "serializer",
+    "size",
+    "sha256",
+    "tags",
+    "provenance",
+    "storage_key",
+    "storage_block_id",
+    "pgresults_version",
+    "prefect_version",
+    "signature",
+    "action",
+    "at",
+    "actor",
+)
+"""What a read needs to know of a key's row, in the order of `operations.results.Head`."""
+
+_EXPIRED = and_(result.c.expires_at.is_not(None), result.c.expires_at <= func.statement_timestamp())
+
+
+def as_read(table: Table, name: str) -> ColumnElement[Any]:
+    """A column in the form in which it is read fastest, or at all.
+
+    Objects and lists come as JSON texts, which are parsed only where somebody asks for them. Expirations come in UTC
+    whatever the session's time zone: at the end of the year 9999 others have no datetime for them.
+    """
+    column: ColumnElement[Any] = table.c[name]
+    match name:
+        case "serializer" | "provenance":
+            return cast(column, Text)
+        case "tags":
+            return cast(func.array_to_json(column), Text)
+        case "expires_at":
+            return func.timezone(literal_column("'UTC'"), column)
+    return column
+
+
+_HEAD: tuple[ColumnElement[Any], ...] = (
+    *(as_read(result, name) for name in HEAD_COLUMNS),
+    _EXPIRED.label("expired"),
+)
+
+
+# As a subquery, because a planner without statistics joins by key alone: over the payloads of every version.
+def _first_chunk(key: ColumnElement[Any]) -> ColumnElement[Any]:
+    return (
+        select(payload.c.data)
+        .where(
+            payload.c.storage_id == bindparam("storage_id"),
+            payload.c.key == key,
+            payload.c.payload_id == result.c.payload_id,
+            payload.c.chunk == literal_column("0"),
+            payload.c.payload_id.is_distinct_from(bindparam("known_payload_id", type_=payload.c.payload_id.type)),
+            UNEXPIRED,
+        )
+        .correlate(result)
+        .scalar_subquery()
+    )
+
+
+READ = Statement(select(*_HEAD, _first_chunk(bindparam("key")).label("data")).select_from(result).where(ONE_KEY))
+"""The head of a key with the first chunk of its payload, unless the caller knows that payload already."""
+
+READ_MANY = Statement(
+    select(result.c.key, *_HEAD, _first_chunk(result.c.key).label("data"))
+    .select_from(result)
+    .where(result.c.storage_id == bindparam("storage_id"), result.c.key == any_(bindparam("keys", type_=ARRAY(Text))))
+)
+"""`READ` for several keys, in one snapshot."""
+
+READ_CHUNKS = Statement(
+    select(payload.c.chunk, payload.c.data)
+    .where(
+        payload.c.storage_id == bindparam("storage_id"),
+        payload.c.key == bindparam("key"),
+        payload.c.payload_id == bindparam("payload_id"),
+        payload.c.chunk > literal_column("0"),
+    )
+    .order_by(payload.c.chunk)
+)
+"""The further chunks of a payload, in order."""
+
+EXISTS = Statement(
+    select(literal_column("1")).select_from(result).where(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED)
+)
+"""One row where the key has a live result."""
+
+
+_CLEARED = [
+    "payload_id", "serializer", "size", "sha256", "tags", "provenance", "storage_key", "storage_block_id",
+    "pgresults_version", "prefect_version", "signature", "payload_digest",
+]  # fmt: skip
+
+ENTRY_PARAMETERS = {
+    name: bindparam(name, type_=result.c[name].type) for name in ("action", "actor", "holder", "fence", "reason")
+}
+"""What a caller says of an entry that stores no version."""
+
+
+def end_versions(*conditions: ColumnElement[bool]) -> CTE:
+    """Take the current version away from the keys' rows that meet the conditions."""
+    no_expiry = cast(null(), DateTime(timezone=True))
+    return (
+        update(result)
+        .where(*conditions)
+        .values(**dict.fromkeys(_CLEARED, null()), **ENTRY_PARAMETERS, **next_entry(result.c.version, no_expiry))
+        .returning(*result.c)
+        .cte("head")
+    )
+
+
+def _delete(guard: Guard) -> Statement:
+    head = end_versions(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED, guard.condition())
+    return Statement(select(head.c.version, head.c.at).add_cte(append_entry(head)))
+
+
+DELETE = {guard: _delete(guard) for guard in Guard}
+"""Take a key's live version away, leaving its history."""
+
+REGISTER = Statement(
+    upsert(storage)
+    .values(id=bindparam("id"), name=bindparam("name"), created_at=func.statement_timestamp())
+    .on_conflict_do_nothing()
+)
+"""Enter a storage's name in the registry."""
+
+STORAGES = Statement(select(storage.c.id, storage.c.name).order_by(storage.c.name))
+"""Every registered storage."""
+
+_LIST = (
+    select(
+        result.c.key,
+        result.c.version,
+        result.c.created_at,
+        as_read(result, "expires_at"),
+        result.c.size,
+        result.c.serializer.op("->>")(literal_column("'type'")).label("serializer"),
+    )
+    .where(
+        result.c.storage_id == bindparam("storage_id"),
+        result.c.payload_id.is_not(None),
+        UNEXPIRED,
+        result.c.key > bindparam("after"),
+        result.c.key >= bindparam("prefix"),
+        result.c.key < bindparam("end"),
+    )
+    .order_by(result.c.key)
+    .limit(bindparam("limit"))
+)
+LIST = Statement(_LIST)
+"""A page of live results under a prefix, by key."""
+
+_SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_num", Text))
+
+SCHEMA_REVISION = Statement(select(_SCHEMA_VERSION.c.version_num))
+"""The revision of the schema that the database is at."""
+
+PING = Statement(select(literal_column("1")))
+"""Prove that a connection still answers."""

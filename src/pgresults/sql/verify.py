@@ -1,0 +1,209 @@
+"""The statements that read all there is, page by page, to recompute it."""
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    bindparam,
+    cast,
+    column,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    union,
+)
+
+from pgresults.sql.compiled import Query, Statement
+from pgresults.sql.schema import history, payload, result, storage
+
+_STORAGE = bindparam("storage_id", type_=Uuid)
+_KEYS: ColumnElement[Any] = bindparam("keys", type_=ARRAY(Text))
+_BOUND = bindparam("bound", type_=BigInteger)
+_UNTIL = bindparam("until", type_=DateTime(timezone=True))
+_LIMIT = bindparam("limit", type_=BigInteger)
+_KEY = bindparam("key", type_=history.c.key.type)
+
+_SEALED = and_(history.c.xid < _BOUND, history.c.at <= _UNTIL)
+_SINCE = or_(history.c.xid >= _BOUND, history.c.at > _UNTIL)
+
+
+class _Snapshot(Statement):
+    """A command that is the same in every schema."""
+
+    def __init__(self) -> None:
+        self.query = cache(lambda _: Query(b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+
+
+SNAPSHOT = _Snapshot()
+"""Have all further statements of a transaction see the same."""
+
+CERTAIN = Statement(
+    select(cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger), func.clock_timestamp())
+)
+"""The transaction before which all have ended, and the time."""
+
+COUNT_KEYS = Statement(select(func.count()).select_from(result).where(result.c.storage_id == _STORAGE))
+"""How many keys there are or were."""
+
+
+FIRST = -(2**63)
+"""The least number that an entry may have, whoever gave it."""
+
+
+def _keys(table: Any) -> Select[Any]:
+    after = table.c.key > bindparam("after", type_=history.c.key.type)
+    return select(table.c.key).where(table.c.storage_id == _STORAGE, after).distinct().order_by(table.c.key)
+
+
+def _all_keys() -> Statement:
+    """Of every table: who tampers may have emptied one of them."""
+    pages = union(*(select(_keys(table).limit(_LIMIT).subquery().c.key) for table in (result, history, payload)))
+    found = pages.subquery()
+    heads = and_(result.c.storage_id == _STORAGE, result.c.key == found.c.key)
+    return Statement(
+        select(found.c.key, literal_column(str(FIRST), BigInteger), func.coalesce(result.c.seq, literal_column("1")))
+        .select_from(found.outerjoin(result, heads))
+        .order_by(found.c.key)
+        .limit(_LIMIT)
+    )
+
+
+ALL_KEYS = _all_keys()
+"""A page of the keys there are, each with the first entry to read and about how many there are."""
+
+# Transactions may write to a key in another order than that of their numbers: from its first one on, all count.
+KEYS_SINCE = Statement(
+    select(history.c.key, func.min(history.c.seq), func.count())
+    .where(history.c.storage_id == _STORAGE, _SINCE, history.c.key > bindparam("after", type_=history.c.key.type))
+    .group_by(history.c.key)
+    .order_by(history.c.key)
+    .limit(_LIMIT)
+)
+"""A page of the keys with entries that no seal covers yet, with the first of these and about how many there are."""
+
+FIRST_SINCE = Statement(
+    select(func.min(history.c.seq).filter(_SINCE), func.min(history.c.seq)).where(
+        history.c.storage_id == _STORAGE, history.c.key == _KEY
+    )
+)
+"""The first entry of a key that no seal covers yet, and its first one of all."""
+
+_NEXT = cast(cast(func.pg_snapshot_xmax(func.pg_current_snapshot()), Text), BigInteger)
+HORIZON = Statement(select(_NEXT))
+"""The transaction that is the first of those to come."""
+
+AHEAD = Statement(
+    select(func.count()).select_from(history).where(history.c.storage_id == _STORAGE, history.c.xid >= _NEXT)
+)
+"""How many entries name a transaction that is yet to come."""
+
+
+def _as_checked(table: Any, name: str) -> ColumnElement[Any]:
+    """A column in a form that can be read whatever it holds: times as their bytes, objects as texts."""
+    column: ColumnElement[Any] = table.c[name]
+    match name:
+        case "at" | "expires_at" | "created_at":
+            return func.timestamptz_send(column)
+        case "serializer" | "provenance":
+            return cast(column, Text)
+    return column
+
+
+_given_keys = (
+    func.unnest(_KEYS, bindparam("firsts", type_=ARRAY(BigInteger)))
+    .table_valued(column("key", Text), column("first", BigInteger))
+    .render_derived("given")
+)
+ENTRY_NAMES = tuple(history.c.keys())
+_entry = (
+    select(history)
+    .where(history.c.storage_id == _STORAGE, history.c.key == _given_keys.c.key, history.c.seq >= _given_keys.c.first)
+    .order_by(history.c.seq)
+    .limit(_LIMIT)
+    .lateral("entry")
+)
+ENTRIES = Statement(
+    select(*(_as_checked(_entry, name) for name in ENTRY_NAMES)).select_from(_given_keys.join(_entry, true()))
+)
+"""The entries of some keys from a first one on, so many of each at most."""
+
+BEFORE = Statement(
+    select(history.c.key, history.c.digest).where(
+        history.c.storage_id == _STORAGE,
+        history.c.key == _given_keys.c.key,
+        history.c.seq == _given_keys.c.first - literal_column("1"),
+    )
+)
+"""The digests of the entries that come right before."""
+
+HEAD_NAMES = (*(name for name in ENTRY_NAMES if name != "xid"), "sha256", "created_at")
+HEADS = Statement(
+    select(*(_as_checked(result, name) for name in HEAD_NAMES)).where(
+        result.c.storage_id == _STORAGE, result.c.key == func.any(_KEYS)
+    )
+)
+"""The heads of keys."""
+
+_named = (
+    func.unnest(_KEYS, bindparam("payload_ids", type_=ARRAY(Uuid)))
+    .table_valued(column("key", Text), column("payload_id", Uuid))
+    .render_derived("named")
+)
+PAYLOADS = Statement(
+    select(payload.c.key, payload.c.payload_id, payload.c.chunk, payload.c.data, payload.c.salt, payload.c.sha256)
+    .where(
+        payload.c.storage_id == _STORAGE,
+        payload.c.key == _named.c.key,
+        payload.c.payload_id == _named.c.payload_id,
+    )
+    .order_by(payload.c.key, payload.c.payload_id, payload.c.chunk)
+)
+"""Some payloads of keys, chunk by chunk."""
+
+_NAMED_BY_ENTRY = exists(
+    select(history.c.seq).where(
+        history.c.storage_id == payload.c.storage_id,
+        history.c.key == payload.c.key,
+        history.c.payload_id == payload.c.payload_id,
+    )
+)
+STRAY = Statement(
+    select(payload.c.key, payload.c.payload_id)
+    .where(payload.c.storage_id == _STORAGE, payload.c.key == func.any(_KEYS), ~_NAMED_BY_ENTRY)
+    .distinct()
+)
+"""The payloads of keys that none of their entries names."""
+
+NAME = Statement(select(storage.c.name).where(storage.c.id == _STORAGE))
+"""The name under which a storage is registered."""
+
+_TRIGGERS = Table("pg_trigger", MetaData(schema="pg_catalog"))
+_HISTORY = select(literal_column("tableoid")).select_from(history).limit(literal_column("1")).scalar_subquery()
+_ALWAYS_ON: tuple[ColumnElement[Any], ...] = (
+    literal_column("tgrelid") == _HISTORY,
+    literal_column("tgname = 'append_only' AND tgenabled = 'A'"),
+)
+GUARDED = Statement(
+    select(exists(select(literal_column("1")).select_from(_TRIGGERS).where(*_ALWAYS_ON))).where(_HISTORY.is_not(None))
+)
+"""Whether the trigger that refuses changes to the history is there and on; no row where there is no history yet."""
+
+LEAVES = Statement(
+    select(history.c.key, history.c.seq, history.c.digest, history.c.at)
+    .where(history.c.storage_id == _STORAGE, _SEALED)
+    .order_by(history.c.key, history.c.seq)
+)
+"""What a seal covers."""

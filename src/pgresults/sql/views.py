@@ -1,0 +1,136 @@
+"""The statements over the views that everybody may ask: which results there are, and how they come and go."""
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    DateTime,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
+
+from pgresults.sql.compiled import Statement
+from pgresults.sql.schema import SCHEMA
+
+_views = MetaData(schema=SCHEMA)
+
+
+def _view(name: str, **columns: Any) -> Table:
+    return Table(name, _views, *(Column(column, kind) for column, kind in columns.items()))
+
+
+_TIME = DateTime(timezone=True)
+_LIVE = _view(
+    "live_results",
+    storage_id=Uuid,
+    key=Text(collation="C"),
+    version=BigInteger,
+    created_at=_TIME,
+    expires_at=_TIME,
+    size=BigInteger,
+    serializer=Text,
+    tags=ARRAY(Text),
+    provenance=JSONB,
+    task=Text,
+    flow=Text,
+)
+_EXPIRATIONS = _view("expirations", storage_id=Uuid, expires_at=_TIME, size=BigInteger)
+_HISTORY = _view("result_history", storage_id=Uuid, action=Text, at=_TIME, size=BigInteger)
+_USAGE = _view(
+    "storage_usage",
+    storage_id=Uuid,
+    keys=BigInteger,
+    live=BigInteger,
+    live_bytes=BigInteger,
+    expired_bytes=BigInteger,
+    last_change=_TIME,
+)
+
+_KEY = _LIVE.c.key.type
+
+
+def _given(name: str, kind: Any) -> ColumnElement[Any]:
+    return bindparam(name, type_=kind)
+
+
+FILTERS: dict[str, tuple[ColumnElement[bool], ...]] = {
+    "prefix": (_LIVE.c.key >= _given("prefix", _KEY), _LIVE.c.key < _given("end", _KEY)),
+    "tags": (_LIVE.c.tags.contains(_given("tags", ARRAY(Text))),),
+    "task": (_LIVE.c.task == _given("task", Text),),
+    "flow": (_LIVE.c.flow == _given("flow", Text),),
+    "written_after": (_LIVE.c.created_at >= _given("written_after", _TIME),),
+    "written_before": (_LIVE.c.created_at < _given("written_before", _TIME),),
+    "expires_before": (_LIVE.c.expires_at < _given("expires_before", _TIME),),
+    "min_size": (_LIVE.c.size >= _given("min_size", BigInteger),),
+    "max_size": (_LIVE.c.size <= _given("max_size", BigInteger),),
+}
+"""What picks live results; a choice of them makes one statement."""
+
+
+def _in_utc(moment: ColumnElement[Any]) -> ColumnElement[Any]:
+    return func.timezone(literal_column("'UTC'"), moment)
+
+
+@cache
+def find(chosen: frozenset[str]) -> Statement:
+    """A page of live results that meet the chosen `FILTERS`, by key, after a key."""
+    conditions = [condition for name in sorted(chosen) for condition in FILTERS[name]]
+    columns = [
+        _in_utc(column) if column.name == "expires_at" else column for column in _LIVE.c if column.name != "storage_id"
+    ]
+    return Statement(
+        select(*columns)
+        .where(
+            _LIVE.c.storage_id == bindparam("storage_id", type_=Uuid), _LIVE.c.key > _given("after", _KEY), *conditions
+        )
+        .order_by(_LIVE.c.key)
+        .limit(_given("limit", BigInteger))
+    )
+
+
+USAGE = Statement(
+    select(*(_USAGE.c[name] for name in ("keys", "live", "live_bytes", "expired_bytes", "last_change"))).where(
+        _USAGE.c.storage_id == bindparam("storage_id", type_=Uuid)
+    )
+)
+"""How many keys and bytes a storage has."""
+
+
+def _daily(view: Table, moment: Column[Any], *conditions: ColumnElement[bool]) -> Statement:
+    day = func.date_trunc(literal_column("'day'"), _in_utc(moment)).label("day")
+    return Statement(
+        select(day, func.count(), cast(func.coalesce(func.sum(view.c.size), literal_column("0")), BigInteger))
+        .where(view.c.storage_id == bindparam("storage_id", type_=Uuid), *conditions)
+        .group_by(literal_column("1"))
+        .order_by(literal_column("1"))
+    )
+
+
+_SPAN = bindparam("span", type_=INTERVAL)
+
+EXPIRING_DAILY = _daily(
+    _EXPIRATIONS,
+    _EXPIRATIONS.c.expires_at,
+    _EXPIRATIONS.c.expires_at > func.statement_timestamp(),
+    _EXPIRATIONS.c.expires_at <= func.statement_timestamp() + _SPAN,
+)
+"""How many results and bytes expire on each day to come."""
+
+WRITTEN_DAILY = _daily(
+    _HISTORY,
+    _HISTORY.c.at,
+    _HISTORY.c.action.in_((literal_column("'write'"), literal_column("'import'"))),
+    _HISTORY.c.at > func.statement_timestamp() - _SPAN,
+)
+"""How many versions and bytes were written on each day past."""

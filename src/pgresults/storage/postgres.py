@@ -1,0 +1,267 @@
+"""Where results go: a named collection in a Postgres schema, or nowhere."""
+
+from uuid import UUID
+
+from pgresults.arguments import flaw_of, require_text
+from pgresults.database.database import Database, Target
+from pgresults.database.programs import Program, aperform, call, compute, perform
+from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
+from pgresults.locking.postgres import PostgresLockManager
+from pgresults.operations import results
+from pgresults.operations.results import Found, Listed, Upload, Written
+from pgresults.records.keys import MAX_KEY_BYTES, require_key, storage_id
+from pgresults.records.provenance import default_holder, recorded
+from pgresults.records.signing import Trust
+from pgresults.server.embedded import EmbeddedPostgres
+from pgresults.settings import Settings, current_settings
+from pgresults.sql.schema import SCHEMA
+from pgresults.storage.encoding import prepare, require_intact, require_live, require_signed
+
+__all__ = ["EmbeddedPostgres", "NullStorage", "PostgresStorage", "default_storage"]
+
+
+class PostgresStorage:
+    """A named collection of results in a Postgres schema; connects lazily, can be pickled and forked.
+
+    Parameters:
+        database: a URL (``postgresql://…``), a directory (an embedded server lives there), an `EmbeddedPostgres`,
+            or a SQLAlchemy ``Engine`` or ``AsyncEngine``, which is used as it is.
+        name: the collection's name; its id is derived from it.
+        schema: the schema that holds the tables.
+        settings: pool sizes, time-outs and limits; by default from the environment.
+
+    Raises: ConfigurationError when the database is none; InvalidArgument for a name that is none.
+    """
+
+    def __init__(
+        self, database: Target, name: str = "default", schema: str = SCHEMA, settings: Settings | None = None
+    ) -> None:
+        require_name(name)
+        self.database = Database(database, schema, settings)
+        self._call(name)
+
+    def _call(self, name: str) -> None:
+        self.name = name
+        self.id: UUID = storage_id(name)
+        self.trust = Trust.of(self.id, self.settings)
+        """What makes a payload here one that may be deserialized."""
+        self._registered = False
+        self.storage_block_id: UUID | None = None
+        """The id under which it can be found again; None until it is saved."""
+        self._lock_manager = PostgresLockManager(self.database, name)
+
+    @property
+    def schema(self) -> str:
+        """The schema that holds the tables."""
+        return self.database.schema
+
+    @property
+    def settings(self) -> Settings:
+        """Pool sizes, time-outs and limits."""
+        return self.database.settings
+
+    def lock_manager(self) -> PostgresLockManager:
+        """The manager of this storage's locks; the same one at every call."""
+        return self._lock_manager
+
+    def save(self, name: str | None = None) -> UUID:
+        """Register the storage, so that it can be resolved by its name and by its id.
+
+        Parameters:
+            name: the collection that it stands for from now on; None: its present one.
+
+        Returns: the id.
+        Raises: InvalidArgument for another name once it is in use; ConfigurationError outside of the default database.
+        """
+        return perform(self.saving(name))
+
+    async def asave(self, name: str | None = None) -> UUID:
+        """Register the storage; see `save`."""
+        return await aperform(self.saving(name))
+
+    def read_path(self, path: str) -> bytes:
+        """Read the bytes under a path.
+
+        Raises: MissingResult; IntegrityError; StorageUnavailable.
+        """
+        return perform(self._read_path(path))
+
+    async def aread_path(self, path: str) -> bytes:
+        """Read the bytes under a path; see `read_path`."""
+        return await aperform(self._read_path(path))
+
+    def write_path(self, path: str, content: bytes) -> None:
+        """Keep bytes under a path, as they are and without metadata.
+
+        Raises: InvalidKey; PayloadTooLarge; StorageUnavailable.
+        """
+        perform(self._write_path(path, content))
+
+    async def awrite_path(self, path: str, content: bytes) -> None:
+        """Keep bytes under a path; see `write_path`."""
+        await aperform(self._write_path(path, content))
+
+    def page(self, prefix: str = "", after: str = "", limit: int = 100) -> list[Listed]:
+        """A page of live results, by key.
+
+        Parameters:
+            prefix: what the keys begin with.
+            after: the last key of the page before.
+            limit: how many results a page has at most.
+
+        Raises: StorageUnavailable.
+        """
+        return perform(self._page(prefix, after, limit))
+
+    async def apage(self, prefix: str = "", after: str = "", limit: int = 100) -> list[Listed]:
+        """A page of live results, by key; see `page`."""
+        return await aperform(self._page(prefix, after, limit))
+
+    def close(self) -> None:
+        """Close the connections of this process, and end its locks; a later call opens new ones."""
+        self._lock_manager.close()
+        self.database.close()
+
+    async def aclose(self) -> None:
+        """Close the connections of this process, and end its locks; a later call opens new ones."""
+        await self._lock_manager.aclose()
+        await self.database.aclose()
+
+    def store(self, upload: Upload) -> Program[Written]:
+        """Store a version; its metadata, payload and history entry appear together or not at all."""
+        if not self._registered:
+            yield from self.register()
+        return (
+            yield from call(
+                self.database,
+                lambda repeated: results.write(upload, repeated=repeated),
+                atomic=not upload.single,
+            )
+        )
+
+    def fetch(self, key: str, known: UUID | None = None) -> Program[Found | None]:
+        """Fetch a key's head and payload, leaving a known payload out."""
+        return call(self.database, lambda _: results.read(self.id, key, known))
+
+    def has(self, key: str) -> Program[bool]:
+        """Whether the key has a live result."""
+        return call(self.database, lambda _: results.exists(self.id, key))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PostgresStorage) and (self.name, self.database) == (
+            other.name,
+            other.database,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.database))
+
+    def __repr__(self) -> str:
+        return f"PostgresStorage({self.database!r}, name={self.name!r})"
+
+    def register(self) -> Program[None]:
+        """Enter the name in the registry before the first write, so that SQL can show it."""
+        if not self._registered:
+            yield from call(self.database, lambda _: results.register(self.id, self.name))
+            self._registered = True
+
+    def saving(self, name: str | None = None) -> Program[UUID]:
+        """Register the storage; see `save`."""
+        if self.database != default_storage().database:
+            raise ConfigurationError(
+                f"{self!r} is not in the default database, which registers storages: set PGRESULTS_DATABASE_URL to "
+                "it, or name the storage by its URL",
+                setting="database_url",
+            )
+        if name is not None and name != self.name:
+            if self._registered:
+                raise InvalidArgument(
+                    f"the storage is in use as {self.name!r} already: make PostgresStorage(..., name={name!r})",
+                    argument="name",
+                    value=name,
+                )
+            self._call(require_name(name))
+        yield from self.register()
+        self.storage_block_id = self.id
+        return self.id
+
+    def _page(self, prefix: str, after: str, limit: int) -> Program[list[Listed]]:
+        for name, value in (("prefix", prefix), ("after", after)):
+            if value != "":
+                require_text(value, name)
+        if not isinstance(limit, int) or not 0 <= limit < 2**31:
+            raise InvalidArgument("limit is a number of results, 0 or more", argument="limit", value=limit)
+        return call(self.database, lambda _: results.listing(self.id, prefix, after, limit))
+
+    def _read_path(self, path: str) -> Program[bytes]:
+        found = require_live((yield from self.fetch(require_key(path))), path)
+        require_signed(found.head, path, self.trust)
+        return (
+            yield from compute(lambda: bytes(require_intact(found, path)), small=self.is_small(found.payload or b""))
+        )
+
+    def _write_path(self, path: str, content: bytes) -> Program[None]:
+        described = {"holder": default_holder(), "provenance": recorded(None)}
+        upload = yield from compute(
+            lambda: prepare(self.trust, require_key(path), content, described, self.settings.max_payload_bytes),
+            small=self.is_small(content),
+        )
+        yield from self.store(upload)
+
+    def is_small(self, payload: bytes | bytearray) -> bool:
+        """Whether an event loop may work on a payload itself."""
+        return len(payload) <= self.settings.offload_bytes
+
+
+class NullStorage:
+    """Stores nothing; as the metadata storage of a store it means that payloads are kept without metadata."""
+
+    def read_path(self, path: str) -> bytes:
+        """Find nothing.
+
+        Raises: MissingResult.
+        """
+        raise MissingResult(f"no result under {path!r}: a NullStorage keeps nothing", key=path, reason="never written")
+
+    async def aread_path(self, path: str) -> bytes:
+        """Find nothing; see `read_path`."""
+        return self.read_path(path)
+
+    def write_path(self, path: str, content: bytes) -> None:
+        """Keep nothing."""
+
+    async def awrite_path(self, path: str, content: bytes) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+    async def aclose(self) -> None:
+        """Close nothing."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NullStorage)
+
+    def __hash__(self) -> int:
+        return hash(NullStorage)
+
+    def __repr__(self) -> str:
+        return "NullStorage()"
+
+
+def require_name(name: str) -> str:
+    """Give the name back if a storage can have it.
+
+    Raises: InvalidArgument.
+    """
+    if flaw := flaw_of(name, MAX_KEY_BYTES):
+        raise InvalidArgument(f"a storage cannot be named {name!r}: {flaw}", argument="name", value=name)
+    return name
+
+
+def default_storage(settings: Settings | None = None, name: str = "default") -> PostgresStorage:
+    """The storage of a name where the settings say: in a team's own database, or on an embedded server."""
+    settings = settings or current_settings()
+    url = settings.database_url
+    target = url.get_secret_value() if url is not None else settings.embedded_directory
+    return PostgresStorage(target, name, settings.database_schema, settings)

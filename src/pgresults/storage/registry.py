@@ -1,0 +1,110 @@
+"""Storages found by what users say: an object, a URL, a directory, a registered name or id, or nothing at all."""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+from uuid import UUID
+
+from pgresults.database.database import Target
+from pgresults.database.programs import Program, call
+from pgresults.errors import ConfigurationError
+from pgresults.operations.results import registered
+from pgresults.settings import Settings, current_settings
+from pgresults.storage.postgres import NullStorage, PostgresStorage, default_storage
+
+StorageSpec: TypeAlias = PostgresStorage | NullStorage | UUID | str | Path
+"""What names a storage."""
+
+_MEANT_AS_URL = re.compile(r"://|^postgres(ql)?(\+\w+)?:", re.IGNORECASE)
+"""Also what is misspelt: as the name of a storage its password would be in an error."""
+
+
+def storage_at(spec: object) -> PostgresStorage | NullStorage | None:
+    """The storage that something is or where it points, or None for a name or an id, which only a registry knows.
+
+    Raises: TypeError for what names no storage; ConfigurationError for a URL that is of no use.
+    """
+    if isinstance(spec, PostgresStorage | NullStorage):
+        return spec
+    if isinstance(spec, Path):
+        return _shared(spec.absolute(), "default", current_settings(), "")
+    if isinstance(spec, str) and _MEANT_AS_URL.search(spec):
+        return _shared(spec, "default", current_settings(), "")
+    if isinstance(spec, UUID | str):
+        return None
+    raise TypeError(
+        f"a storage is a PostgresStorage, a registered storage's name or UUID, a postgresql:// URL or a Path, "
+        f"not {type(spec).__name__}"
+    )
+
+
+def resolving(spec: object) -> Program[PostgresStorage | NullStorage]:
+    """Find a storage.
+
+    Raises: TypeError; ConfigurationError, which lists what is registered; StorageUnavailable.
+    """
+    found = storage_at(spec)
+    return found if found is not None else (yield from _registered(spec))
+
+
+def resolving_default() -> Program[PostgresStorage]:
+    """Find the storage for results of which nothing is said.
+
+    Raises: ConfigurationError; StorageUnavailable.
+    """
+    named = current_settings().results.default_storage
+    return require_postgres((yield from resolving(named))) if named else _default()
+
+
+def resolving_scheduling() -> Program[PostgresStorage]:
+    """Find the storage for parameters of runs to come, and register it where there is none yet.
+
+    Raises: ConfigurationError; StorageUnavailable.
+    """
+    named = current_settings().tasks.scheduling.default_storage or "task-scheduling"
+    storage = storage_at(named)
+    if storage is None:
+        storage = _default(named)
+        yield from storage.saving()
+    return require_postgres(storage)
+
+
+def require_postgres(storage: object) -> PostgresStorage:
+    """Give the storage back if it keeps results.
+
+    Raises: ConfigurationError.
+    """
+    if not isinstance(storage, PostgresStorage):
+        raise ConfigurationError(
+            "a NullStorage keeps no results: leave them unstored with persist_result=False", setting="result_storage"
+        )
+    return storage
+
+
+def _registered(spec: object) -> Program[PostgresStorage]:
+    default = _default()
+    known = yield from call(default.database, lambda _: registered())
+    name = known.get(spec) if isinstance(spec, UUID) else spec
+    if name not in known.values():
+        names = ", ".join(map(repr, known.values())) or "none"
+        raise ConfigurationError(
+            f"no storage {spec!s} is registered in {default.database!r}; registered are: {names}. "
+            "PostgresStorage(...).save(name) registers one.",
+            setting="result_storage",
+        )
+    storage = _default(str(name))
+    storage.storage_block_id = storage.id
+    return storage
+
+
+def _default(name: str = "default") -> PostgresStorage:
+    return _shared(None, name, current_settings(), str(Path.cwd()))
+
+
+@lru_cache(maxsize=64)
+def _shared(target: Target | None, name: str, settings: Settings, _directory: str) -> PostgresStorage:
+    """One storage for all who say the same, so that they share its connections; it knows processes and loops apart."""
+    if target is None:
+        return default_storage(settings, name)
+    return PostgresStorage(target, name, settings.database_schema, settings)
