@@ -29,7 +29,7 @@ from benchmarks.timing import Timings, ameasure, measure
 from pgresults.database import migrations
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 SCHEMA = "pgresults_benchmarks"
 KIB, MIB = 1024, 1024 * 1024

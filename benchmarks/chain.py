@@ -18,9 +18,8 @@ from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings
 from pgresults.sql import results as statements
 from pgresults.sql.guards import Guard
-from pgresults.storage import PostgresStorage
-from pgresults.storage.postgres import encoding
-from pgresults.store.store import ResultStore
+from pgresults.storage import PostgresStorage, encoding
+from pgresults.store import ResultStore
 
 _WRITERS = 16
 _WRITES = 100

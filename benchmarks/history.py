@@ -23,7 +23,7 @@ from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings
 from pgresults.sql.digests import CONTENT_FIELDS, framed, payload_digest
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 T = TypeVar("T")
 
@@ -118,8 +118,8 @@ def _lookups(store: ResultStore, count: int) -> dict[str, Callable[[], Any]]:
     moment = store.history(key)[0].at + timedelta(seconds=1)
     return {
         "expiring(1 day)": lambda: store.expiring(timedelta(days=1)),
-        "ls --prefix, 1,000 keys": lambda: store.storage().page("p7/", limit=1000),
-        "ls --prefix, none": lambda: store.storage().page("nothing"),
+        "ls --prefix, 1,000 keys": lambda: store.find(prefix="p7/", limit=1000),
+        "ls --prefix, none": lambda: store.find(prefix="nothing"),
         "history KEY": lambda: store.history(key),
         "read(as_of)": lambda: store.read(key, as_of=moment),
         "find(prefix, min_size)": lambda: store.find(prefix="p7/", min_size=1),
@@ -128,7 +128,7 @@ def _lookups(store: ResultStore, count: int) -> dict[str, Callable[[], Any]]:
 
 def _sweep(store: ResultStore, console: Console) -> None:
     """Sweep while a reader reads; its usual times are those before."""
-    _execute(store.storage(), _EXPIRE, count=_EXPIRED)
+    _execute(store.result_storage, _EXPIRE, count=_EXPIRED)
     reader = store.model_copy(update={"cache_result_in_memory": False})
     live = [row.key for row in store.find(prefix="p3/", limit=200)]
     usual = [time for key in live * 10 for time in _timed(lambda key=key: reader.read(key), 1)]

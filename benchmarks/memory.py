@@ -11,7 +11,7 @@ import psycopg
 
 from benchmarks.bare import Bare
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 URL = "PGRESULTS_DATABASE_URL"
 _KEY = "memory"

@@ -1,6 +1,13 @@
-"""Which texts Postgres can keep."""
+"""Checking what callers give: texts, moments, tags; each is refused with an error that names it."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
 
 from pgresults.errors import InvalidArgument
+
+MAX_TAG_BYTES = 256
+"""The longest tag, in bytes of UTF-8: tags are indexed."""
 
 
 def flaw_of(text: object, max_bytes: int | None = None) -> str | None:
@@ -29,3 +36,48 @@ def require_text(text: str | None, argument: str, max_bytes: int | None = None) 
     if flaw:
         raise InvalidArgument(f"{argument} cannot be stored: {flaw}", argument=argument, value=text)
     return text
+
+
+def aware_utc(moment: Any) -> Any:
+    """Give an aware datetime, or its ISO text, in UTC; raises ValueError for a naive one and for numbers."""
+    if isinstance(moment, datetime) and moment.tzinfo is UTC:
+        return moment
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    if not isinstance(moment, datetime):
+        raise ValueError(  # noqa: TRY004  # pydantic lets a TypeError through
+            f"not a datetime but {type(moment).__name__}: give e.g. datetime.now(UTC) + timedelta(...)"
+        )
+    if moment.utcoffset() is None:
+        raise ValueError(f"{moment.isoformat()} is naive: give it a time zone, e.g. datetime.now(UTC)")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{moment.isoformat()} cannot be said in UTC: give a time within years 1 to 9999") from None
+
+
+def require_moment(moment: object, argument: str) -> datetime:
+    """A moment in UTC.
+
+    Raises: InvalidArgument for a naive one and for what is none.
+    """
+    try:
+        return aware_utc(moment)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise InvalidArgument(f"{argument}: {error}", argument=argument, value=moment) from error
+
+
+def require_tags(tags: Iterable[str] | None) -> list[str] | None:
+    """The tags as a list.
+
+    Raises: InvalidArgument for a single text and for tags that are none.
+    """
+    if tags is None:
+        return None
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise InvalidArgument("tags are a list of texts", argument="tags", value=tags)
+    given = list(tags)
+    for tag in given:
+        if flaw := flaw_of(tag, MAX_TAG_BYTES):
+            raise InvalidArgument(f"the tag {tag!r} cannot be stored: {flaw}", argument="tags", value=given)
+    return given

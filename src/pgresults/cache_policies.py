@@ -40,7 +40,7 @@ class CachePolicy:
             raise TypeError(f"lock_manager is a LockManager such as storage.lock_manager(), not {kind}")
         object.__setattr__(self, "isolation_level", IsolationLevel.of(self.isolation_level, "isolation_level"))
 
-    def parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """What goes into the key, by name; None where something has no part in it this time."""
         raise NotImplementedError
 
@@ -56,12 +56,12 @@ class CachePolicy:
 
         Raises: SerializationError for an input of which no key can be made.
         """
-        parts = {name: part for name, part in self.key_parts(task_ctx, inputs).items() if part is not None}
+        parts = {name: part for name, part in self._key_parts(task_ctx, inputs).items() if part is not None}
         return stable_digest(parts, "the cache key") if parts else None
 
-    def key_parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _key_parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """The parts together with the task: two tasks of the same inputs must not take each other's results."""
-        parts = self.parts(context, inputs)
+        parts = self._parts(context, inputs)
         if all(part is None for part in parts.values()):
             return parts
         return {"task": getattr(context.task, "full_name", None), **parts}
@@ -106,19 +106,19 @@ class CacheKeyFnPolicy(CachePolicy):
 
     cache_key_fn: CacheKeyFn
 
-    def parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """The function's key."""
         return {"cache_key_fn": self.cache_key_fn(context, dict(inputs))}
 
-    def key_parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _key_parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """The function's key alone."""
-        return self.parts(context, inputs)
+        return self._parts(context, inputs)
 
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: Mapping[str, Any], flow_parameters: Mapping[str, Any] | None = None
     ) -> str | None:
         """The function's key."""
-        return self.parts(task_ctx, inputs)["cache_key_fn"]
+        return self._parts(task_ctx, inputs)["cache_key_fn"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +127,9 @@ class CompoundCachePolicy(CachePolicy):
 
     policies: tuple[CachePolicy, ...]
 
-    def parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """The parts of all of them."""
-        return {name: part for policy in self.policies for name, part in policy.parts(context, inputs).items()}
+        return {name: part for policy in self.policies for name, part in policy._parts(context, inputs).items()}
 
     def __sub__(self, other: str) -> "CachePolicy":
         return replace(self, policies=tuple(policy - other for policy in self.policies))
@@ -141,7 +141,7 @@ class Inputs(CachePolicy):
 
     exclude: frozenset[str] = field(default=frozenset())
 
-    def parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """One part for each input."""
         name = getattr(context.task, "name", "the task")
         return {
@@ -160,7 +160,7 @@ class Inputs(CachePolicy):
 class TaskSource(CachePolicy):
     """The source code of the task's function, without the functions that it calls."""
 
-    def parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """The digest of the source."""
         return {"task source": context.task.code_hash}
 
@@ -169,7 +169,7 @@ class TaskSource(CachePolicy):
 class FlowParameters(CachePolicy):
     """The parameters of the flow; none outside of flows."""
 
-    def parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """The digest of the parameters."""
         flow = FlowRunContext.get()
         return {"flow parameters": stable_digest(dict(flow.parameters), "the flow's parameters") if flow else None}
@@ -179,7 +179,7 @@ class FlowParameters(CachePolicy):
 class RunId(CachePolicy):
     """The run of the flow, or of the task outside of flows."""
 
-    def parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """The id of the run."""
         return {"run": str(context.task_run.flow_run_id or context.task_run.id)}
 
@@ -188,7 +188,7 @@ class RunId(CachePolicy):
 class NoCache(CachePolicy):
     """No key: every call runs, and its result is not stored."""
 
-    def parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
         """Nothing."""
         return {}
 

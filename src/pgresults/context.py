@@ -56,7 +56,7 @@ class _RunContext(ABC):
         """The parameters of the call by name."""
 
     @abstractmethod
-    def with_parameters(self, parameters: Mapping[str, Any]) -> Self:
+    def _with_parameters(self, parameters: Mapping[str, Any]) -> Self:
         """A copy with other parameters."""
 
     @classmethod
@@ -65,16 +65,16 @@ class _RunContext(ABC):
         return cls._current.get()  # type: ignore[no-any-return]
 
     @abstractmethod
-    def names(self) -> dict[str, Any]:
+    def _names(self) -> dict[str, Any]:
         """What a storage key template may name."""
 
     @abstractmethod
-    def provenance(self) -> dict[str, Any]:
+    def _provenance(self) -> dict[str, Any]:
         """What is recorded with every result."""
 
     def __enter__(self) -> Self:
-        names = {**TEMPLATE_NAMES.get(), **self.names()}
-        run = {**RUN.get(), **self.provenance()}
+        names = {**TEMPLATE_NAMES.get(), **self._names()}
+        run = {**RUN.get(), **self._provenance()}
         values: dict[ContextVar[Any], Any] = {
             type(self)._current: self,
             CURRENT_STORE: self.result_store,
@@ -104,15 +104,15 @@ class FlowRunContext(_RunContext):
         """The flow's parameters by name."""
         return self.flow_run.parameters
 
-    def with_parameters(self, parameters: Mapping[str, Any]) -> Self:
+    def _with_parameters(self, parameters: Mapping[str, Any]) -> Self:
         """A copy with other parameters."""
         return replace(self, flow_run=replace(self.flow_run, parameters=parameters))
 
-    def names(self) -> dict[str, Any]:
+    def _names(self) -> dict[str, Any]:
         """What a storage key template may name."""
         return {"flow_run": self.flow_run, "parameters": self.parameters}
 
-    def provenance(self) -> dict[str, Any]:
+    def _provenance(self) -> dict[str, Any]:
         """What is recorded with every result."""
         return {"flow": {"name": self.flow.name, "run_id": str(self.flow_run.id)}}
 
@@ -131,15 +131,15 @@ class TaskRunContext(_RunContext):
         """The task's parameters by name."""
         return self.task_run.parameters
 
-    def with_parameters(self, parameters: Mapping[str, Any]) -> Self:
+    def _with_parameters(self, parameters: Mapping[str, Any]) -> Self:
         """A copy with other parameters."""
         return replace(self, task_run=replace(self.task_run, parameters=parameters))
 
-    def names(self) -> dict[str, Any]:
+    def _names(self) -> dict[str, Any]:
         """What a storage key template may name."""
         return {"task_run": self.task_run, "parameters": self.parameters}
 
-    def provenance(self) -> dict[str, Any]:
+    def _provenance(self) -> dict[str, Any]:
         """What is recorded with every result."""
         return {"task": {"name": self.task.name, "run_id": str(self.task_run.id), "code": self.task.code_hash}}
 
@@ -179,7 +179,7 @@ def _received(sent: bytes) -> "carried[Any, Any]":
     received: carried[Any, Any] = carried.__new__(carried)
     received._function, received._context = function, None
     received._runs = tuple(
-        run.with_parameters({**run.parameters, **{name: _LeftBehind(why) for name, why in left_behind.items()}})
+        run._with_parameters({**run.parameters, **{name: _LeftBehind(why) for name, why in left_behind.items()}})
         for run, left_behind in runs
     )
     return received
@@ -208,7 +208,7 @@ def _sendable(run: _RunContext) -> tuple[_RunContext, dict[str, str]]:
             left_behind[name] = f"{name!r}, {type(error).__name__}: {error}"
         else:
             kept[name] = value
-    return run.with_parameters(kept), left_behind
+    return run._with_parameters(kept), left_behind
 
 
 def _dumped(value: Any) -> bytes:

@@ -49,14 +49,14 @@ class Flow(Wrapped[P, R]):
         return type(self)(self.fn, {**self.options, **options})
 
     def _run(self, args: Any, kwargs: Any) -> Program[Any]:
-        run = FlowRun(self.name, self.bind(args, kwargs))
-        store = yield from get_result_store().updating_for_flow(self)
+        run = FlowRun(self.name, self._bind(args, kwargs))
+        store = yield from get_result_store()._update_for_flow(self)
         persist = get_default_persist_setting() if self.persist_result is None else self.persist_result
         with FlowRunContext(persist, store, self, run):
             function: Any = self.fn
             result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))
             if persist:
-                yield from store.persisting(store.create_result_record(result, run.id.hex))
+                yield from store._write(store._draft(result, run.id.hex))
             return result
 
 

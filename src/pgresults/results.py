@@ -13,10 +13,9 @@ from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
 from pgresults.storage.postgres import NullStorage, PostgresStorage
 from pgresults.storage.registry import resolving, resolving_default, resolving_scheduling
-from pgresults.store.keyed import default_serializer
 from pgresults.store.persisted import PersistedResult
 from pgresults.store.runs import resolve_serializer
-from pgresults.store.store import ResultStore
+from pgresults.store.store import ResultStore, default_serializer
 
 __all__ = [
     "PersistedResult",

@@ -97,7 +97,7 @@ class Task(Wrapped[P, R]):
 
     def with_options(self, **options: Unpack[TaskOptions]) -> "Task[P, R]":
         """A copy of the task with other options; see `task`."""
-        changed = type(self)(self.fn, self.changed(dict(options), NotSet))
+        changed = type(self)(self.fn, self._changed(dict(options), NotSet))
         vars(changed).update(self._extras())
         return changed
 
@@ -143,24 +143,24 @@ class Task(Wrapped[P, R]):
                     mapped.take(call.place, outcome)
         return mapped.results()
 
-    def run_of(self, args: Any, kwargs: Any) -> TaskRun:
+    def _run_of(self, args: Any, kwargs: Any) -> TaskRun:
         """A new run, of a call with these arguments.
 
         Raises: TypeError as the call itself would.
         """
         flow = FlowRunContext.get()
-        return TaskRun(self.name, self.bind(args, kwargs), flow.flow_run.id if flow is not None else None)
+        return TaskRun(self.name, self._bind(args, kwargs), flow.flow_run.id if flow is not None else None)
 
-    def running(self, run: TaskRun) -> Program[TaskRunContext]:
+    def _running(self, run: TaskRun) -> Program[TaskRunContext]:
         """The context of a run."""
         flow = FlowRunContext.get()
-        store = yield from get_result_store().updating_for_task(self)
+        store = yield from get_result_store()._update_for_task(self)
         persist = self.persist_result
         if persist is None:
             persist = flow.persist_result if flow is not None else get_default_persist_setting_for_tasks()
         return TaskRunContext(persist, store, self, run)
 
-    def key_of(self, context: TaskRunContext) -> str | None:
+    def _key_of(self, context: TaskRunContext) -> str | None:
         """The key of a call, or None when its result is not stored; asked inside of the context.
 
         Raises: SerializationError for an input of which no key can be made; InvalidKey; ConfigurationError.
@@ -199,14 +199,14 @@ class Task(Wrapped[P, R]):
         return True if said else None
 
     def _run(self, args: Any, kwargs: Any) -> Program[Any]:
-        context = yield from self.running(self.run_of(args, kwargs))
+        context = yield from self._running(self._run_of(args, kwargs))
         with context:
-            return (yield from self._obtain(context, self.key_of(context), args, kwargs)).result
+            return (yield from self._obtain(context, self._key_of(context), args, kwargs)).result
 
     def _plan(self, args: Any) -> Program[_Planned]:
-        context = yield from self.running(self.run_of(args, {}))
+        context = yield from self._running(self._run_of(args, {}))
         with context:
-            return _Planned(context.task_run, self.key_of(context), args)
+            return _Planned(context.task_run, self._key_of(context), args)
 
     def _live(self, planned: Sequence[_Planned]) -> Program[dict[str, Any]]:
         """The results that are there already, by key."""
@@ -214,7 +214,7 @@ class Task(Wrapped[P, R]):
         results: dict[str, Any] = {}
         if self.refresh_cache or not keys:
             return results
-        store = yield from get_result_store().updating_for_task(self)
+        store = yield from get_result_store()._update_for_task(self)
         for start in range(0, len(keys), _READ_AT_ONCE):
             some = keys[start : start + _READ_AT_ONCE]
             records = yield from wait_for(partial(store.read_many, some), partial(store.aread_many, some))
@@ -225,7 +225,7 @@ class Task(Wrapped[P, R]):
         return perform(self._running_planned(call))
 
     def _running_planned(self, call: _Planned) -> Program[Outcome]:
-        context = yield from self.running(call.run)
+        context = yield from self._running(call.run)
         with context:
             return (yield from self._obtain(context, call.key, call.args, {}))
 
@@ -340,11 +340,11 @@ async def aexplain(task: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> Exp
 def _explain(task: Task[Any, Any], args: Any, kwargs: Any) -> Program[Explanation]:
     if not isinstance(task, Task):
         raise TypeError(f"only the call of a task can be explained, not of a {type(task).__name__}")
-    context = yield from task.running(task.run_of(args, kwargs))
+    context = yield from task._running(task._run_of(args, kwargs))
     with context:
-        key = task.key_of(context)
+        key = task._key_of(context)
         policy = task.cache_policy
-        parts = {} if policy is None else policy.key_parts(context, context.parameters)
+        parts = {} if policy is None else policy._key_parts(context, context.parameters)
         if key is None:
             why = "its policy gives no key" if context.persist_result else "results are not persisted here"
             return Explanation(None, False, f"the call always runs: {why}", parts)
@@ -352,8 +352,8 @@ def _explain(task: Task[Any, Any], args: Any, kwargs: Any) -> Program[Explanatio
             return Explanation(key, False, "the call always runs: refresh_cache is set", parts)
         try:
             store = context.result_store
-            storage = (yield from store.keys()) or (yield from store.ready())
-            head = require_live((yield from storage.fetch(key)), key).head
+            storage = (yield from store._keyspace()).entries
+            head = require_live((yield from storage._fetch(key)), key).head
         except MissingResult as miss:
             return Explanation(key, False, str(miss), parts)
         return Explanation(key, True, f"version {head.version} is live", parts)

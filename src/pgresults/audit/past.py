@@ -1,9 +1,10 @@
-"""Reading what was: the entries of a key, its earlier versions, and what it had at a moment."""
+"""Reading what was: the history of a key, its earlier versions, and what it had at a moment."""
 
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from pgresults.arguments import require_moment
 from pgresults.audit.entries import HistoryEntry, shown_entry
 from pgresults.database.programs import Program, call, compute
 from pgresults.errors import InvalidArgument, MissingResult
@@ -13,10 +14,48 @@ from pgresults.operations.results import Found
 from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord
 from pgresults.serializers import Serializer
+from pgresults.storage.current import read_current
 from pgresults.storage.encoding import decode, require_live, utc
+from pgresults.storage.keyspace import Keyspace
+from pgresults.storage.pointers import pointed_to, same_payload
 from pgresults.storage.postgres import PostgresStorage
 
 _REASONS = {"redact": "redacted", "expire": "expired", "retain": "deleted"}
+
+
+def history_of(keyspace: Keyspace, key: str, with_results: bool) -> Program[list[HistoryEntry]]:
+    """The history of a key, oldest first; its results come from where the payloads lie."""
+    entries = yield from entries_of(keyspace.entries, keyspace.serializer, key, with_results)
+    if not with_results or keyspace.apart is None:
+        return entries
+    shown = []
+    for entry in entries:
+        shown.append((yield from _with_own_result(keyspace, key, entry)))  # noqa: PERF401 (it yields)
+    return shown
+
+
+def _with_own_result(keyspace: Keyspace, key: str, entry: HistoryEntry) -> Program[HistoryEntry]:
+    """An entry with the result that its metadata points to."""
+    try:
+        found = (yield from read_past(keyspace, key, entry.version, None)) if entry.has_result else None
+    except MissingResult:
+        found = None
+    return replace(entry, result=found and found.result, has_result=found is not None)
+
+
+def read_past(keyspace: Keyspace, key: str, version: int | None, as_of: datetime | None) -> Program[ResultRecord[Any]]:
+    """Read a version of a key, or what was live at a moment; see `ResultStore.read`."""
+    storage, serializer = keyspace.entries, keyspace.serializer
+    if version is not None and as_of is not None:
+        raise InvalidArgument("give version or as_of, not both", argument="as_of", value=as_of)
+    if version is not None:
+        record = yield from read_version(storage, serializer, key, version)
+    else:
+        record = yield from read_as_of(storage, serializer, key, require_moment(as_of, "as_of"))
+    if keyspace.apart is None:
+        return record
+    payload = yield from read_current(keyspace.payloads, serializer, pointed_to(record))
+    return same_payload(payload, record, key)
 
 
 def entries_of(
@@ -80,7 +119,8 @@ def find_as_of(storage: PostgresStorage, key: str, moment: datetime) -> Program[
 
 
 def _decoded(storage: PostgresStorage, serializer: Serializer, key: str, found: Found) -> Program[ResultRecord[Any]]:
-    return compute(lambda: decode(found, key, serializer, storage.trust), small=storage.is_small(found.payload or b""))
+    small = storage._is_small(found.payload or b"")
+    return compute(lambda: decode(found, key, serializer, storage._trust), small=small)
 
 
 def _present(past: Past, key: str) -> Found:

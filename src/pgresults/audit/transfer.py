@@ -70,7 +70,7 @@ def exported(storage: PostgresStorage, prefix: str = "") -> Iterator[Exported]:
     Raises: IntegrityError; StorageUnavailable.
     """
     after = ""
-    while page := storage.page(prefix, after, _KEYS_A_PAGE):
+    while page := perform(storage._page(prefix, after, _KEYS_A_PAGE)):
         page = _as_much_as_fits(page)
         yield from _live(storage, [row.key for row in page])
         after = page[-1].key
@@ -125,7 +125,7 @@ def import_result(storage: PostgresStorage, one: Exported, overwrite: bool) -> b
     key = require_key(one.key)
     if hashlib.sha256(one.payload).hexdigest() != one.sha256:
         raise SerializationError(f"the payload of {key!r} is not what was exported: its digest does not match")
-    if not overwrite and perform(storage.has(key)):
+    if not overwrite and perform(storage._has(key)):
         return False
     origin = {"version": one.version, "created_at": _iso(one.created_at)}
     described = {
@@ -141,7 +141,7 @@ def import_result(storage: PostgresStorage, one: Exported, overwrite: bool) -> b
         "prefect_version": one.prefect_version,
     }
     limit = storage.settings.max_payload_bytes
-    perform(storage.store(prepare(storage.trust, key, one.payload, described, limit, Guard.NOT_HELD)))
+    perform(storage._store(prepare(storage._trust, key, one.payload, described, limit, Guard.NOT_HELD)))
     return True
 
 

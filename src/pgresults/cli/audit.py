@@ -22,7 +22,7 @@ from pgresults.operations import queries
 from pgresults.operations.queries import Daily
 from pgresults.operations.verify import count_keys
 from pgresults.settings import Settings
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 ALTERED, UNCHECKED = 1, 2
 _BAR = 40

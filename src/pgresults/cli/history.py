@@ -19,7 +19,7 @@ from pgresults.errors import MissingResult
 from pgresults.operations.results import Found
 from pgresults.storage.encoding import require_intact, require_signed
 from pgresults.storage.postgres import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 _COLUMNS = ("version", "action", "at", "actor", "expiration", "size", "tags", "reason")
 
@@ -106,7 +106,7 @@ def _say_whether(old: int, before: Content, new: int, after: Content) -> None:
 
 
 def _content(storage: PostgresStorage, found: Found, key: str, unpickle: bool) -> Content:
-    require_signed(found.head, key, storage.trust)
+    require_signed(found.head, key, storage._trust)
     content = content_of(found.head.serializer, bytes(require_intact(found, key)))
     return unpickled(storage, found, key) if unpickle and content.is_opaque else content
 

@@ -20,7 +20,7 @@ from pgresults.records.keys import require_key
 from pgresults.serializers import JSONSerializer, PickleSerializer
 from pgresults.storage.encoding import decode, require_intact, require_live, require_signed, utc
 from pgresults.storage.postgres import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 _PAGE = 500
 
@@ -88,7 +88,7 @@ def get(
     """Print a result: JSON as JSON, bytes as they are, and of a pickled object only a preview."""
     with session(context).storage() as storage:
         found = fetch_live(storage, key)
-        require_signed(found.head, key, storage.trust)
+        require_signed(found.head, key, storage._trust)
         content = content_of(found.head.serializer, bytes(require_intact(found, key)))
         if content.is_opaque and unpickle:
             content = unpickled(storage, found, key)
@@ -100,7 +100,7 @@ def get(
 
 def fetch_live(storage: PostgresStorage, key: str) -> Found:
     """What is stored under a key; raises MissingResult."""
-    return require_live(perform(storage.fetch(require_key(key))), key)
+    return require_live(perform(storage._fetch(require_key(key))), key)
 
 
 def present(key: str, found: Found, content: Content) -> None:
@@ -118,7 +118,7 @@ def present(key: str, found: Found, content: Content) -> None:
 
 def unpickled(storage: PostgresStorage, found: Found, key: str) -> Content:
     """The object itself, as what can be printed."""
-    result = decode(found, key, PickleSerializer(), storage.trust).result
+    result = decode(found, key, PickleSerializer(), storage._trust).result
     if isinstance(result, bytes):
         return Content("bytes", result)
     return Content("text", pformat(result).encode(errors="backslashreplace") + b"\n")
@@ -169,7 +169,7 @@ def ls(
 def _listed(storage: PostgresStorage, prefix: str, limit: int | None) -> Iterator[Listed]:
     """The live results, page by page."""
     after, left = "", sys.maxsize if limit is None else limit
-    while page := storage.page(prefix, after, min(_PAGE, left)):
+    while page := perform(storage._page(prefix, after, min(_PAGE, left))):
         for row in page:
             yield row._replace(created_at=row.created_at.astimezone(UTC), expires_at=utc(row.expires_at))
         after, left = page[-1].key, left - len(page)

@@ -12,7 +12,7 @@ from pgresults.cli.results import Key
 from pgresults.cli.session import session
 from pgresults.cli.values import duration
 from pgresults.operations.results import Listed
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")]

@@ -88,20 +88,20 @@ class PostgresLockManager:
 
     def is_locked(self, key: str) -> bool:
         """Whether anybody holds the lock and lives."""
-        return perform(self.state(key)) is not None
+        return perform(self._state(key)) is not None
 
     async def ais_locked(self, key: str) -> bool:
         """Whether anybody holds the lock and lives."""
-        return await aperform(self.state(key)) is not None
+        return await aperform(self._state(key)) is not None
 
     def is_lock_holder(self, key: str, holder: str) -> bool:
         """Whether this holder has the lock."""
-        held = perform(self.state(key))
+        held = perform(self._state(key))
         return held is not None and held.holder == holder
 
     async def ais_lock_holder(self, key: str, holder: str) -> bool:
         """Whether this holder has the lock."""
-        held = await aperform(self.state(key))
+        held = await aperform(self._state(key))
         return held is not None and held.holder == holder
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
@@ -154,27 +154,27 @@ class PostgresLockManager:
         """Delete what is left of locks that were released; see `forget_released`."""
         return await aperform(self._forget_released(batch_size))
 
-    def guards(self, database: Database, storage_id: UUID) -> bool:
+    def _guards(self, database: Database, storage_id: UUID) -> bool:
         """Whether these locks are those of a storage's keys, so that one transaction can prove and change."""
         return self._storage_id == storage_id and self.database == database
 
-    def grant(self, key: str, holder: str) -> Grant | None:
+    def _grant(self, key: str, holder: str) -> Grant | None:
         """What this process was granted for a holder, for a write to prove."""
         self._notice_fork()
         return self._grants.get(key, holder)
 
-    def latest_grant(self, key: str) -> Grant | None:
+    def _latest_grant(self, key: str) -> Grant | None:
         """What this process was granted of a key last, whoever the holder."""
         self._notice_fork()
         return self._grants.latest(key)
 
-    def state(self, key: str) -> Program[Held | None]:
+    def _state(self, key: str) -> Program[Held | None]:
         """Who holds a key's lock and lives."""
         self._notice_fork()
         place = self._place(key)
         return call(self.database, lambda _: locks.state(place))
 
-    def put_out(self, grant: Grant) -> Program[None]:
+    def _let_go(self, grant: Grant) -> Program[None]:
         """Let go of a grant whose row is released in a transaction of the caller's; who waits for it waits for that."""
         self._grants.pop(grant.place.key, grant.holder)
         if grant.beacon is not None:
@@ -245,7 +245,7 @@ class PostgresLockManager:
 
     def _try(self, wish: "_Wish") -> Program[bool | Held | None]:
         """Try once: True when the lock is ours, else who has it, or None when that changed in this moment."""
-        if self.grant(wish.place.key, wish.holder) is None:
+        if self._grant(wish.place.key, wish.holder) is None:
             self._grants.require_room()
         token = uuid4()
         try:
@@ -269,7 +269,7 @@ class PostgresLockManager:
 
     def _share(self, wish: "_Wish", held: Held) -> None:
         """Know what this holder was granted elsewhere, so that its writes here prove it, too."""
-        known = self.grant(wish.place.key, wish.holder)
+        known = self._grant(wish.place.key, wish.holder)
         if known is None or known.token != held.token:
             self._grants.add(Grant(wish.place, held.holder, held.fence, held.token, held.session, held.beacon))
 
@@ -307,7 +307,7 @@ class PostgresLockManager:
     def _wait(self, key: str, timeout: float | None) -> Program[bool]:
         deadline, place = Deadline.after(timeout), self._place(key)
         while True:
-            held = yield from self.state(key)
+            held = yield from self._state(key)
             if held is None or deadline.passed():
                 return held is None
             yield from self._watch(place, held, deadline)
@@ -349,7 +349,7 @@ class PostgresLockManager:
 
     def _token_elsewhere(self, key: str, holder: str) -> Program[UUID]:
         """The token of a lock that this holder was granted in another process."""
-        held = yield from self.state(key)
+        held = yield from self._state(key)
         if held is None or held.holder != holder:
             raise _not_the_holder(key, holder)
         return held.token

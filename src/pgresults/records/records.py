@@ -1,13 +1,14 @@
 """Results with their metadata, as models and as bytes; no I/O."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
 
+from pgresults.arguments import aware_utc
 from pgresults.errors import PgResultsError, SerializationError
 from pgresults.serializers import PickleSerializer, Serializer
 from pgresults.serializers.base import DOCUMENT
@@ -15,24 +16,6 @@ from pgresults.serializers.base import DOCUMENT
 VERSION: Final = version("pgresults")
 
 R = TypeVar("R")
-
-
-def aware_utc(moment: Any) -> Any:
-    """Give an aware datetime, or its ISO text, in UTC; raises ValueError for a naive one and for numbers."""
-    if isinstance(moment, datetime) and moment.tzinfo is UTC:
-        return moment
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment)
-    if not isinstance(moment, datetime):
-        raise ValueError(  # noqa: TRY004  # pydantic lets a TypeError through
-            f"not a datetime but {type(moment).__name__}: give e.g. datetime.now(UTC) + timedelta(...)"
-        )
-    if moment.utcoffset() is None:
-        raise ValueError(f"{moment.isoformat()} is naive: give it a time zone, e.g. datetime.now(UTC)")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError(f"{moment.isoformat()} cannot be said in UTC: give a time within years 1 to 9999") from None
 
 
 AwareDatetime = Annotated[datetime, BeforeValidator(aware_utc)]
@@ -62,14 +45,14 @@ class ResultRecordMetadata(BaseModel):
 
     def dump_bytes(self) -> bytes:
         """Give the metadata as JSON, which Prefect's ``ResultRecordMetadata.load_bytes`` reads too."""
-        return json.dumps(self.document()).encode()
+        return json.dumps(self._document()).encode()
 
     @classmethod
     def load_bytes(cls, data: bytes) -> Self:
         """Give the metadata of such JSON, ours or Prefect's; raises pydantic's ValidationError."""
         return cls.model_validate_json(data)
 
-    def document(self) -> dict[str, Any]:
+    def _document(self) -> dict[str, Any]:
         """Give the metadata as a JSON object."""
         fields = self.model_dump(mode="json", context=DOCUMENT)
         return {name: value for name, value in fields.items() if value is not None}
@@ -108,7 +91,7 @@ class ResultRecord(BaseModel, Generic[R]):
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
-    source: ClassVar[RecordSource]
+    _source: ClassVar[RecordSource]
     """Where `from_metadata` reads; the module that knows storages sets it, for it stands above this one."""
 
     metadata: ResultRecordMetadata
@@ -136,10 +119,10 @@ class ResultRecord(BaseModel, Generic[R]):
         """Give one JSON document of metadata and payload that Prefect 3 reads; raises SerializationError."""
         payload = self.serialize_result()
         try:
-            text = self.serializer.to_text(payload)
+            text = self.serializer._to_text(payload)
         except ValueError as exc:
             raise _not_serializable(self.result, self.serializer, exc) from exc
-        return json.dumps({"metadata": self.metadata.document(), "result": text}).encode()
+        return json.dumps({"metadata": self.metadata._document(), "result": text}).encode()
 
     @classmethod
     def deserialize(cls, data: bytes, backup_serializer: Serializer | None = None) -> Self:
@@ -157,9 +140,9 @@ class ResultRecord(BaseModel, Generic[R]):
                 raise SerializationError(f"The metadata of the result document cannot be read: {exc}") from exc
             if not isinstance(content, str):
                 return cls(metadata=metadata, result=content)
-            return cls.from_payload(metadata, content)
+            return cls._from_payload(metadata, content)
         if backup_serializer is not None:
-            return cls.from_payload(ResultRecordMetadata(serializer=backup_serializer), data)
+            return cls._from_payload(ResultRecordMetadata(serializer=backup_serializer), data)
         raise SerializationError(
             "These bytes are no result document. If they are a bare payload, say how it was written: "
             'deserialize(data, backup_serializer=Serializer(type="pickle"))'
@@ -172,7 +155,7 @@ class ResultRecord(BaseModel, Generic[R]):
             loaded = ResultRecordMetadata.load_bytes(metadata)
         except ValidationError as exc:
             raise SerializationError(f"The metadata of the result cannot be read: {exc}") from exc
-        return cls.from_payload(loaded, result)
+        return cls._from_payload(loaded, result)
 
     @classmethod
     def from_metadata(cls, metadata: ResultRecordMetadata) -> "ResultRecord[Any]":
@@ -180,15 +163,15 @@ class ResultRecord(BaseModel, Generic[R]):
 
         Raises: ConfigurationError for a storage that is not registered; what `ResultStore.read` raises.
         """
-        return ResultRecord.source.read(metadata)
+        return ResultRecord._source.read(metadata)
 
     @classmethod
     async def afrom_metadata(cls, metadata: ResultRecordMetadata) -> "ResultRecord[Any]":
         """Read the record that metadata belongs to; see `from_metadata`."""
-        return await ResultRecord.source.aread(metadata)
+        return await ResultRecord._source.aread(metadata)
 
     @classmethod
-    def from_payload(cls, metadata: ResultRecordMetadata, payload: bytes | str) -> Self:
+    def _from_payload(cls, metadata: ResultRecordMetadata, payload: bytes | str) -> Self:
         """Give the record of a payload and of its metadata.
 
         Parameters:
@@ -199,7 +182,7 @@ class ResultRecord(BaseModel, Generic[R]):
         """
         serializer = metadata.serializer
         try:
-            result = serializer.loads(serializer.from_text(payload) if isinstance(payload, str) else payload)
+            result = serializer.loads(serializer._from_text(payload) if isinstance(payload, str) else payload)
         except PgResultsError:
             raise
         except Exception as exc:

@@ -56,7 +56,7 @@ class Wrapped(Generic[P, R]):
             source = repr((code.co_code, code.co_consts)).encode() if code else cloudpickle.dumps(self.fn)
         return hashlib.sha256(source).hexdigest()
 
-    def bind(self, args: Any, kwargs: Any) -> dict[str, Any]:
+    def _bind(self, args: Any, kwargs: Any) -> dict[str, Any]:
         """The parameters of a call by name, defaults included.
 
         Raises: TypeError as the call itself would.
@@ -65,7 +65,7 @@ class Wrapped(Generic[P, R]):
         bound.apply_defaults()
         return dict(bound.arguments)
 
-    def changed(self, given: dict[str, Any], not_set: object) -> dict[str, Any]:
+    def _changed(self, given: dict[str, Any], not_set: object) -> dict[str, Any]:
         """The options with those that are given in their place."""
         return {**self.options, **{name: value for name, value in given.items() if value is not not_set}}
 

@@ -25,7 +25,7 @@ class Serializer(BaseModel):
     type: str
 
     _types: ClassVar[dict[str, "SerializerClass"]] = {}
-    registrations: ClassVar[int] = 0
+    _registrations: ClassVar[int] = 0
     """How often a class was registered: what is remembered of a type is outdated when it changes."""
 
     def __new__(cls, **fields: Any) -> "Serializer":
@@ -40,7 +40,7 @@ class Serializer(BaseModel):
         taken = Serializer._types.setdefault(name, cls)
         if (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"Serializer type {name!r} is taken by {taken.__module__}.{taken.__qualname__}")
-        Serializer.registrations += 1
+        Serializer._registrations += 1
         Serializer._types[name] = cls  # a notebook cell that runs again replaces its own class
 
     @model_validator(mode="wrap")
@@ -77,10 +77,10 @@ class Serializer(BaseModel):
     def loads(self, blob: bytes) -> Any:
         """Give the object of a payload; raises whatever the format raises."""
 
-    def to_text(self, payload: bytes) -> str:
+    def _to_text(self, payload: bytes) -> str:
         """Give the payload as the text that stands in a Prefect result document."""
         return payload.decode()
 
-    def from_text(self, text: str) -> bytes:
+    def _from_text(self, text: str) -> bytes:
         """Give a payload that `loads` takes from the text of a Prefect result document."""
         return text.encode()

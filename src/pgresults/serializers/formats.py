@@ -51,10 +51,10 @@ class PickleSerializer(Serializer):
         self._require_allowed()
         return code_named(self.picklelib).loads(_raw(blob))
 
-    def to_text(self, payload: bytes) -> str:
+    def _to_text(self, payload: bytes) -> str:
         return base64.encodebytes(_raw(payload)).decode()
 
-    def from_text(self, text: str) -> bytes:
+    def _from_text(self, text: str) -> bytes:
         return base64.decodebytes(text.encode())
 
     def _require_allowed(self) -> None:
@@ -131,12 +131,12 @@ class CompressedSerializer(Serializer):
     def loads(self, blob: bytes) -> Any:
         return self.serializer.loads(self._decompress(blob))
 
-    def to_text(self, payload: bytes) -> str:
+    def _to_text(self, payload: bytes) -> str:
         inner = self._decompress(payload)
-        text = self.serializer.to_text(inner).encode()
+        text = self.serializer._to_text(inner).encode()
         return base64.encodebytes(_raw(payload) if text == inner else self._compress(text)).decode()
 
-    def from_text(self, text: str) -> bytes:
+    def _from_text(self, text: str) -> bytes:
         return base64.decodebytes(text.encode())
 
     def _compress(self, data: bytes) -> bytes:

@@ -167,7 +167,7 @@ def decode(found: Found, key: str, default: Serializer, trust: Trust) -> ResultR
     payload = require_intact(found, key)
     require_signed(found.head, key, trust)
     with pickle_allowed(trust.allow_pickle):
-        return ResultRecord.from_payload(metadata_of(found.head, key, default), payload)
+        return ResultRecord._from_payload(metadata_of(found.head, key, default), payload)
 
 
 def utc(moment: datetime | None) -> datetime | None:
@@ -207,7 +207,7 @@ def serializer_of(description: str) -> Serializer:
     Raises: SerializationError when it is not known or refused here.
     """
     try:
-        return _serializer(description, Serializer.registrations)
+        return _serializer(description, Serializer._registrations)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise SerializationError(f"the record names a serializer that cannot be used here: {reason}") from error

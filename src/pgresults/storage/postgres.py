@@ -43,7 +43,7 @@ class PostgresStorage:
     def _call(self, name: str) -> None:
         self.name = name
         self.id: UUID = storage_id(name)
-        self.trust = Trust.of(self.id, self.settings)
+        self._trust = Trust.of(self.id, self.settings)
         """What makes a payload here one that may be deserialized."""
         self._registered = False
         self.storage_block_id: UUID | None = None
@@ -73,11 +73,11 @@ class PostgresStorage:
         Returns: the id.
         Raises: InvalidArgument for another name once it is in use; ConfigurationError outside of the default database.
         """
-        return perform(self.saving(name))
+        return perform(self._saving(name))
 
     async def asave(self, name: str | None = None) -> UUID:
         """Register the storage; see `save`."""
-        return await aperform(self.saving(name))
+        return await aperform(self._saving(name))
 
     def read_path(self, path: str) -> bytes:
         """Read the bytes under a path.
@@ -101,22 +101,6 @@ class PostgresStorage:
         """Keep bytes under a path; see `write_path`."""
         await aperform(self._write_path(path, content))
 
-    def page(self, prefix: str = "", after: str = "", limit: int = 100) -> list[Listed]:
-        """A page of live results, by key.
-
-        Parameters:
-            prefix: what the keys begin with.
-            after: the last key of the page before.
-            limit: how many results a page has at most.
-
-        Raises: StorageUnavailable.
-        """
-        return perform(self._page(prefix, after, limit))
-
-    async def apage(self, prefix: str = "", after: str = "", limit: int = 100) -> list[Listed]:
-        """A page of live results, by key; see `page`."""
-        return await aperform(self._page(prefix, after, limit))
-
     def close(self) -> None:
         """Close the connections of this process, and end its locks; a later call opens new ones."""
         self._lock_manager.close()
@@ -127,10 +111,10 @@ class PostgresStorage:
         await self._lock_manager.aclose()
         await self.database.aclose()
 
-    def store(self, upload: Upload) -> Program[Written]:
+    def _store(self, upload: Upload) -> Program[Written]:
         """Store a version; its metadata, payload and history entry appear together or not at all."""
         if not self._registered:
-            yield from self.register()
+            yield from self._register()
         return (
             yield from call(
                 self.database,
@@ -139,11 +123,11 @@ class PostgresStorage:
             )
         )
 
-    def fetch(self, key: str, known: UUID | None = None) -> Program[Found | None]:
+    def _fetch(self, key: str, known: UUID | None = None) -> Program[Found | None]:
         """Fetch a key's head and payload, leaving a known payload out."""
         return call(self.database, lambda _: results.read(self.id, key, known))
 
-    def has(self, key: str) -> Program[bool]:
+    def _has(self, key: str) -> Program[bool]:
         """Whether the key has a live result."""
         return call(self.database, lambda _: results.exists(self.id, key))
 
@@ -159,13 +143,13 @@ class PostgresStorage:
     def __repr__(self) -> str:
         return f"PostgresStorage({self.database!r}, name={self.name!r})"
 
-    def register(self) -> Program[None]:
+    def _register(self) -> Program[None]:
         """Enter the name in the registry before the first write, so that SQL can show it."""
         if not self._registered:
             yield from call(self.database, lambda _: results.register(self.id, self.name))
             self._registered = True
 
-    def saving(self, name: str | None = None) -> Program[UUID]:
+    def _saving(self, name: str | None = None) -> Program[UUID]:
         """Register the storage; see `save`."""
         if self.database != default_storage().database:
             raise ConfigurationError(
@@ -181,11 +165,12 @@ class PostgresStorage:
                     value=name,
                 )
             self._call(require_name(name))
-        yield from self.register()
+        yield from self._register()
         self.storage_block_id = self.id
         return self.id
 
-    def _page(self, prefix: str, after: str, limit: int) -> Program[list[Listed]]:
+    def _page(self, prefix: str = "", after: str = "", limit: int = 100) -> Program[list[Listed]]:
+        """A page of live results under a prefix, after a key."""
         for name, value in (("prefix", prefix), ("after", after)):
             if value != "":
                 require_text(value, name)
@@ -194,21 +179,21 @@ class PostgresStorage:
         return call(self.database, lambda _: results.listing(self.id, prefix, after, limit))
 
     def _read_path(self, path: str) -> Program[bytes]:
-        found = require_live((yield from self.fetch(require_key(path))), path)
-        require_signed(found.head, path, self.trust)
+        found = require_live((yield from self._fetch(require_key(path))), path)
+        require_signed(found.head, path, self._trust)
         return (
-            yield from compute(lambda: bytes(require_intact(found, path)), small=self.is_small(found.payload or b""))
+            yield from compute(lambda: bytes(require_intact(found, path)), small=self._is_small(found.payload or b""))
         )
 
     def _write_path(self, path: str, content: bytes) -> Program[None]:
         described = {"holder": default_holder(), "provenance": recorded(None)}
         upload = yield from compute(
-            lambda: prepare(self.trust, require_key(path), content, described, self.settings.max_payload_bytes),
-            small=self.is_small(content),
+            lambda: prepare(self._trust, require_key(path), content, described, self.settings.max_payload_bytes),
+            small=self._is_small(content),
         )
-        yield from self.store(upload)
+        yield from self._store(upload)
 
-    def is_small(self, payload: bytes | bytearray) -> bool:
+    def _is_small(self, payload: bytes | bytearray) -> bool:
         """Whether an event loop may work on a payload itself."""
         return len(payload) <= self.settings.offload_bytes
 

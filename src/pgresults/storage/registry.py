@@ -66,7 +66,7 @@ def resolving_scheduling() -> Program[PostgresStorage]:
     storage = storage_at(named)
     if storage is None:
         storage = _default(named)
-        yield from storage.saving()
+        yield from storage._saving()
     return require_postgres(storage)
 
 

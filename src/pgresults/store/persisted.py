@@ -11,10 +11,12 @@ from pydantic import BaseModel, PrivateAttr
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.records.records import AwareDatetime
 from pgresults.serializers import Serializer
+from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import PostgresStorage
 from pgresults.storage.registry import require_postgres, resolving, resolving_default
 from pgresults.store.deprecation import warn_deprecated
-from pgresults.store.keyed import KeyedStore
+from pgresults.store.reading import read
+from pgresults.store.writing import draft_of, write
 
 
 class _Absent(Enum):
@@ -148,25 +150,23 @@ class PersistedResult(BaseModel):
         given = self._object if obj is NotSet else obj
         if given is NotSet:
             raise ValueError("there is no object to write: give one")
-        store = yield from self._store()
+        keyspace = yield from self._keyspace()
         result = None if self.serialize_to_none else given
-        record = store.create_result_record(result, self.storage_key, self.expiration)
-        yield from store.persisting(record)
+        draft = draft_of(result, self.storage_key, keyspace.serializer, self.expiration)
+        yield from write(keyspace, draft, lambda: self.storage_key)
         self._written = True
         self._object = given if self._cached else NotSet
 
     def _get(self, ignore_cache: bool) -> Program[Any]:
         if self._cached and self._object is not NotSet and not ignore_cache:
             return self._object
-        store = yield from self._store()
-        record = yield from store.reading(self.storage_key)
+        record = yield from read((yield from self._keyspace()), self.storage_key)
         if self._cached:
             self._object = record.result
         return record.result
 
-    def _store(self) -> Program[KeyedStore]:
+    def _keyspace(self) -> Program[Keyspace]:
         if self._storage is None:
             found = resolving_default() if self.storage_block_id is None else resolving(self.storage_block_id)
             self._storage = require_postgres((yield from found))
-        serializer = self._serializer or Serializer.model_validate(self.serializer_type)
-        return KeyedStore(result_storage=self._storage, serializer=serializer, cache_result_in_memory=False)
+        return Keyspace(self._storage, None, self._serializer or Serializer.model_validate(self.serializer_type))

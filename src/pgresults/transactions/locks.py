@@ -70,7 +70,7 @@ class TreeLocks:
         grant = self._grant(claim)
         try:
             if by_caller and grant is not None and isinstance(manager, PostgresLockManager):
-                yield from manager.put_out(grant)
+                yield from manager._let_go(grant)
             else:
                 yield from wait_for(
                     lambda: manager.release_lock(key, self.holder), lambda: manager.arelease_lock(key, self.holder)
@@ -80,4 +80,4 @@ class TreeLocks:
 
     def _grant(self, claim: Claim) -> Grant | None:
         manager, key = claim
-        return manager.grant(key, self.holder) if isinstance(manager, PostgresLockManager) else None
+        return manager._grant(key, self.holder) if isinstance(manager, PostgresLockManager) else None

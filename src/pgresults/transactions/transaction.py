@@ -22,7 +22,7 @@ from pgresults.records.provenance import HOLDER, transaction_holder
 from pgresults.records.records import ResultRecord
 from pgresults.store.runs import ENCLOSING_LOCKS
 from pgresults.store.store import CURRENT_STORE, ResultStore
-from pgresults.store.uploads import Draft, Staged
+from pgresults.store.writing import Draft, Staged
 from pgresults.transactions.hooks import Hook, run_hook
 from pgresults.transactions.locks import Claim, TreeLocks
 from pgresults.transactions.states import CommitMode, IsolationLevel, TransactionState
@@ -370,7 +370,7 @@ class Transaction:
         for member in members:
             if member.key is not None and member.store is not None and member._has_something_to_write():
                 draft = member._draft(member.key, member.store)
-                staged.extend((yield from member.store.encode(draft, self.holder)))
+                staged.extend((yield from member.store._encode(draft, self.holder)))
         return staged
 
     def _has_something_to_write(self) -> bool:
@@ -379,7 +379,7 @@ class Transaction:
     def _draft(self, key: str, store: ResultStore) -> Draft:
         if isinstance(self._staged, ResultRecord):
             return Draft.of(self._staged)._replace(storage_key=key)
-        return store.draft(self._staged, key)
+        return store._draft(self._staged, key)
 
     def _rollback(self) -> Program[bool]:
         members = self._unfinished()

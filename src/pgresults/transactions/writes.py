@@ -9,7 +9,7 @@ from pgresults.operations import locks
 from pgresults.operations.locks import Grant
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Upload, find_write, write_all
-from pgresults.store.uploads import Staged
+from pgresults.store.writing import Staged
 
 
 def store_all(staged: Sequence[Staged], caller: Caller | None, grants: Sequence[Grant]) -> Program[None]:
@@ -33,7 +33,7 @@ def store_all(staged: Sequence[Staged], caller: Caller | None, grants: Sequence[
             setting="store",
         )
     for storage in {version.storage.id: version.storage for version in staged}.values():
-        yield from storage.register()
+        yield from storage._register()
     if caller is None:
         several = len(uploads) > 1 or not uploads[0].single
         yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=several)

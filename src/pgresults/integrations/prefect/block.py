@@ -106,9 +106,9 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         storage, key = self.storage, require_key(self._resolve_path(path))
         if (tree := Tree.running()) is not None and (waiting := tree.content(storage, key)) is not None:
             return waiting
-        found = require_live((yield from storage.fetch(key)), key)
-        require_signed(found.head, key, storage.trust)
-        small = storage.is_small(found.payload or b"")
+        found = require_live((yield from storage._fetch(key)), key)
+        require_signed(found.head, key, storage._trust)
+        small = storage._is_small(found.payload or b"")
         return (yield from compute(lambda: put_together(found.head, key, require_intact(found, key)), small=small))
 
     def _write(self, path: str, content: bytes) -> Program[None]:
@@ -117,10 +117,11 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         guard, proof = (Guard.NONE, {}) if writer is None else writer.proof(storage, key)
         run = _run_provenance({} if writer is None else writer.logged())
         upload = yield from compute(
-            lambda: upload_of(storage, key, content, run, guard=guard, described=proof), small=storage.is_small(content)
+            lambda: upload_of(storage, key, content, run, guard=guard, described=proof),
+            small=storage._is_small(content),
         )
         if writer is None:
-            yield from storage.store(upload)
+            yield from storage._store(upload)
         else:
             yield from writer.storing(self, Write(storage, upload, content))
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from pgresults.arguments import aware_utc
 from pgresults.operations.results import Head, Upload
 from pgresults.records.provenance import default_holder, recorded
-from pgresults.records.records import VERSION, aware_utc
+from pgresults.records.records import VERSION
 from pgresults.serializers.base import DOCUMENT
 from pgresults.sql.guards import Guard
 from pgresults.storage.encoding import json_text, parsed, prepare, serializer_of, utc
@@ -83,7 +84,7 @@ def upload_of(
     payload, columns, further = take_apart(content, key)
     known = recorded(None) | provenance | ({"prefect": {"metadata": further}} if further else {})
     all_described = {**columns, "holder": default_holder(), "provenance": known, **(described or {})}
-    return prepare(storage.trust, key, payload, all_described, storage.settings.max_payload_bytes, guard)
+    return prepare(storage._trust, key, payload, all_described, storage.settings.max_payload_bytes, guard)
 
 
 def put_together(head: Head, key: str, payload: bytes) -> bytes:
@@ -94,7 +95,7 @@ def put_together(head: Head, key: str, payload: bytes) -> bytes:
     if head.prefect_version is None:  # one of our own: in Prefect's terms its functions have other names
         ours = serializer_of(head.serializer)
         serializer = ours.model_dump(mode="json", context=DOCUMENT)
-        quoted = [json.dumps(ours.to_text(payload)).encode()]
+        quoted = [json.dumps(ours._to_text(payload)).encode()]
     else:
         quoted = _quoted(serializer, payload)
     expiration = utc(head.expires_at)

@@ -71,7 +71,7 @@ def _import_file(storage: PostgresStorage, source: Source, name: str, known: byt
     origin = {"name": name, "modified_at": modified.isoformat() if modified else None}
     upload = upload_of(storage, key, content, {"import": origin}, guard=Guard.NOT_HELD, described={"action": "import"})
     if known is None:
-        perform(storage.register())
+        perform(storage._register())
         try:
             perform(call(storage.database, lambda repeated: _write_first(upload, repeated), atomic=True))
         except _NotFirst:

@@ -182,11 +182,11 @@ class Writer(NamedTuple):
         """
         manager = self.transaction.store.lock_manager
         locked = self.transaction.isolation_level is IsolationLevel.SERIALIZABLE and self.transaction.key == key
-        if not (locked and isinstance(manager, PostgresLockManager) and manager.guards(storage.database, storage.id)):
+        if not (locked and isinstance(manager, PostgresLockManager) and manager._guards(storage.database, storage.id)):
             return Guard.NONE, {}
         # Prefect 3.1 does not say who the holder is: it is who took the lock last in this process.
         holder = getattr(self.transaction, "_holder", None)
-        grant = manager.latest_grant(key) if holder is None else manager.grant(key, holder)
+        grant = manager._latest_grant(key) if holder is None else manager._grant(key, holder)
         if grant is None:
             raise LockLostError(f"the lock of {key!r} was lost: nothing was written", key=key, holder=holder)
         return Guard.FENCE, {"holder": grant.holder, "fence": grant.fence, "token": grant.token}
@@ -200,7 +200,7 @@ class Writer(NamedTuple):
         tree = None if tree is None or tree.ended else tree
         if self.transaction is self.root and block is last_block(self.root, type(block)):
             if tree is None:
-                yield from write.storage.store(write.upload)
+                yield from write.storage._store(write.upload)
             else:
                 yield from tree.storing(self.root, [write])
         else:
@@ -236,6 +236,6 @@ def _writes(member: Any) -> bool:
 
 def _store(database: Database, writes: Sequence[Write]) -> Program[None]:
     for storage in dict.fromkeys(write.storage for write in writes):
-        yield from storage.register()
+        yield from storage._register()
     uploads = [write.upload for write in writes]
     yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=True)

@@ -1,19 +1,22 @@
-"""Results made ready to be stored, in one place or in two, and storing them together."""
+"""Writing results: made ready to be stored, in one place or in two, and then stored together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgresults.arguments import flaw_of
-from pgresults.database.programs import Program, call
-from pgresults.errors import InvalidArgument
+from pgresults.arguments import require_moment, require_tags, require_text
+from pgresults.database.programs import Program, call, compute, is_small
+from pgresults.locking.proofs import prove
 from pgresults.operations.results import Upload, Written, write_all
-from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadata, aware_utc, payload_of
+from pgresults.records.keys import require_key
+from pgresults.records.provenance import default_holder, recorded
+from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadata, payload_of
 from pgresults.serializers import JSONSerializer, Serializer
 from pgresults.serializers.names import pickle_allowed
 from pgresults.sql.guards import Guard
 from pgresults.storage.encoding import prepare
+from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import PostgresStorage
 
 _POINTER = JSONSerializer(object_encoder=None, object_decoder=None)
@@ -65,37 +68,56 @@ class Staged(NamedTuple):
     draft: Draft
 
 
-def require_aware(moment: datetime | None) -> datetime | None:
-    """The moment in UTC.
+def draft_of(obj: Any, key: str, serializer: Serializer, expiration: datetime | None) -> Draft:
+    """An object that is to be stored; its key is yet to be looked at.
 
-    Raises: InvalidArgument for a naive one and for what is no moment.
+    Raises: InvalidArgument for a naive time.
     """
-    if moment is None:
-        return None
-    try:
-        return aware_utc(moment)  # type: ignore[no-any-return]
-    except ValueError as error:
-        raise InvalidArgument(f"expiration: {error}", argument="expiration", value=moment) from error
+    return Draft(obj, key, serializer, None if expiration is None else require_moment(expiration, "expiration"))
 
 
-MAX_TAG_BYTES = 256
-"""The longest tag, in bytes of UTF-8: tags are indexed."""
+def write(
+    keyspace: Keyspace,
+    draft: Draft,
+    new_key: Callable[[], str],
+    holder: str | None = None,
+    tags: Iterable[str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Program[ResultRecordMetadata]:
+    """Store a draft as the next version of its key; see `ResultStore.write`."""
+    staged = yield from encode(keyspace, draft, new_key, holder, tags, provenance)
+    written = yield from store_staged(staged)
+    return stored_metadata(staged[0], written[0])
 
 
-def require_tags(tags: Iterable[str] | None) -> list[str] | None:
-    """The tags as a list.
+def encode(
+    keyspace: Keyspace,
+    draft: Draft,
+    new_key: Callable[[], str],
+    holder: str | None = None,
+    tags: Iterable[str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Program[list[Staged]]:
+    """Make a draft ready to be stored, with the proof of its key's lock; what points to it comes second.
 
-    Raises: InvalidArgument for a single text and for tags that are none.
+    Raises: what `write` raises before anything is written.
     """
-    if tags is None:
-        return None
-    if isinstance(tags, str) or not isinstance(tags, Iterable):
-        raise InvalidArgument("tags are a list of texts", argument="tags", value=tags)
-    given = list(tags)
-    for tag in given:
-        if flaw := flaw_of(tag, MAX_TAG_BYTES):
-            raise InvalidArgument(f"the tag {tag!r} cannot be stored: {flaw}", argument="tags", value=given)
-    return given
+    storage, keys = keyspace.payloads, keyspace.apart
+    key, holder = require_key(draft.storage_key), require_text(holder, "holder") or default_holder()
+    if draft.storage_block_id is None and storage.storage_block_id is not None:
+        draft = draft._replace(storage_block_id=storage.storage_block_id)
+    locked = keys or storage
+    proof = yield from prove(keyspace.locks, key, holder, locked.database, locked.id)
+    described = {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
+    proven = {**described, **proof.parameters}
+    small = is_small(draft.result, storage.settings.offload_bytes)
+    if keys is None:
+        bare = keyspace.bare
+        return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard, bare=bare), small=small))]
+    elsewhere = require_key(new_key())
+    moved = draft._replace(storage_key=elsewhere)
+    staged = yield from compute(lambda: encoded(storage, elsewhere, moved, described), small=small)
+    return [staged, encoded(keys, key, pointer_to(moved, staged.upload, key), proven, proof.guard)]
 
 
 def encoded(
@@ -114,7 +136,7 @@ def encoded(
     with pickle_allowed(storage.settings.allow_pickle):
         payload = payload_of(draft.result, draft.serializer)
     said = {"expires_at": draft.expiration} if bare else _described(draft, key)
-    upload = prepare(storage.trust, key, payload, {**said, **described}, storage.settings.max_payload_bytes, guard)
+    upload = prepare(storage._trust, key, payload, {**said, **described}, storage.settings.max_payload_bytes, guard)
     return Staged(storage, upload, draft)
 
 
@@ -133,7 +155,7 @@ def _described(draft: Draft, key: str) -> dict[str, Any]:
 def pointer_to(draft: Draft, upload: Upload, key: str) -> Draft:
     """What stands under a key for a result which lies elsewhere: its metadata, as a JSON object."""
     metadata = draft.metadata(size=upload.size, sha256=upload.columns["sha256"].hex())
-    return Draft(metadata.document(), key, _POINTER, draft.expiration)
+    return Draft(metadata._document(), key, _POINTER, draft.expiration)
 
 
 def store_staged(staged: Sequence[Staged]) -> Program[list[Written]]:
@@ -142,15 +164,15 @@ def store_staged(staged: Sequence[Staged]) -> Program[list[Written]]:
     Raises: LockLostError; LockedError; StorageUnavailable.
     """
     if len(staged) == 1:
-        return [(yield from staged[0].storage.store(staged[0].upload))]
+        return [(yield from staged[0].storage._store(staged[0].upload))]
     database = staged[0].storage.database
     if any(version.storage.database != database for version in staged):
         written = []
         for version in staged:
-            written.append((yield from version.storage.store(version.upload)))  # noqa: PERF401 (it yields)
+            written.append((yield from version.storage._store(version.upload)))  # noqa: PERF401 (it yields)
         return written
     for storage in {version.storage.id: version.storage for version in staged}.values():
-        yield from storage.register()
+        yield from storage._register()
     uploads = [version.upload for version in staged]
     return (yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=True))
 

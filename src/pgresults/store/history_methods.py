@@ -1,48 +1,32 @@
-"""The methods of a result store that prolong, erase and look back."""
+"""The methods of a result store that delete, prolong, erase and look back."""
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
 
-from pydantic import Field
-
-from pgresults.arguments import require_text
+from pgresults.arguments import require_moment
+from pgresults.audit import changes
 from pgresults.audit.entries import HistoryEntry
-from pgresults.audit.past import entries_of
-from pgresults.audit.queries import QueryMethods, bound, chosen_conditions, require_moment
+from pgresults.audit.past import history_of
 from pgresults.audit.seals import Seal
 from pgresults.audit.sweeping import retain, sweep
 from pgresults.audit.verifying import VerifyReport, seal, verify
-from pgresults.database.database import Database, Start
-from pgresults.database.programs import Program, aperform, call, perform, together
-from pgresults.errors import InvalidArgument, MissingResult
-from pgresults.locking.postgres import PostgresLockManager
-from pgresults.operations import history as operations
-from pgresults.operations.requests import Operation
+from pgresults.database.programs import Program, aperform, perform
 from pgresults.operations.results import Listed
 from pgresults.records.keys import require_key
-from pgresults.records.provenance import actor
-from pgresults.serializers import PickleSerializer, Serializer
-from pgresults.sql.digests import content_digest
-from pgresults.sql.guards import Guard
-from pgresults.storage.encoding import require_live
-from pgresults.storage.postgres import PostgresStorage
-
-Place: TypeAlias = tuple[PostgresStorage, str]
-"""A key in a storage."""
-
-Change: TypeAlias = Callable[[dict[str, Any], Guard], Operation[Any]]
-"""An operation that changes a key's place, given the parameters of its statements and what they prove."""
+from pgresults.storage.finding import expiring
+from pgresults.storage.keyspace import Keyspace
 
 Progress = Callable[[int], None]
 """Told now and then how many more are done."""
 
 
-class HistoryMethods(QueryMethods):
-    """What a store does with the history of its keys."""
+class HistoryMethods(ABC):
+    """History, expirations and erasure: what a `ResultStore` does with what was stored."""
 
-    serializer: Serializer = Field(default_factory=PickleSerializer)
+    @abstractmethod
+    def _keyspace(self) -> Program[Keyspace]:
+        """Where the results of the store lie."""
 
     def history(self, key: str, with_results: bool = False) -> list[HistoryEntry]:
         """Everything that happened under a key, oldest first.
@@ -58,6 +42,18 @@ class HistoryMethods(QueryMethods):
     async def ahistory(self, key: str, with_results: bool = False) -> list[HistoryEntry]:
         """Everything that happened under a key, oldest first; see `history`."""
         return await aperform(self._history(key, with_results))
+
+    def delete(self, key: str, reason: str | None = None) -> bool:
+        """Take the live result of a key away; its history stays.
+
+        Returns: whether there was one: what has expired is gone already, and its history will say so.
+        Raises: InvalidKey; InvalidArgument for a reason that cannot be kept; LockedError; StorageUnavailable.
+        """
+        return perform(self._delete(key, reason))
+
+    async def adelete(self, key: str, reason: str | None = None) -> bool:
+        """Take the live result of a key away; see `delete`."""
+        return await aperform(self._delete(key, reason))
 
     def touch(self, key: str, expiration: datetime | None) -> None:
         """Give a live result another expiration; its payload and version stay.
@@ -238,114 +234,44 @@ class HistoryMethods(QueryMethods):
         """Sign a root over all entries that are certainly committed; see `seal`."""
         return await aperform(self._seal(progress))
 
-    def _verify(
-        self,
-        key: str | None,
-        since: Seal | datetime | None,
-        against: Seal | None,
-        progress: Progress | None,
-    ) -> Program[VerifyReport]:
-        if since is not None and not isinstance(since, Seal):
-            since = require_moment(since, "since")
-        checked = None if key is None else require_key(key)
-        return (yield from verify((yield from self.ready()), checked, since, against, progress))
-
     def _history(self, key: str, with_results: bool) -> Program[list[HistoryEntry]]:
-        return (yield from entries_of((yield from self.indexed()), self.serializer, key, with_results))
+        return (yield from history_of((yield from self._keyspace()), key, with_results))
+
+    def _delete(self, key: str, reason: str | None) -> Program[bool]:
+        return (yield from changes.delete((yield from self._keyspace()), key, reason))
+
+    def _touch(self, key: str, expiration: datetime | None) -> Program[None]:
+        yield from changes.touch((yield from self._keyspace()), key, expiration)
+
+    def _redact(self, key: str, reason: str) -> Program[int]:
+        return (yield from changes.redact((yield from self._keyspace()), key, reason))
+
+    def _invalidate(
+        self, prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None
+    ) -> Program[int]:
+        return (yield from changes.invalidate((yield from self._keyspace()), prefix, tags, task, flow))
+
+    def _expiring(self, within: timedelta, limit: int | None) -> Program[list[Listed]]:
+        return (yield from expiring((yield from self._keyspace()).entries, within, limit))
 
     def _sweep(self, batch_size: int, dry_run: bool, progress: Progress | None) -> Program[int]:
-        total = 0
-        for storage in {(yield from self.ready()), (yield from self.indexed())}:
+        keyspace, total = (yield from self._keyspace()), 0
+        for storage in {keyspace.payloads, keyspace.entries}:
             total += yield from sweep(storage, batch_size, dry_run, progress)
         return total
 
     def _retain(
         self, versions: int | None, age: timedelta | None, dry_run: bool, progress: Progress | None
     ) -> Program[int]:
-        return (yield from retain((yield from self.ready()), versions, age, dry_run, progress))
+        return (yield from retain((yield from self._keyspace()).payloads, versions, age, dry_run, progress))
+
+    def _verify(
+        self, key: str | None, since: Seal | datetime | None, against: Seal | None, progress: Progress | None
+    ) -> Program[VerifyReport]:
+        if since is not None and not isinstance(since, Seal):
+            since = require_moment(since, "since")
+        checked = None if key is None else require_key(key)
+        return (yield from verify((yield from self._keyspace()).payloads, checked, since, against, progress))
 
     def _seal(self, progress: Progress | None) -> Program[Seal]:
-        return (yield from seal((yield from self.ready()), progress))
-
-    @abstractmethod
-    def places(self, key: str) -> Program[list[Place]]:
-        """Where something of a live result lies; its own key's place comes first."""
-
-    @abstractmethod
-    def past_places(self, key: str) -> Program[list[Place]]:
-        """Where something of any version lies; its own key's place comes first."""
-
-    def changing(
-        self, places: Sequence[Place], entry: dict[str, Any], begin: Change, *, atomic: bool = False
-    ) -> Program[Any]:
-        """Change every place of a key together; the first one's lock is proven.
-
-        Parameters:
-            places: where.
-            entry: what the history is to say.
-            begin: begins the change of a place, given its parameters and what they prove.
-            atomic: whether the change of one place has several statements.
-
-        Returns: what the change of the first place gave.
-        """
-        storage, key = places[0]
-        proof = yield from self._prove(key, entry["holder"], storage.database, storage.id)
-        steps = [_step(storage, key, {**entry, **proof.parameters}, begin, proof.guard)]
-        steps += [_step(where, name, entry, begin, Guard.NONE) for where, name in places[1:]]
-        return (yield from together(steps, atomic=atomic))[0]
-
-    def _touch(self, key: str, expiration: datetime | None) -> Program[None]:
-        moment = None if expiration is None else require_moment(expiration, "expiration")
-        places = yield from self.places(key)
-        entry = {**said("touch", self.generate_default_holder()), "expires_at": moment}
-        if not (yield from self.changing(places, entry, operations.touch, atomic=True)):
-            require_live((yield from places[0][0].fetch(key)), key)
-            raise MissingResult(f"no result under {key!r}: it went this moment", key=key, reason="deleted")
-
-    def _redact(self, key: str, reason: str) -> Program[int]:
-        if require_text(reason, "reason") is None:
-            raise InvalidArgument("say why the result is erased: reason is kept", argument="reason", value=reason)
-        places = yield from self.past_places(key)
-        entry = said("redact", self.generate_default_holder(), reason)
-        erased: int | None = yield from self.changing(places, entry, operations.redact, atomic=True)
-        if erased is None:
-            raise MissingResult(f"no result under {key!r}: never written", key=key, reason="never written")
-        return erased
-
-    def _invalidate(
-        self, prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None
-    ) -> Program[int]:
-        storage, holder = (yield from self.indexed()), self.generate_default_holder()
-        given = chosen_conditions(prefix=prefix, tags=tags, task=task, flow=flow)
-        if not given:
-            raise InvalidArgument("say what to invalidate: a prefix, tags, a task or a flow", argument="prefix")
-        entry = said("delete", holder, f"invalidated by {', '.join(sorted(given))}")
-        parameters = {**entry, "content": content_digest(entry), "storage_id": storage.id, **bound(given)}
-        guarded = isinstance(self.lock_manager, PostgresLockManager) and self.lock_manager.guards(
-            storage.database, storage.id
-        )
-        return (
-            yield from call(
-                storage.database,
-                lambda _: operations.invalidate(parameters, frozenset(given), guarded=guarded),
-                repeatable=False,
-            )
-        )
-
-    def _expiring(self, within: timedelta, limit: int | None) -> Program[list[Listed]]:
-        storage = yield from self.indexed()
-        if not isinstance(within, timedelta):
-            raise InvalidArgument("within is a timedelta", argument="within", value=within)
-        return (yield from call(storage.database, lambda _: operations.expiring(storage.id, within, limit)))
-
-
-def said(action: str, holder: str, reason: str | None = None) -> dict[str, Any]:
-    """What an entry says that stores no version."""
-    return {"action": action, "actor": actor(), "holder": holder, "fence": None, "reason": reason}
-
-
-def _step(
-    storage: PostgresStorage, key: str, entry: dict[str, Any], begin: Change, guard: Guard
-) -> tuple[Database, Start[Any]]:
-    columns = {**entry, "content": content_digest(entry), "storage_id": storage.id, "key": key}
-    return storage.database, lambda _: begin(columns, guard)
+        return (yield from seal((yield from self._keyspace()).payloads, progress))

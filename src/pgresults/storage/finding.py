@@ -1,0 +1,75 @@
+"""Finding live results by what is known of them."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pgresults.arguments import require_moment, require_text
+from pgresults.database.programs import Program, call
+from pgresults.errors import InvalidArgument
+from pgresults.operations import history, queries
+from pgresults.operations.queries import FoundResult
+from pgresults.operations.results import Listed
+from pgresults.records.keys import prefix_end, require_key
+from pgresults.storage.postgres import PostgresStorage
+
+_MOST = 10_000
+
+
+def find(
+    storage: PostgresStorage, conditions: Mapping[str, Any], after: str | None, limit: int
+) -> Program[list[FoundResult]]:
+    """A page of the live results that meet conditions, by key; see `ResultStore.find`."""
+    if not isinstance(limit, int) or not 0 < limit <= _MOST:
+        raise InvalidArgument(f"limit is a number from 1 to {_MOST:,}", argument="limit", value=limit)
+    page = {"storage_id": storage.id, "after": "" if after is None else require_key(after), "limit": limit}
+    chosen = frozenset(conditions)
+    return (yield from call(storage.database, lambda _: queries.find({**page, **bound(conditions)}, chosen)))
+
+
+def expiring(storage: PostgresStorage, within: timedelta, limit: int | None) -> Program[list[Listed]]:
+    """What is live and expires within a time from now; see `ResultStore.expiring`."""
+    if not isinstance(within, timedelta):
+        raise InvalidArgument("within is a timedelta", argument="within", value=within)
+    return (yield from call(storage.database, lambda _: history.expiring(storage.id, within, limit)))
+
+
+def chosen_conditions(
+    prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None
+) -> dict[str, Any]:
+    """The conditions that are given, checked.
+
+    Raises: InvalidArgument.
+    """
+    if isinstance(tags, str):
+        raise InvalidArgument("tags are a list of texts", argument="tags", value=tags)
+    texts: dict[str, Any] = {
+        name: require_text(text, name)
+        for name, text in (("prefix", prefix), ("task", task), ("flow", flow))
+        if text is not None
+    }
+    return texts if tags is None else texts | {"tags": [require_text(tag, "tags") for tag in tags]}
+
+
+def moments(**given: datetime | None) -> dict[str, Any]:
+    """The moments that are given, in UTC.
+
+    Raises: InvalidArgument.
+    """
+    return {name: require_moment(moment, name) for name, moment in given.items() if moment is not None}
+
+
+def sizes(**given: int | None) -> dict[str, Any]:
+    """The numbers of bytes that are given, checked.
+
+    Raises: InvalidArgument.
+    """
+    for name, size in given.items():
+        if size is not None and (not isinstance(size, int) or not 0 <= size < 2**63):
+            raise InvalidArgument(f"{name} is a number of bytes", argument=name, value=size)
+    return {name: size for name, size in given.items() if size is not None}
+
+
+def bound(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of conditions."""
+    return {**conditions, "end": prefix_end(conditions["prefix"])} if "prefix" in conditions else dict(conditions)
