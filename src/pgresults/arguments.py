@@ -1,7 +1,7 @@
 """Checking what callers give: texts, moments, tags; each is refused with an error that names it."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pgresults.errors import InvalidArgument
@@ -65,6 +65,21 @@ def require_moment(moment: object, argument: str) -> datetime:
         return aware_utc(moment)  # type: ignore[no-any-return]
     except ValueError as error:
         raise InvalidArgument(f"{argument}: {error}", argument=argument, value=moment) from error
+
+
+_LONGEST = timedelta(days=1_000_000)  # added to the time of a call it still is a date
+
+
+def require_span(span: object, argument: str) -> timedelta:
+    """A time from now.
+
+    Raises: InvalidArgument for what is no timedelta, and for one that is not above zero or of more than 1,000,000 days.
+    """
+    if not isinstance(span, timedelta) or not timedelta() < span <= _LONGEST:
+        raise InvalidArgument(
+            f"{argument} is a timedelta above zero and of at most {_LONGEST.days:,} days", argument=argument, value=span
+        )
+    return span
 
 
 def require_tags(tags: Iterable[str] | None) -> list[str] | None:

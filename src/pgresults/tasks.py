@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
+from pgresults.arguments import require_span
 from pgresults.cache_policies import DEFAULT, NO_CACHE, CacheKeyFn, CachePolicy, NoCache
 from pgresults.context import (
     FlowRunContext,
@@ -38,8 +39,6 @@ T = TypeVar("T")
 NotSet: Final[Any] = object()
 """What stands for an option that was not given, where None is a value."""
 
-_LONGEST = timedelta(days=1_000_000)  # added to the time of a call it still is a date
-
 _READ_AT_ONCE = 500  # keys in a query: what bounds the payloads in memory beside the results
 
 
@@ -54,7 +53,7 @@ class TaskOptions(TypedDict, total=False):
     cache_result_in_memory: bool
     cache_policy: CachePolicy | None
     cache_key_fn: CacheKeyFn | None
-    cache_expiration: timedelta | None
+    cache_expiration: timedelta | float | None
     refresh_cache: bool | None
 
 
@@ -83,13 +82,12 @@ class Task(Wrapped[P, R]):
         self.result_serializer = options.get("result_serializer")
         self.cache_result_in_memory: bool = options.get("cache_result_in_memory", True)
         self.cache_key_fn: CacheKeyFn | None = options.get("cache_key_fn")
-        self.cache_expiration: timedelta | None = options.get("cache_expiration")
+        self.cache_expiration = _as_span(options.get("cache_expiration"))
         self.refresh_cache: bool = bool(options.get("refresh_cache"))
         self.cache_policy = self._policy()
         self.persist_result: bool | None = self._persistence()
         self.on_commit_hooks: list[Hook] = []
         self.on_rollback_hooks: list[Hook] = []
-        _require_usable(self.cache_expiration)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         program = self._run(args, kwargs)
@@ -262,8 +260,7 @@ class Task(Wrapped[P, R]):
         result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))
         staged = result
         if txn.key is not None:
-            expiration = None if self.cache_expiration is None else datetime.now(UTC) + self.cache_expiration
-            staged = context.result_store.create_result_record(result, txn.key, expiration)
+            staged = context.result_store._draft(result, txn.key, expires_in=self.cache_expiration)
         txn.stage(staged, self.on_rollback_hooks, self.on_commit_hooks)
         return Outcome(result, reused=False)
 
@@ -275,13 +272,14 @@ class Task(Wrapped[P, R]):
         return {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
 
 
-def _require_usable(expiration: Any) -> None:
-    if expiration is not None and (not isinstance(expiration, timedelta) or not timedelta() < expiration <= _LONGEST):
-        raise InvalidArgument(
-            f"cache_expiration is a timedelta above zero and of at most {_LONGEST.days:,} days, or None: for ever",
-            argument="cache_expiration",
-            value=expiration,
-        )
+def _as_span(expiration: Any) -> timedelta | None:
+    """A time from now that is given as such or in seconds."""
+    if expiration is None:
+        return None
+    if isinstance(expiration, int | float) and not isinstance(expiration, bool):
+        with suppress(OverflowError, ValueError):
+            expiration = timedelta(seconds=expiration)
+    return require_span(expiration, "cache_expiration")
 
 
 class _Gone(Exception):  # noqa: N818 (a signal within this module)
@@ -308,7 +306,7 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         cache_result_in_memory: keep results that were read.
         cache_policy: what makes the key of a call; by default its inputs, the source and the run.
         cache_key_fn: makes the key from the context and the parameters, in place of a policy.
-        cache_expiration: how long a result is live; None: for ever.
+        cache_expiration: how long a result is live, a timedelta or seconds, by the server's clock; None: for ever.
         refresh_cache: compute although there is a live result.
     """
     return Task(fn, options) if fn is not None else lambda function: Task(function, options)

@@ -46,10 +46,11 @@ class Found(NamedTuple):
 
 
 class Written(NamedTuple):
-    """The version a write got, and when."""
+    """The version a write got, when, and when it expires (in UTC, without a zone)."""
 
     version: int
     at: datetime
+    expires_at: datetime | None
 
 
 class Listed(NamedTuple):
@@ -86,6 +87,11 @@ class Upload(NamedTuple):
         """Whether one statement stores it."""
         return self.size <= CHUNK_SIZE
 
+    @property
+    def kind(self) -> statements.Kind:
+        """Which statement stores it."""
+        return statements.Kind(self.guard, self.single, self.columns["expires_in"] is not None)
+
 
 def find_write(upload: Upload) -> Operation[Written | None]:
     """What became of a write whose answer was lost: None when it was not carried out."""
@@ -97,11 +103,9 @@ def write(upload: Upload, *, repeated: bool = False) -> Operation[Written]:
     """Store a version; when repeated, look first whether an earlier try got through."""
     if repeated and (earlier := (yield from find_write(upload))) is not None:
         return earlier
-    if upload.single:
-        statement = statements.WRITE[upload.guard]
-    else:
+    if not upload.single:
         yield Copy(statements.UPLOAD, _chunks(upload.columns))
-        statement = statements.WRITE_UPLOADED[upload.guard]
+    statement = statements.WRITE[upload.kind]
     while not (rows := (yield Execute(statement, upload.columns))):
         yield from clear_way(upload.columns, upload.guard)
     return Written(*rows[0])
@@ -111,19 +115,19 @@ def write_all(uploads: Sequence[Upload], *, repeated: bool = False) -> Operation
     """Store several versions; those who store the same keys at once do so in the same order."""
     ordered = sorted(range(len(uploads)), key=lambda number: uploads[number].place)
     written: dict[int, Written] = {}
-    for guard, group in groupby(ordered, lambda number: uploads[number].guard if uploads[number].single else None):
+    for kind, group in groupby(ordered, lambda number: uploads[number].kind):
         numbers = list(group)
-        if guard is not None and len(numbers) > 1 and not repeated:
-            written |= yield from _write_singles(guard, {number: uploads[number] for number in numbers})
+        if kind.with_payload and len(numbers) > 1 and not repeated:
+            written |= yield from _write_singles(kind, {number: uploads[number] for number in numbers})
         else:
             for number in numbers:
                 written[number] = yield from write(uploads[number], repeated=repeated)
     return [written[number] for number in range(len(uploads))]
 
 
-def _write_singles(guard: Guard, uploads: Mapping[int, Upload]) -> Operation[dict[int, Written]]:
+def _write_singles(kind: statements.Kind, uploads: Mapping[int, Upload]) -> Operation[dict[int, Written]]:
     """Store versions of one statement each without waiting for every answer; what a guard refused is tried alone."""
-    rows = yield ExecuteMany(statements.WRITE[guard], [upload.columns for upload in uploads.values()])
+    rows = yield ExecuteMany(statements.WRITE[kind], [upload.columns for upload in uploads.values()])
     written: dict[int, Written] = {}
     for (number, upload), row in zip(uploads.items(), rows, strict=True):
         written[number] = Written(*row) if row else (yield from write(upload))

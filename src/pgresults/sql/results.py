@@ -1,6 +1,7 @@
 """The statements of the store; each is pure: it can be read, compiled and tested alone."""
 
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -8,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
     Table,
@@ -82,18 +84,34 @@ def next_entry(
     }
 
 
+def as_utc(moment: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A time in UTC without a zone, whatever the session's: at the end of the year 9999 others have no datetime."""
+    return func.timezone(literal_column("'UTC'"), moment)
+
+
 _SERVER_COLUMNS = frozenset(
     ("version", "seq", "at", "created_at", "db_user", "previous", "digest"),
 )
 _WRITTEN_COLUMNS = [name for name in result.c.keys() if name not in _SERVER_COLUMNS]  # noqa: SIM118 (no dict)
 
 
-def _upsert_head(allowed: ColumnElement[bool]) -> CTE:
-    """Write a new version into the key's row, creating the row where there is none."""
+EXPIRES_IN: ColumnElement[Any] = _NOW + bindparam("expires_in", type_=Interval)
+"""An expiration that is said as a time from now, which is the server's now."""
+
+
+def _upsert_head(allowed: ColumnElement[bool], *, relative: bool) -> CTE:
+    """Write a new version into the key's row, creating the row where there is none.
+
+    ``relative``: its expiration is a time from now; else the client has computed what the digest takes of it.
+    """
     given: dict[str, ColumnElement[Any]] = {
         name: bindparam(name, type_=result.c[name].type) for name in _WRITTEN_COLUMNS
     }
-    place, expiry = (bindparam(name, type_=LargeBinary) for name in ("place_bytes", "expiry_bytes"))
+    place: ColumnElement[Any] = bindparam("place_bytes", type_=LargeBinary)
+    expiry: ColumnElement[Any] = bindparam("expiry_bytes", type_=LargeBinary)
+    if relative:
+        given["expires_at"] = EXPIRES_IN
+        expiry = expiry_sql(EXPIRES_IN)
     genesis = entry_digest_sql(_GENESIS, place, _ONE, _ONE, _NOW, expiry, _DB_USER, CONTENT)
     first: dict[str, ColumnElement[Any]] = {
         **given,
@@ -106,7 +124,10 @@ def _upsert_head(allowed: ColumnElement[bool]) -> CTE:
         "digest": genesis,
     }
     statement = upsert(result).from_select(list(first), select(*first.values()).where(allowed))
-    following = next_entry(result.c.version + _ONE, statement.excluded.expires_at, CONTENT, place, expiry)
+    expires_at = statement.excluded.expires_at
+    if relative:
+        expiry = expiry_sql(expires_at)
+    following = next_entry(result.c.version + _ONE, expires_at, CONTENT, place, expiry)
     replaced = {name: statement.excluded[name] for name in _WRITTEN_COLUMNS if name not in ("storage_id", "key")}
     return (
         statement.on_conflict_do_update(
@@ -124,11 +145,21 @@ def append_entry(head: CTE) -> CTE:
     return insert(history).from_select(names, select(*(head.c[name] for name in names))).cte("entry")
 
 
-def _write(guard: Guard, *, with_payload: bool) -> Statement:
+class Kind(NamedTuple):
+    """Which of the statements that write a version."""
+
+    guard: Guard
+    with_payload: bool
+    """Its payload is one chunk; else the payload is in its table already."""
+    relative: bool
+    """Its expiration is a time from now."""
+
+
+def _write(guard: Guard, *, with_payload: bool, relative: bool) -> Statement:
     """The whole write of one version: payload, head and history in one statement."""
     allowed = guard.condition()
-    head = _upsert_head(allowed)
-    statement = select(head.c.version, head.c.created_at).add_cte(append_entry(head))
+    head = _upsert_head(allowed, relative=relative)
+    statement = select(head.c.version, head.c.created_at, as_utc(head.c.expires_at)).add_cte(append_entry(head))
     if with_payload:
         given: dict[str, ColumnElement[Any]] = {one.name: bindparam(one.name, type_=one.type) for one in payload.c}
         given["chunk"] = literal_column("0", Integer)
@@ -137,17 +168,17 @@ def _write(guard: Guard, *, with_payload: bool) -> Statement:
     return Statement(statement)
 
 
-WRITE = {guard: _write(guard, with_payload=True) for guard in Guard}
-"""Store a version whose payload is one chunk; gives its version and time, or no row where the guard refuses."""
-
-WRITE_UPLOADED = {guard: _write(guard, with_payload=False) for guard in Guard}
-"""Store a version whose payload is in its table already."""
+WRITE = {
+    Kind(guard, with_payload, relative): _write(guard, with_payload=with_payload, relative=relative)
+    for guard, with_payload, relative in product(Guard, (True, False), (True, False))
+}
+"""Store a version; gives its version, time and expiration, or no row where the guard refuses."""
 
 UPLOAD = CopyStatement(payload, payload.c.keys(), ("uuid", "text", "uuid", "int4", "bytea", "bytea", "bytea"))
 """Put the chunks of a payload into their table."""
 
 FIND_WRITE = Statement(
-    select(history.c.version, history.c.at).where(
+    select(history.c.version, history.c.at, as_utc(history.c.expires_at)).where(
         history.c.storage_id == bindparam("storage_id"),
         history.c.key == bindparam("key"),
         history.c.payload_id == bindparam("payload_id"),
@@ -196,8 +227,7 @@ _EXPIRED = and_(result.c.expires_at.is_not(None), result.c.expires_at <= func.st
 def as_read(table: Table, name: str) -> ColumnElement[Any]:
     """A column in the form in which it is read fastest, or at all.
 
-    Objects and lists come as JSON texts, which are parsed only where somebody asks for them. Expirations come in UTC
-    whatever the session's time zone: at the end of the year 9999 others have no datetime for them.
+    Objects and lists come as JSON texts, which are parsed only where somebody asks for them.
     """
     column: ColumnElement[Any] = table.c[name]
     match name:
@@ -206,7 +236,7 @@ def as_read(table: Table, name: str) -> ColumnElement[Any]:
         case "tags":
             return cast(func.array_to_json(column), Text)
         case "expires_at":
-            return func.timezone(literal_column("'UTC'"), column)
+            return as_utc(column)
     return column
 
 

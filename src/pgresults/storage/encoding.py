@@ -25,6 +25,7 @@ from pgresults.sql.guards import Guard
 _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
     (
         "expires_at",
+        "expires_in",
         "serializer",
         "tags",
         "provenance",

@@ -1,7 +1,7 @@
 """Several results written or read at once, in few round trips."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any
 
@@ -26,13 +26,14 @@ def write_many(
     holder: str | None,
     tags: Iterable[str] | None,
     provenance: Mapping[str, Any] | None,
+    expires_in: timedelta | None = None,
 ) -> Program[dict[str, ResultRecordMetadata]]:
     """Store objects under their keys, all of them or none; see `ResultStore.write_many`."""
     if not isinstance(items, Mapping):
         raise InvalidArgument(
             f"items are a mapping of keys to objects, not a {type(items).__name__}", argument="items", value=items
         )
-    drafts = {key: draft_of(obj, key, keyspace.serializer, expiration) for key, obj in items.items()}
+    drafts = {key: draft_of(obj, key, keyspace.serializer, expiration, expires_in) for key, obj in items.items()}
     given = None if tags is None else list(tags) if not isinstance(tags, str) else tags
     staged: list[list[Staged]] = []
     for draft in drafts.values():

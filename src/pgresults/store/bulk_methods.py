@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pgresults.database.programs import Program, aperform, perform
@@ -31,6 +31,7 @@ class BulkMethods(ABC):
         holder: str | None = None,
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        expires_in: timedelta | None = None,
     ) -> dict[str, ResultRecordMetadata]:
         """Store objects under their keys, all of them or none.
 
@@ -40,11 +41,12 @@ class BulkMethods(ABC):
             holder: who writes; None: this thread.
             tags: words to find them by.
             provenance: a JSON object to keep with each.
+            expires_in: in place of expiration, how long they are live from now, by the server's clock.
 
         Returns: the metadata as stored, by key.
         Raises: what `write` raises; nothing is stored then.
         """
-        return perform(self._write_many(items, expiration, holder, tags, provenance))
+        return perform(self._write_many(items, expiration, holder, tags, provenance, expires_in))
 
     async def awrite_many(
         self,
@@ -53,9 +55,10 @@ class BulkMethods(ABC):
         holder: str | None = None,
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        expires_in: timedelta | None = None,
     ) -> dict[str, ResultRecordMetadata]:
         """Store objects under their keys, all of them or none; see `write_many`."""
-        return await aperform(self._write_many(items, expiration, holder, tags, provenance))
+        return await aperform(self._write_many(items, expiration, holder, tags, provenance, expires_in))
 
     def read_many(self, keys: Iterable[str]) -> dict[str, ResultRecord[Any]]:
         """Read the current results of keys, as they were at one moment; keys without a live one are left out.
@@ -138,9 +141,12 @@ class BulkMethods(ABC):
         holder: str | None,
         tags: Iterable[str] | None,
         provenance: Mapping[str, Any] | None,
+        expires_in: timedelta | None,
     ) -> Program[dict[str, ResultRecordMetadata]]:
         keyspace, new_key = (yield from self._keyspace()), self._new_key
-        return (yield from batches.write_many(keyspace, items, new_key, expiration, holder, tags, provenance))
+        return (
+            yield from batches.write_many(keyspace, items, new_key, expiration, holder, tags, provenance, expires_in)
+        )
 
     def _read_many(self, keys: Iterable[str]) -> Program[dict[str, ResultRecord[Any]]]:
         return (yield from batches.read_many((yield from self._keyspace()), keys))

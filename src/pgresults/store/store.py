@@ -7,7 +7,7 @@ program.
 
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 from uuid import UUID, uuid4
@@ -135,6 +135,7 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
         holder: str | None = None,
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        expires_in: timedelta | None = None,
     ) -> ResultRecordMetadata:
         """Store an object as the next version of a key; metadata, payload and history appear together.
 
@@ -145,11 +146,12 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
             holder: who writes; None: this thread.
             tags: words to find it by.
             provenance: a JSON object to keep with the version, beside what is recorded anyway.
+            expires_in: in place of expiration, how long it is live from now, by the server's clock.
 
         Returns: the metadata as stored, with version, time, size and digest.
         Raises: InvalidKey; InvalidArgument; SerializationError; PayloadTooLarge; StorageUnavailable.
         """
-        return perform(self._write(self._draft(obj, key, expiration), holder, tags, provenance))
+        return perform(self._write(self._draft(obj, key, expiration, expires_in), holder, tags, provenance))
 
     async def awrite(
         self,
@@ -159,9 +161,10 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
         holder: str | None = None,
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
+        expires_in: timedelta | None = None,
     ) -> ResultRecordMetadata:
         """Store an object as the next version of a key; see `write`."""
-        return await aperform(self._write(self._draft(obj, key, expiration), holder, tags, provenance))
+        return await aperform(self._write(self._draft(obj, key, expiration, expires_in), holder, tags, provenance))
 
     def persist_result_record(
         self, result_record: ResultRecord[Any], holder: str | None = None
@@ -315,8 +318,10 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
     def _new_key(self) -> str:
         return self.storage_key_fn()
 
-    def _draft(self, obj: Any, key: str | None, expiration: datetime | None = None) -> Draft:
-        return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration)
+    def _draft(
+        self, obj: Any, key: str | None, expiration: datetime | None = None, expires_in: timedelta | None = None
+    ) -> Draft:
+        return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in)
 
     def _encode(self, draft: Draft, holder: str) -> Program[list[Staged]]:
         return (yield from writing.encode((yield from self._keyspace()), draft, self._new_key, holder))

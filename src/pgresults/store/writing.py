@@ -1,12 +1,13 @@
 """Writing results: made ready to be stored, in one place or in two, and then stored together."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgresults.arguments import require_moment, require_tags, require_text
+from pgresults.arguments import require_moment, require_span, require_tags, require_text
 from pgresults.database.programs import Program, call, compute, is_small
+from pgresults.errors import InvalidArgument
 from pgresults.locking.proofs import prove
 from pgresults.operations.results import Upload, Written, write_all
 from pgresults.records.keys import require_key
@@ -15,7 +16,7 @@ from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadat
 from pgresults.serializers import JSONSerializer, Serializer
 from pgresults.serializers.names import pickle_allowed
 from pgresults.sql.guards import Guard
-from pgresults.storage.encoding import prepare
+from pgresults.storage.encoding import prepare, utc
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import PostgresStorage
 
@@ -32,6 +33,7 @@ class Draft(NamedTuple):
     storage_block_id: UUID | None = None
     pgresults_version: str = VERSION
     prefect_version: str | None = None
+    expires_in: timedelta | None = None
 
     @classmethod
     def of(cls, record: ResultRecord[Any]) -> "Draft":
@@ -52,7 +54,7 @@ class Draft(NamedTuple):
         return ResultRecordMetadata(
             storage_key=self.storage_key,
             serializer=self.serializer,
-            expiration=self.expiration,
+            expiration=stored.pop("expiration", self.expiration),
             storage_block_id=self.storage_block_id,
             pgresults_version=self.pgresults_version,
             prefect_version=self.prefect_version,
@@ -68,12 +70,22 @@ class Staged(NamedTuple):
     draft: Draft
 
 
-def draft_of(obj: Any, key: str, serializer: Serializer, expiration: datetime | None) -> Draft:
+def draft_of(
+    obj: Any,
+    key: str,
+    serializer: Serializer,
+    expiration: datetime | None,
+    expires_in: timedelta | None = None,
+) -> Draft:
     """An object that is to be stored; its key is yet to be looked at.
 
-    Raises: InvalidArgument for a naive time.
+    Raises: InvalidArgument for a naive time, a time from now that is none, and for both.
     """
-    return Draft(obj, key, serializer, None if expiration is None else require_moment(expiration, "expiration"))
+    if expiration is not None and expires_in is not None:
+        raise InvalidArgument("give expiration or expires_in, not both", argument="expires_in", value=expires_in)
+    moment = None if expiration is None else require_moment(expiration, "expiration")
+    span = None if expires_in is None else require_span(expires_in, "expires_in")
+    return Draft(obj, key, serializer, moment, expires_in=span)
 
 
 def write(
@@ -135,15 +147,18 @@ def encoded(
     """
     with pickle_allowed(storage.settings.allow_pickle):
         payload = payload_of(draft.result, draft.serializer)
-    said = {"expires_at": draft.expiration} if bare else _described(draft, key)
+    said = {**_expiry(draft), **({} if bare else _described(draft, key))}
     upload = prepare(storage._trust, key, payload, {**said, **described}, storage.settings.max_payload_bytes, guard)
     return Staged(storage, upload, draft)
+
+
+def _expiry(draft: Draft) -> dict[str, Any]:
+    return {"expires_at": draft.expiration, "expires_in": draft.expires_in}
 
 
 def _described(draft: Draft, key: str) -> dict[str, Any]:
     """What a draft's metadata says, as columns."""
     return {
-        "expires_at": draft.expiration,
         "serializer": draft.serializer.model_dump_json(),
         "storage_key": draft.storage_key if draft.storage_key != key else None,
         "storage_block_id": draft.storage_block_id,
@@ -155,7 +170,7 @@ def _described(draft: Draft, key: str) -> dict[str, Any]:
 def pointer_to(draft: Draft, upload: Upload, key: str) -> Draft:
     """What stands under a key for a result which lies elsewhere: its metadata, as a JSON object."""
     metadata = draft.metadata(size=upload.size, sha256=upload.columns["sha256"].hex())
-    return Draft(metadata._document(), key, _POINTER, draft.expiration)
+    return Draft(metadata._document(), key, _POINTER, draft.expiration, expires_in=draft.expires_in)
 
 
 def store_staged(staged: Sequence[Staged]) -> Program[list[Written]]:
@@ -183,6 +198,7 @@ def stored_metadata(staged: Staged, written: Written) -> ResultRecordMetadata:
     return staged.draft.metadata(
         version=written.version,
         created_at=written.at,
+        expiration=utc(written.expires_at),
         size=upload.size,
         sha256=upload.columns["sha256"].hex(),
         provenance=upload.provenance,

@@ -377,6 +377,8 @@ class Transaction:
         return self.write_on_commit and self._staged is not NOT_SET
 
     def _draft(self, key: str, store: ResultStore) -> Draft:
+        if isinstance(self._staged, Draft):
+            return self._staged._replace(storage_key=key)
         if isinstance(self._staged, ResultRecord):
             return Draft.of(self._staged)._replace(storage_key=key)
         return store._draft(self._staged, key)
