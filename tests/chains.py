@@ -8,7 +8,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from pgresults.sql.digests import GENESIS, content_digest, entry_digest
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 HALVES = """
     SELECT 'payload without an entry', p.key FROM pgresults.payload p

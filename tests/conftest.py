@@ -19,7 +19,7 @@ from pgresults.errors import ConfigurationError
 from pgresults.server import binaries
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 pytest_plugins = ["prefect_fixtures"]
 

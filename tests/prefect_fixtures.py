@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 SQL = Callable[[str], list[tuple[Any, ...]]]
 

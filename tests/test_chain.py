@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from chains import entries, is_intact, recomputed
 from pgresults.serializers import JSONSerializer
 from pgresults.sql.digests import canonical_json, content_digest, payload_digest
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 NUMBERS = st.one_of(

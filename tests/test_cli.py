@@ -31,7 +31,7 @@ from pgresults.locking import PostgresLockManager
 from pgresults.serializers import Serializer
 from pgresults.sql.schema import REVISION
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "pgresults")
 
@@ -480,7 +480,7 @@ class TestLocks:
         guarded = ResultStore(result_storage=store.result_storage, lock_manager=locks)
         stored = guarded.write("kept", key="k")
         locks.acquire_lock("k", "stuck")
-        fence = locks.grant("k", "stuck").fence
+        fence = locks._grant("k", "stuck").fence
         said = succeeded(cli("locks", "break", "k", "--reason", "host is gone"))
         assert said == f"k: taken away from stuck, fence {fence}\n"
         with pytest.raises(LockLostError):

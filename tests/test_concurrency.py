@@ -17,7 +17,7 @@ from sqlalchemy import URL
 from chains import are_intact, entries
 from conftest import psycopg_url
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 
 def versions(connection: psycopg.Connection[Any], store: ResultStore, action: str = "write") -> list[int]:
@@ -96,7 +96,7 @@ def test_readers_see_whole_versions(store: ResultStore) -> None:
 WRITE = """
 import sys
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 store = ResultStore(result_storage=PostgresStorage(sys.argv[1], sys.argv[2]))
 store.exists("k")
 print("ready", flush=True)
@@ -136,4 +136,4 @@ async def test_conflicts_under_a_strict_isolation_are_resolved(fresh_url: URL) -
     store = ResultStore(result_storage=PostgresStorage(fresh_url))
     stored = await asyncio.gather(*(store.awrite(number, key="contended") for number in range(8)))
     assert sorted(metadata.version or 0 for metadata in stored) == list(range(1, 9))
-    await store.storage().aclose()
+    await store.result_storage.aclose()

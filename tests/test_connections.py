@@ -25,10 +25,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from chains import HALVES
 from conftest import psycopg_url
+from listing import page
 from pgresults.errors import ConfigurationError, MissingResult, StorageUnavailable
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 from proxy import Proxy
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -140,7 +141,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(
 LOOPS = """
 import asyncio, sys, threading
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 store = ResultStore(result_storage=PostgresStorage(sys.argv[1], "loops"))
 async def work(name):
     for n in range(5):
@@ -152,7 +153,7 @@ threads = [threading.Thread(target=lambda name=name: asyncio.run(work(name))) fo
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 store.write(1, key="sync")
-print(len(store.result_storage.page()))
+print(len(store.find()))
 """
 
 
@@ -290,7 +291,7 @@ def test_an_engine_may_have_its_own_ways(fresh_url: URL, options: dict[str, Any]
     plain = ResultStore(result_storage=PostgresStorage(url))
     for size in (10, 2_000_000):
         stored = store.write(bytes(size), key="%s'", tags=["a"], provenance={"n": 1}, expiration=NEVER)
-        assert [listed.expires_at for listed in storage.page()] == [NEVER]
+        assert [listed.expires_at for listed in page(storage)] == [NEVER]
         assert stored.created_at.utcoffset().total_seconds() == 0
         assert store.read("%s'") == plain.read("%s'")
         assert store.read("%s'").metadata.model_dump() == stored.model_dump()
@@ -605,9 +606,9 @@ async def test_closing_while_calls_are_under_way_lets_them_end(store: ResultStor
 
     readers = [asyncio.create_task(read()) for _ in range(6)]
     while not all(reader.done() for reader in readers):
-        await store.storage().aclose()
+        await store.result_storage.aclose()
     await asyncio.gather(*readers)
-    await store.storage().aclose()
+    await store.result_storage.aclose()
 
 
 def test_closing_from_another_thread_than_the_loops(store: ResultStore) -> None:
@@ -625,7 +626,7 @@ def test_closing_from_another_thread_than_the_loops(store: ResultStore) -> None:
     reader = threading.Thread(target=run)
     reader.start()
     while not done.is_set():
-        store.storage().close()
+        store.result_storage.close()
     reader.join()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from conftest import psycopg_url
+from listing import page
 from pgresults.cli.demo import Run
 from pgresults.demo import report
 from pgresults.demo.analysis import analyse
@@ -21,7 +22,7 @@ from pgresults.demo.modules import PREFIX, Module, distinct, standard_library
 from pgresults.demo.runner import analyse_module
 from pgresults.serializers import JSONSerializer
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 from test_cli import PROGRAM, on_terminal
 
 SOURCE = b"""
@@ -106,8 +107,8 @@ def test_results_are_there_for_python_and_for_sql(storage: PostgresStorage) -> N
     assert functions[0] == report.Complex(7, "Outer.Inner.forked", "good.py", 4, 4)
     assert [function.function for function in functions] == ["Outer.Inner.forked", "plain.nested"]
     (expiring,) = report.expirations(storage)
-    assert (expiring.results, expiring.bytes) == (2, sum(row.size for row in storage.page()))
-    assert expiring.expires_at == min(row.expires_at for row in storage.page() if row.expires_at)
+    assert (expiring.results, expiring.bytes) == (2, sum(row.size for row in page(storage)))
+    assert expiring.expires_at == min(row.expires_at for row in page(storage) if row.expires_at)
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_a_second_run_computes_nothing(command: Callable[..., list[str]], storag
     assert counts(second) == (9, 9 - contents, 0, contents)
     assert second["totals"] == first["totals"]
     assert second["most_complex"] == first["most_complex"]
-    assert second["totals"]["results"] == len(storage.page(PREFIX))
+    assert second["totals"]["results"] == len(page(storage, PREFIX))
     (expiring,) = second["expirations"]
     left = datetime.fromisoformat(expiring["expires_at"]) - started
     assert timedelta(hours=2) <= left < timedelta(hours=3)

@@ -20,7 +20,7 @@ from pgresults.records.records import ResultRecordMetadata
 from pgresults.serializers import JSONSerializer, Serializer
 from pgresults.storage import PostgresStorage
 from pgresults.storage.registry import _shared
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 from pgresults.tasks import TaskOptions
 
 DOCS = Path(__file__).parents[1] / "docs"

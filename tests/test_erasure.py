@@ -11,7 +11,7 @@ from sqlalchemy import URL
 from conftest import psycopg_url
 from pgresults.errors import InvalidArgument, MissingResult
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 SECRET = "the secret of K. Ennedy "
 LONG = SECRET * 100_000  # several chunks, each in TOAST

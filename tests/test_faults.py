@@ -20,7 +20,7 @@ from pgresults.errors import StorageUnavailable
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 SIZES = (10, 1_300_000, 200_000, 3_400_000)
 

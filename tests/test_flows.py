@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from conftest import psycopg_url
+from listing import page
 from pgresults import PostgresStorage, ResultStore, flow, get_result_store, should_persist_result, task
 from pgresults.cache_policies import INPUTS
 from pgresults.context import FlowRunContext
@@ -108,7 +109,7 @@ def test_a_failed_flow_stores_nothing(storage: PostgresStorage) -> None:
 
     with pytest.raises(KeyError):
         fail()
-    assert storage.page() == []
+    assert page(storage) == []
     with pytest.raises(TypeError, match="no option 'cache_policy'"):
         flow(cache_policy=INPUTS)(print)  # type: ignore[call-overload]
     with pytest.raises((TypeError, ValidationError)):

@@ -15,7 +15,7 @@ from conftest import psycopg_url
 from pgresults.cli.app import app
 from pgresults.errors import ConfigurationError
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 KINDS = ("writer", "reader", "auditor", "sweeper", "owner")
 

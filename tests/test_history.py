@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import URL
 
 from conftest import psycopg_url
+from listing import page
 from pgresults.errors import IntegrityError, InvalidArgument, InvalidKey, LockedError, LockLostError, MissingResult
 from pgresults.records.provenance import RUN, actor, default_holder
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 LARGE = bytes(range(256)) * 10_000
 
@@ -224,7 +225,7 @@ async def test_results_are_invalidated_by_what_they_share(call: Any, store: Resu
     for key, tags in (("a/1", ["x"]), ("a/2", ["x", "y"]), ("b/1", ["y"]), ("b/2", None)):
         await call(store, "write", key, key=key, tags=tags)
     assert await call(store, "invalidate", prefix="a/", tags=["y"]) == 1
-    assert [row.key for row in store.storage().page()] == ["a/1", "b/1", "b/2"]
+    assert [row.key for row in page(store.result_storage)] == ["a/1", "b/1", "b/2"]
     assert await call(store, "invalidate", tags=["y", "x"]) == 0
     assert await call(store, "invalidate", tags=["y"]) == 1
     assert await call(store, "invalidate", prefix="b") == 1

@@ -21,7 +21,7 @@ from conftest import psycopg_url
 from pgresults.errors import LockLostError, StorageUnavailable
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 from pgresults.transactions import IsolationLevel, transaction
 
 NAME = "faults"
@@ -32,7 +32,7 @@ from contextlib import suppress
 from pgresults.errors import PgResultsError
 from pgresults.serializers import JSONSerializer
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 from pgresults.transactions import transaction
 
 storage = PostgresStorage(sys.argv[1], sys.argv[2])
@@ -41,7 +41,7 @@ while True:
     with suppress(PgResultsError), transaction(store=store) as root:
         holder = root.holder
         store.acquire_lock("counter", hold_timeout=0.4)
-        fence = store.lock_manager.grant("counter", holder).fence
+        fence = store.lock_manager._grant("counter", holder).fence
         value = store.read("counter").result + 1 if store.exists("counter") else 1
         with transaction("counter", overwrite=True) as child:
             child.stage(value)
@@ -151,7 +151,7 @@ def test_no_write_under_a_lock_is_stale_or_lost_for_a_minute(fresh_url: URL, tmp
 GUARDED_WRITE = """
 import sys
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 storage = PostgresStorage(sys.argv[1], sys.argv[2])
 store = ResultStore(result_storage=storage, lock_manager=storage.lock_manager())
 store.acquire_lock("k", "there")
@@ -297,7 +297,7 @@ def test_locks_die_with_the_server_and_fences_go_on(server: EmbeddedPostgres) ->
     for round_ in range(4):
         for n in range(round_ * 7 + 1):
             store.acquire_lock(f"k{n}", "holder")
-        fences.append(store.lock_manager.grant("k0", "holder").fence)
+        fences.append(store.lock_manager._grant("k0", "holder").fence)
         store.write(round_, key="k0", holder="holder")
         crash(server)
         with pytest.raises(LockLostError):

@@ -21,7 +21,7 @@ from pgresults.errors import ConfigurationError, InvalidArgument, InvalidKey, Lo
 from pgresults.locking import LockManager, MemoryLockManager, PostgresLockManager
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ class TestCancellation:
                 if await self.cancelled_after(steps, postgres.aacquire_lock("k", "a")):
                     cancelled += 1
                     assert await another.ais_locked("k") is False
-                    assert postgres.grant("k", "a") is None
+                    assert postgres._grant("k", "a") is None
                 else:
                     await postgres.arelease_lock("k", "a")
         await postgres.aclose()
@@ -240,7 +240,7 @@ class TestCancellation:
             await postgres.aacquire_lock("k", "a")
             await self.cancelled_after(steps, postgres.arelease_lock("k", "a"))
             held = await another.ais_locked("k")
-            assert held is (postgres.grant("k", "a") is not None)
+            assert held is (postgres._grant("k", "a") is not None)
             assert held is False or steps == 0
             if held:
                 await postgres.arelease_lock("k", "a")
@@ -295,7 +295,7 @@ sys.stdin.readline()
         there = process("both")
         assert there.stdout.readline() == "True\n"
         assert postgres.acquire_lock("k", "both", 0) is True
-        assert postgres.grant("k", "both") is not None
+        assert postgres._grant("k", "both") is not None
         postgres.release_lock("k", "both")
         assert postgres.is_locked("k") is False
         assert postgres.acquire_lock("k", "other", 0) is True
@@ -311,7 +311,7 @@ sys.stdin.readline()
             try:
                 fine = not postgres.acquire_lock("k", "child", 0.1)
                 fine = fine and postgres.acquire_lock("other", "child", 0)
-                os._exit(0 if fine and postgres.grant("k", "parent") is None else 1)
+                os._exit(0 if fine and postgres._grant("k", "parent") is None else 1)
             finally:
                 os._exit(2)
         assert os.waitpid(pid, 0)[1] == 0
@@ -377,7 +377,7 @@ class TestPostgres:
         fences = []
         for holder in "abc":
             await call(postgres, "acquire_lock", "k", holder)
-            fences.append(postgres.grant("k", holder).fence)
+            fences.append(postgres._grant("k", holder).fence)
             await call(postgres, "release_lock", "k", holder)
         assert fences == sorted(set(fences))
 
@@ -386,18 +386,18 @@ class TestPostgres:
     ) -> None:
         for n in range(5):
             await call(postgres, "acquire_lock", f"k{n}", "a")
-        fence = postgres.grant("k4", "a").fence
+        fence = postgres._grant("k4", "a").fence
         for n in range(1, 5):
             await call(postgres, "release_lock", f"k{n}", "a")
         counts = [await call(postgres, "forget_released", 3) for _ in range(3)]
         assert counts == [3, 1, 0]
         assert await call(postgres, "is_lock_holder", "k0", "a")
         assert await call(postgres, "acquire_lock", "k4", "b", 0)
-        assert postgres.grant("k4", "b").fence > fence
+        assert postgres._grant("k4", "b").fence > fence
 
     async def test_no_beacon_is_left(self, call: Call, postgres: PostgresLockManager, connection: Any) -> None:
         await call(postgres, "acquire_lock", "k", "a")
-        beacon = postgres.grant("k", "a").beacon
+        beacon = postgres._grant("k", "a").beacon
         query = f"SELECT count(*) FROM {ADVISORY} AND objid = %s"
         assert connection.execute(query, [beacon & 0xFFFFFFFF]).fetchone() == (1,)
         await call(postgres, "release_lock", "k", "a")
@@ -414,7 +414,7 @@ class TestPostgres:
         await watched(connection, f"SELECT FROM ({mine}) mine WHERE waiters = 1")
         [row] = connection.execute(mine).fetchall()
         session = postgres._sessions._process.loops[0].session.connection.info.backend_pid
-        assert row == ("k", "a", postgres.grant("k", "a").fence, os.getpid(), 1, session, None)
+        assert row == ("k", "a", postgres._grant("k", "a").fence, os.getpid(), 1, session, None)
         await postgres.arelease_lock("k", "a")
         assert await waiting
         assert [row[1] for row in connection.execute(mine).fetchall()] == ["b"]
@@ -429,7 +429,7 @@ class TestPostgres:
     ) -> None:
         await call(postgres, "acquire_lock", "k", "a")
         query = f"SELECT pg_terminate_backend(pid, 10000) FROM {ADVISORY} AND objid = %s"
-        connection.execute(query, [postgres.grant("k", "a").beacon & 0xFFFFFFFF])
+        connection.execute(query, [postgres._grant("k", "a").beacon & 0xFFFFFFFF])
         assert await call(postgres, "is_locked", "k") is False
         assert await call(another, "acquire_lock", "k", "b", 0) is True
         assert await call(postgres, "acquire_lock", "k", "a", 0) is False

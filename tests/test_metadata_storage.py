@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import URL
 
 from conftest import Call, psycopg_url
+from listing import page
 from pgresults import (
     NullStorage,
     PersistedResult,
@@ -48,8 +49,8 @@ async def test_metadata_lies_under_the_key_and_points_to_the_payload(
     apart: ResultStore, keys: PostgresStorage, call: Call
 ) -> None:
     stored = await call(apart, "write", {"a": 1}, key="k")
-    payload = apart.storage().page()
-    assert [row.key for row in keys.page()] == ["k"]
+    payload = page(apart.result_storage)
+    assert [row.key for row in page(keys)] == ["k"]
     assert [row.key for row in payload] == [stored.storage_key] != ["k"]
     assert await call(apart, "exists", "k")
     for _ in range(2):
@@ -70,14 +71,14 @@ async def test_both_are_written_or_none(apart: ResultStore, keys: PostgresStorag
     apart.acquire_lock("k", "other")
     with pytest.raises(LockedError):
         await call(apart, "write", 1, key="k", holder="me")
-    assert apart.storage().page() == keys.page() == []
+    assert page(apart.result_storage) == page(keys) == []
     apart.release_lock("k", "other")
 
 
 def test_in_a_transaction_both_wait_for_the_commit(apart: ResultStore, keys: PostgresStorage) -> None:
     with transaction("k", apart) as txn:
         txn.stage(1)
-        assert apart.storage().page() == keys.page() == []
+        assert page(apart.result_storage) == page(keys) == []
     assert apart.read("k").result == 1
 
 
@@ -92,8 +93,8 @@ async def test_two_databases_get_both_one_after_the_other(storage: PostgresStora
 async def test_without_metadata_only_the_payload_is_kept(storage: PostgresStorage, call: Call) -> None:
     store = ResultStore(result_storage=storage, metadata_storage=NullStorage(), serializer=JSONSerializer())
     await call(store, "write", {"a": 1}, key="k", expiration=datetime.now(UTC) + timedelta(hours=1))
-    assert storage.page()[0].serializer is None
-    assert storage.page()[0].expires_at is not None
+    assert page(storage)[0].serializer is None
+    assert page(storage)[0].expires_at is not None
     assert (await call(store, "read", "k")).result == {"a": 1}
     other = ResultStore(result_storage=storage, serializer=PickleSerializer())
     with pytest.raises(SerializationError):
@@ -119,13 +120,13 @@ async def test_what_is_no_mapping_is_refused(store: ResultStore, call: Call) -> 
 
 
 async def test_many_are_written_together_or_not_at_all(store: ResultStore, call: Call) -> None:
-    store.lock_manager = store.storage().lock_manager()
+    store.lock_manager = store.result_storage.lock_manager()
     store.acquire_lock("k5", "other")
     with pytest.raises(LockedError):
         await call(store, "write_many", {f"k{number}": number for number in range(9)})
     with pytest.raises(SerializationError):
         await call(store, "write_many", {"a": 1, "b": lambda: (yield), "c": (_ for _ in ())})
-    assert store.storage().page() == []
+    assert page(store.result_storage) == []
     store.release_lock("k5", "other")
 
 
@@ -184,7 +185,7 @@ def test_only_the_default_database_registers(default_url: str, fresh_url: URL) -
 
 async def test_the_default_storage_is_shared(default_url: str, call: Call) -> None:
     first = await call(functions, "get_default_result_storage")
-    assert first is get_default_result_storage() is get_result_store().storage()
+    assert first is get_default_result_storage() is get_result_store().result_storage
     assert first.name == "default"
     name = f"saved-{uuid4().hex}"
     PostgresStorage(default_url).save(name)
@@ -258,7 +259,7 @@ class TestPersistedResult:
 def test_isolation_levels(store: ResultStore) -> None:
     assert store.supports_isolation_level("READ_COMMITTED")
     assert not store.supports_isolation_level("SERIALIZABLE")
-    store.lock_manager = store.storage().lock_manager()
+    store.lock_manager = store.result_storage.lock_manager()
     assert store.supports_isolation_level("SERIALIZABLE")
     with pytest.raises(ValueError, match="CHAOS"):
         store.supports_isolation_level("CHAOS")
@@ -308,7 +309,7 @@ async def test_both_expire_together(apart: ResultStore, keys: PostgresStorage, c
     later = datetime.now(UTC) + timedelta(days=1)
     await call(apart, "write", 1, key="k", expiration=datetime.now(UTC) + timedelta(hours=1))
     await call(apart, "touch", "k", later)
-    assert [row.expires_at for row in [*apart.storage().page(), *keys.page()]] == [later, later]
+    assert [row.expires_at for row in [*page(apart.result_storage), *page(keys)]] == [later, later]
     assert [row.key for row in await call(apart, "expiring", timedelta(days=2))] == ["k"]
     await call(apart, "touch", "k", datetime.now(UTC) - timedelta(seconds=1))
     with pytest.raises(MissingResult, match="expired"):
@@ -325,7 +326,7 @@ async def test_a_redacted_payload_is_gone_with_its_metadata(
     await call(apart, "write", "secret, too", key="k")
     assert await call(apart, "redact", "k", "by law") == 2
     query = "SELECT count(*) FROM pgresults.payload WHERE storage_id = ANY(%s)"
-    assert connection.execute(query, [[apart.storage().id, keys.id]]).fetchone() == (0,)
+    assert connection.execute(query, [[apart.result_storage.id, keys.id]]).fetchone() == (0,)
     with pytest.raises(MissingResult, match="redacted"):
         await call(apart, "read", "k", version=1)
     with pytest.raises(MissingResult, match="never written"):
@@ -350,7 +351,7 @@ async def test_both_are_deleted_or_none(apart: ResultStore, keys: PostgresStorag
     apart.acquire_lock("k", "other")
     with pytest.raises(LockedError):
         await call(apart, "delete", "k")
-    assert len(apart.storage().page()) == len(keys.page()) == 1
+    assert len(page(apart.result_storage)) == len(page(keys)) == 1
     apart.release_lock("k", "other")
     assert await call(apart, "delete", "k")
-    assert apart.storage().page() == keys.page() == []
+    assert page(apart.result_storage) == page(keys) == []

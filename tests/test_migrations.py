@@ -21,7 +21,7 @@ from pgresults.database import migrations
 from pgresults.errors import ConfigurationError, SchemaVersionError, StorageUnavailable
 from pgresults.sql.schema import REVISION, SCHEMA, VERSION_TABLE, metadata
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 ODD = """Odd "schema's" 100% %s %(x)s :name \\:x {0} $1 [x] Ä"""
 _TABLES = "SELECT relname, relkind FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind <> 'i' ORDER BY 1"

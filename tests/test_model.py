@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import URL
 
+from listing import page
 from pgresults.errors import MissingResult
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 KEYS = st.sampled_from(["a", "b", "c/%"])
 RESULTS = st.one_of(st.integers(), st.text(max_size=5), st.just(b"x" * 1_100_000))
@@ -90,7 +91,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def pages_show_what_is_live(self) -> None:
         live = {key: kept.version for key, kept in self.kept.items() if kept.gone is None}
-        assert {listed.key: listed.version for listed in self.storage.page()} == live
+        assert {listed.key: listed.version for listed in page(self.storage)} == live
 
 
 def test_a_store_is_a_dictionary_with_versions(shared_url: URL) -> None:

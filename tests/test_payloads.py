@@ -12,7 +12,7 @@ from pgresults.errors import IntegrityError
 from pgresults.serializers import JSONSerializer
 from pgresults.sql.schema import CHUNK_SIZE
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 SIZES = [0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 2 * CHUNK_SIZE, 7 * CHUNK_SIZE + 12345]
 

@@ -24,7 +24,7 @@ from pgresults.errors import LockLostError
 from pgresults.locking import PostgresLockManager
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 from pgresults.transactions import IsolationLevel, transaction
 from proxy import Proxy
 
@@ -137,7 +137,7 @@ async def test_locks_become_leases(call: Call, pooled: ResultStore, connection: 
 async def test_a_direct_connection_has_no_leases(call: Call, storage: PostgresStorage) -> None:
     locks = storage.lock_manager()
     await call(locks, "acquire_lock", "k", "a")
-    assert locks.grant("k", "a").beacon is not None
+    assert locks._grant("k", "a").beacon is not None
     await storage.aclose()
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import URL
 
 from conftest import psycopg_url
 from pgresults.errors import InvalidArgument, MissingResult
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 from prefect_fixtures import MARKS, SQL, require_prefect
 
 prefect: Any = require_prefect()
@@ -25,6 +25,7 @@ from prefect.results import ResultStore as TheirStore  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from prefect.transactions import IsolationLevel, Transaction  # noqa: E402
 
+from listing import page  # noqa: E402
 from pgresults.integrations.prefect import PostgresLockManager, PostgresResultStorage  # noqa: E402
 from pgresults.integrations.prefect.files import import_files  # noqa: E402
 from pgresults.integrations.prefect.places import source_of  # noqa: E402
@@ -194,7 +195,7 @@ def test_a_key_storage_holds_metadata_with_its_expiration(block: PostgresResultS
     assert doubling() == doubling() == 8
     assert calls == [4]
     assert len(ResultStore(result_storage=keys.storage).expiring(timedelta(hours=2))) == 1
-    assert len(ours.storage().page()) == 1
+    assert len(page(ours.result_storage)) == 1
 
 
 def test_a_retried_task_keeps_its_lock(block: PostgresResultStorage) -> None:
@@ -278,7 +279,7 @@ def test_tasks_under_a_process_pool_run_once_each(
     assert squares() == [1, 4, 9] * 2
     assert sorted(mark.name[0] for mark in tmp_path.iterdir()) == ["1", "2", "3"]
     assert str(os.getpid()) not in {mark.name[2:] for mark in tmp_path.iterdir()}
-    assert all(entry.fence for listed in ours.storage().page() for entry in ours.history(listed.key))
+    assert all(entry.fence for listed in page(ours.result_storage) for entry in ours.history(listed.key))
 
 
 def test_none_and_generators_are_cached_and_exceptions_are_not(block: PostgresResultStorage, ours: ResultStore) -> None:
@@ -314,7 +315,7 @@ def test_keys_may_be_any_text(block: PostgresResultStorage, ours: ResultStore, k
     store = TheirStore(result_storage=block)
     store.write("value", key=key)
     assert TheirStore(result_storage=block).read(key).result == "value"
-    assert [listed.key for listed in ours.storage().page()] == [key.lstrip("/")]
+    assert [listed.key for listed in page(ours.result_storage)] == [key.lstrip("/")]
 
 
 def test_imported_files_are_read_back_equal(block: PostgresResultStorage, tmp_path: Path) -> None:

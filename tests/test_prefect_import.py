@@ -20,7 +20,7 @@ from pgresults.errors import ConfigurationError, InvalidArgument
 from pgresults.integrations.prefect.files import Imported, import_files
 from pgresults.integrations.prefect.places import source_of
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 SOON = datetime.now(UTC) + timedelta(hours=1)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pgresults.store.store import ResultStore
+from listing import page
+from pgresults.store import ResultStore
 from prefect_fixtures import MARKS, require_prefect
 
 prefect: Any = require_prefect()
@@ -111,7 +112,7 @@ def test_fifty_processes_execute_once(
     outputs = [worker.communicate()[0] for worker in workers]
     assert [output.splitlines()[-1] for output in outputs] == ["result 49"] * processes
     assert len(list(tmp_path.glob("executed-*"))) == 1
-    [listed] = ours.storage().page()
+    [listed] = page(ours.result_storage)
     assert [entry.action for entry in ours.history(listed.key)] == ["write"]
 
 
@@ -137,7 +138,7 @@ def test_another_process_takes_over_from_a_killed_one(
     logging.getLogger(__name__).info("taken over %.3f s after the kill", seconds)
     assert 0 < seconds < 10, "a waiter that missed the death would look again after 30 s"
     assert waiting.communicate()[0] == "result 49\n"
-    [listed] = ours.storage().page()
+    [listed] = page(ours.result_storage)
     assert len(ours.history(listed.key)) == 1
 
 
@@ -155,10 +156,10 @@ def test_a_background_workers_parameters_and_results(
         "print(future.result())"
     )
     assert client.communicate()[0] == "8\n"
-    [parameters] = ours.storage().page("parameters/")
+    [parameters] = page(ours.result_storage, "parameters/")
     assert parameters.size > len(padding)
     assert ours.read(parameters.key).result["parameters"] == {"number": 4, "padding": padding}
-    assert 8 in [ours.read(listed.key).result for listed in ours.storage().page() if listed.key != parameters.key]
+    assert 8 in [ours.read(listed.key).result for listed in page(ours.result_storage) if listed.key != parameters.key]
 
 
 @pytest.mark.timeout(300)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 from prefect_fixtures import MARKS, SQL, require_prefect
 
 prefect: Any = require_prefect()
@@ -16,6 +16,7 @@ from prefect.results import ResultRecord as TheirRecord  # noqa: E402
 from prefect.results import ResultStore as TheirStore  # noqa: E402
 from prefect.transactions import CommitMode, IsolationLevel, Transaction, transaction  # noqa: E402
 
+from listing import page  # noqa: E402
 from pgresults.integrations.prefect import PostgresResultStorage  # noqa: E402
 
 pytestmark = MARKS
@@ -91,7 +92,7 @@ def test_what_cannot_be_serialized_has_the_whole_tree_rolled_back(store: TheirSt
             staging(store, key, value, undone)
     assert root.is_rolled_back()
     assert sorted(undone) == ["a", "b", "c"]
-    assert ours.storage().page() == []
+    assert page(ours.result_storage) == []
 
 
 def test_a_root_that_cannot_be_serialized_takes_what_is_below_it_along(store: TheirStore, ours: ResultStore) -> None:
@@ -101,7 +102,7 @@ def test_a_root_that_cannot_be_serialized_takes_what_is_below_it_along(store: Th
         root.stage(Unpicklable())
     assert root.is_rolled_back()
     assert undone == ["a"]
-    assert ours.storage().page() == []
+    assert page(ours.result_storage) == []
     assert not store.is_locked("a")
 
 
@@ -118,7 +119,7 @@ def test_a_hook_reads_what_waits_and_its_failure_undoes_it(store: TheirStore, ou
         root.stage(0, on_commit_hooks=[fail])
     assert read == [1]
     assert undone == ["a"]
-    assert ours.storage().page() == []
+    assert page(ours.result_storage) == []
 
 
 def test_the_locks_of_a_tree_are_kept_until_it_is_stored(store: TheirStore, ours: ResultStore) -> None:
@@ -140,7 +141,7 @@ def test_a_lost_lock_has_the_whole_tree_refused(store: TheirStore, ours: ResultS
         block.lock_manager().break_lock("b", "a test")
     assert root.is_rolled_back()
     assert undone == ["c", "b", "a"]
-    assert ours.storage().page() == []
+    assert page(ours.result_storage) == []
     assert not store.is_locked("c")
 
 

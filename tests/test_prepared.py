@@ -16,7 +16,7 @@ from pgresults.database.connections import AsyncConnection, Connection
 from pgresults.database.engines import is_idle
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 Wait = Callable[[PQGen[Any]], Awaitable[Any]]
 

@@ -11,8 +11,8 @@ from pgresults import flows, tasks
 from pgresults.locking import LockManager, MemoryLockManager, PostgresLockManager
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.storage import NullStorage, PostgresStorage
+from pgresults.store import ResultStore
 from pgresults.store.persisted import PersistedResult
-from pgresults.store.store import ResultStore
 from pgresults.transactions import Transaction
 
 NONE = {"key": ..., "holder": None}

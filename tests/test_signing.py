@@ -15,12 +15,13 @@ from sqlalchemy import URL
 from typer.testing import CliRunner
 
 from conftest import Call, psycopg_url
+from listing import page
 from pgresults.cli.app import app
 from pgresults.errors import IntegrityError, SerializationError
 from pgresults.serializers import CompressedSerializer, JSONSerializer, PickleSerializer
 from pgresults.settings import Settings, temporary_settings
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 OLD, NEW = SecretStr("an old key of the team's"), SecretStr("a new key of the team's")
 
@@ -63,7 +64,7 @@ def sql(shared_url: URL) -> Any:
 
 def _place(sql: psycopg.Connection[Any], store: ResultStore, key: str, payload: bytes) -> None:
     """Put a payload in the place of another, its digest too."""
-    place = (store.storage().id, key)
+    place = (store.result_storage.id, key)
     sql.execute(
         "UPDATE pgresults.payload SET data = %s, sha256 = sha256(%s) WHERE storage_id = %s AND key = %s",
         (payload, payload, *place),
@@ -121,7 +122,7 @@ def test_the_command_line_prints_no_unsigned_result(
     store.model_copy(update={"serializer": JSONSerializer()}).write(1, key="plain")
     monkeypatch.setenv("PGRESULTS_SIGNING_KEY", NEW.get_secret_value())
     for key in ("pickled", "plain"):
-        options = ["--database-url", psycopg_url(shared_url), "--storage", store.storage().name]
+        options = ["--database-url", psycopg_url(shared_url), "--storage", store.result_storage.name]
         printed = CliRunner().invoke(app, [*options, "get", key])
         assert (printed.exit_code, printed.stdout) == (1, "")
         assert "not signed" in printed.stderr
@@ -129,11 +130,11 @@ def test_the_command_line_prints_no_unsigned_result(
 
 async def test_the_bytes_of_a_path_are_signed(store_with: StoreWith, call: Call, sql: psycopg.Connection[Any]) -> None:
     store = store_with(signing_key=NEW)
-    await call(store.storage(), "write_path", "p", b"content")
-    assert await call(store.storage(), "read_path", "p") == b"content"
+    await call(store.result_storage, "write_path", "p", b"content")
+    assert await call(store.result_storage, "read_path", "p") == b"content"
     _place(sql, store, "p", b"changed")
     with pytest.raises(IntegrityError):
-        await call(store.storage(), "read_path", "p")
+        await call(store.result_storage, "read_path", "p")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_changed_metadata_is_refused(
         psycopg.sql.SQL("UPDATE pgresults.result SET {} = %s WHERE storage_id = %s").format(
             psycopg.sql.Identifier(column)
         ),
-        (value, store.storage().id),
+        (value, store.result_storage.id),
     )
     with pytest.raises(IntegrityError):
         store.read("k")
@@ -192,7 +193,7 @@ def test_a_signed_payload_counts_in_its_place_only(
                 "INSERT INTO pgresults.{table} (storage_id, key, {names}) "
                 "SELECT %s, %s, {names} FROM pgresults.{table} WHERE storage_id = %s"
             ).format(table=psycopg.sql.Identifier(table), names=names),
-            (target.storage().id, key, store.storage().id),
+            (target.result_storage.id, key, store.result_storage.id),
         )
     with pytest.raises(IntegrityError, match="signature"):
         target.read(key)
@@ -209,8 +210,8 @@ def test_listing_previewing_and_metadata_never_unpickle(
         outcome = CliRunner().invoke(app, [*program, *command])
         assert outcome.exit_code == 0, outcome.output
     assert store.exists("k")
-    assert store.storage().page()[0].key == "k"
-    store.storage().read_path("k")
+    assert page(store.result_storage)[0].key == "k"
+    store.result_storage.read_path("k")
     assert not mark.exists()
 
 
@@ -239,7 +240,7 @@ def test_without_pickle_a_record_names_no_code(
     trusting.write({"mkdir": 0, str(mark): 1}, key="k")
     description = json.dumps({"type": "json", "object_decoder": "subprocess.call"})
     sql.execute(
-        "UPDATE pgresults.result SET serializer = %s WHERE storage_id = %s", (description, trusting.storage().id)
+        "UPDATE pgresults.result SET serializer = %s WHERE storage_id = %s", (description, trusting.result_storage.id)
     )
     with pytest.raises(SerializationError, match=r"subprocess\.call"):
         store_with(allow_pickle=False).read("k")
@@ -262,5 +263,5 @@ def test_the_switch_holds_for_serializers_by_themselves() -> None:
 
 def test_a_key_is_not_shown(store_with: StoreWith) -> None:
     store = store_with(signing_key=NEW)
-    shown = f"{store!r} {store.storage().trust!r} {store.storage().settings!r}"
+    shown = f"{store!r} {store.result_storage._trust!r} {store.result_storage.settings!r}"
     assert "a new key" not in shown

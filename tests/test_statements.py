@@ -23,7 +23,7 @@ from pgresults.sql import results as statements
 from pgresults.sql import verify as verify_statements
 from pgresults.sql.compiled import Statement
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 
 def named(module: Any) -> Iterator[tuple[str, Statement]]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy import URL
 
 from conftest import psycopg_url
+from listing import page
 from pgresults.database.programs import perform
 from pgresults.errors import (
     InvalidArgument,
@@ -30,8 +31,8 @@ from pgresults.records.keys import MAX_KEY_BYTES
 from pgresults.serializers import JSONSerializer, PickleSerializer
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store.cache import ResultCache
-from pgresults.store.store import ResultStore
+from pgresults.storage.cache import ResultCache
+from pgresults.store import ResultStore
 
 SURROGATE = "\ud800"
 TOKYO = timezone(timedelta(hours=9))
@@ -150,7 +151,7 @@ def test_a_key_is_itself_alone_or_refused(store: ResultStore, key: str) -> None:
         return
     store.write(key, key=key)
     assert store.read(key).result == key
-    assert [listed.key for listed in store.result_storage.page(prefix=key, limit=1)] == [key]
+    assert [listed.key for listed in page(store.result_storage, prefix=key, limit=1)] == [key]
 
 
 @pytest.mark.parametrize("key", ["", "a\0b", "\0", SURROGATE, "x" * (MAX_KEY_BYTES + 1), "ä" * 1025, 3, b"k", ()])
@@ -161,7 +162,7 @@ async def test_what_cannot_be_a_key_is_refused_everywhere(call: Any, store: Resu
     for method in ("read", "exists", "delete"):
         with pytest.raises(InvalidKey):
             await call(store, method, key)
-    assert store.result_storage.page() == []
+    assert page(store.result_storage) == []
 
 
 def test_the_longest_keys_fit_every_index(store: ResultStore, connection: psycopg.Connection) -> None:
@@ -187,7 +188,7 @@ async def test_an_expired_result_is_gone(call: Any, store: ResultStore) -> None:
     with pytest.raises(MissingResult, match="expired") as miss:
         await call(store, "read", "k")
     assert (miss.value.key, miss.value.reason, miss.value.at, miss.value.by) == ("k", "expired", when, None)
-    assert store.result_storage.page() == []
+    assert page(store.result_storage) == []
 
 
 async def test_a_result_lives_until_it_expires(call: Any, store: ResultStore, connection: psycopg.Connection) -> None:
@@ -408,10 +409,10 @@ def test_pages_go_through_all_results_in_order(store: ResultStore) -> None:
     store.delete("a/03")
     expected = sorted(key for key in keys if key.startswith("a") and key != "a/03")
     found: list[str] = []
-    while page := store.result_storage.page("a", after=found[-1] if found else "", limit=2):
-        found += [listed.key for listed in page]
+    while listed := page(store.result_storage, "a", after=found[-1] if found else "", limit=2):
+        found += [one.key for one in listed]
     assert found == expected
-    assert [listed.key for listed in store.result_storage.page("a%")] == ["a%"]
+    assert [listed.key for listed in page(store.result_storage, "a%")] == ["a%"]
 
 
 # The memory
@@ -475,7 +476,7 @@ def test_the_memory_holds_no_more_entries_than_allowed(store: ResultStore) -> No
     store.cache = ResultCache(4, 7)
     for n in range(8):
         store.result_storage.write_path(str(n), b"")
-        found = perform(store.result_storage.fetch(str(n)))
+        found = perform(store.result_storage._fetch(str(n)))
         store.cache.keep((store.result_storage.id, str(n)), found.head, store.create_result_record(n))
     assert 0 < len(store.cache) <= 4
 
@@ -507,7 +508,7 @@ async def test_of_several_results_all_are_stored_or_none(call: Any, store: Resul
     soon = datetime.now(UTC) + timedelta(hours=1)
     stored = await call(store, "write_many", {"a": 1, "b": 2}, expiration=soon, tags=["t"])
     assert [(key, stored[key].version, stored[key].expiration) for key in "ab"] == [("a", 1, soon), ("b", 1, soon)]
-    guarded = store.model_copy(update={"lock_manager": store.storage().lock_manager()})
+    guarded = store.model_copy(update={"lock_manager": store.result_storage.lock_manager()})
     await call(guarded, "acquire_lock", "c", holder="another")
     with pytest.raises(LockedError) as refusal:
         await call(guarded, "write_many", {"a": 10, "c": 30, "d": 40})

@@ -13,7 +13,7 @@ from conftest import psycopg_url
 from pgresults.errors import InvalidArgument, LockedError, MissingResult
 from pgresults.records.provenance import actor
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 HOUR = timedelta(hours=1)
 

@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy import URL, make_url
 
 from conftest import psycopg_url
+from listing import page
 from pgresults import (
     EmbeddedPostgres,
     PostgresStorage,
@@ -94,7 +95,7 @@ def test_an_exception_is_never_a_result(storage: PostgresStorage) -> None:
         with pytest.raises(KeyError):
             fail(1)
     assert calls == [1, 1]
-    assert storage.page() == []
+    assert page(storage) == []
 
 
 def test_nothing_is_stored_unless_something_says_so(storage: PostgresStorage) -> None:
@@ -111,7 +112,7 @@ def test_nothing_is_stored_unless_something_says_so(storage: PostgresStorage) ->
     quiet = plain.with_options(result_storage=storage, persist_result=False, cache_policy=INPUTS)
     assert [quiet(1), quiet(1)] == [1, 1]
     assert calls == [1] * 4
-    assert storage.page() == []
+    assert page(storage) == []
 
 
 def test_the_default_policy_is_inputs_source_and_run(storage: PostgresStorage) -> None:
@@ -155,7 +156,7 @@ def test_flow_names_in_templates(storage: PostgresStorage) -> None:
         work(1)
 
     run()
-    assert [row.key for row in storage.page()] == ["etl/1"]
+    assert [row.key for row in page(storage)] == ["etl/1"]
 
 
 def test_expiration_and_refresh(storage: PostgresStorage, store: ResultStore) -> None:
@@ -183,7 +184,7 @@ def test_key_functions(storage: PostgresStorage) -> None:
 
     work("a"), work("a"), work(None), work(None)
     assert calls == ["a", None, None]
-    assert [row.key for row in storage.page()] == ["a"]
+    assert [row.key for row in page(storage)] == ["a"]
 
 
 def _key(policy: CachePolicy, *args: Any, fn: Any = None) -> str | None:
@@ -312,7 +313,7 @@ def test_hooks_of_a_transaction(storage: PostgresStorage) -> None:
     with pytest.raises(KeyError):
         failing()
     assert seen == ["commit", "rollback"]
-    assert len(storage.page()) == 1
+    assert len(page(storage)) == 1
     work.with_options(name="other")(3)
     assert seen[-1] == "commit"
 
@@ -325,8 +326,8 @@ def test_tasks_of_a_transaction_are_stored_together(storage: PostgresStorage) ->
     with transaction():
         work("a")
         work("b")
-        assert storage.page() == []
-    assert [row.key for row in storage.page()] == ["a", "b"]
+        assert page(storage) == []
+    assert [row.key for row in page(storage)] == ["a", "b"]
 
 
 def test_contexts(storage: PostgresStorage) -> None:
@@ -338,7 +339,7 @@ def test_contexts(storage: PostgresStorage) -> None:
         assert run.task_run.flow_run_id == outer.flow_run.id
         assert (run.task.name, dict(run.parameters), run.persist_result) == ("inner", {"x": 1}, True)
         assert (outer.flow.name, dict(outer.parameters), outer.persist_result) == ("run", {"y": 2}, False)
-        return run.result_store.storage().name, outer.flow_run.name
+        return run.result_store.result_storage.name, outer.flow_run.name
 
     @flow
     def run(y: int) -> tuple[Any, Any]:
@@ -373,7 +374,7 @@ def test_an_unpicklable_result_is_returned_and_reported(
         return threading.Lock()
 
     assert work() is not None
-    assert storage.page() == []
+    assert page(storage) == []
     assert "cannot be serialized" in caplog.text
     assert 'Use the serializer "json"' in caplog.text
 
@@ -391,8 +392,8 @@ def test_key_storage_apart(storage: PostgresStorage, shared_url: URL) -> None:
 
     assert [work(1), work(1)] == [1, 1]
     assert calls == [1]
-    assert [row.key for row in storage.page()] == ["payload/1"]
-    assert [row.key for row in keys.page()] == [explain(work, 1).key]
+    assert [row.key for row in page(storage)] == ["payload/1"]
+    assert [row.key for row in page(keys)] == [explain(work, 1).key]
 
 
 def test_threads_share_the_flow_run(storage: PostgresStorage) -> None:
@@ -430,7 +431,7 @@ def spread(workers: int) -> tuple[Any, Any]:
 def test_processes_share_the_flow_run(storage: PostgresStorage) -> None:
     run, found = spread.with_options(result_storage=storage)(2)
     assert found == [(1, run), (2, run)]
-    assert len(storage.page()) == 3
+    assert len(page(storage)) == 3
 
 
 @task(persist_result=True, cache_policy=RUN_ID + INPUTS)
@@ -524,7 +525,7 @@ storages: list[PostgresStorage] = []
 def count_storages(x: int) -> int:
     """Count the storages, each with connections of its own, that calls in this process had."""
     if all(storage is not get_result_store().result_storage for storage in storages):
-        storages.append(get_result_store().storage())
+        storages.append(get_result_store().result_storage)
     return len(storages)
 
 
@@ -585,7 +586,7 @@ def test_a_failure_keeps_the_rest_of_a_map_from_beginning(storage: PostgresStora
             work.map(range(1, 100), executor=pool)
         failed.set()
     assert calls in ([1, 2], [1, 2, 3])
-    assert "1" in {row.key for row in storage.page()}
+    assert "1" in {row.key for row in page(storage)}
 
 
 def test_one_of_many_threads_computes(storage: PostgresStorage) -> None:

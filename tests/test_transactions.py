@@ -33,7 +33,7 @@ from pgresults.errors import (
 from pgresults.locking import MemoryLockManager
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 from pgresults.transactions import (
     CommitMode,
     IsolationLevel,
@@ -770,7 +770,7 @@ class TestCallers:
             await caller.execute(connection, caller.insert)
             with pytest.raises(LockLostError):
                 async with caller.enter("a", guarded, isolation_level=SERIALIZABLE, connection=connection) as root:
-                    grant = guarded.lock_manager.grant("a", root.holder)
+                    grant = guarded.lock_manager._grant("a", root.holder)
                     with psycopg.connect(psycopg_url(caller.url), autocommit=True) as taker:
                         taker.execute("UPDATE pgresults.lock SET token = %s WHERE token = %s", [uuid4(), grant.token])
                     async with caller.enter("0", guarded, isolation_level=READ_COMMITTED) as child:
@@ -906,10 +906,10 @@ class TestPeersMistakes:
         with pytest.raises(LockLostError) as caught:
             async with enter("k", guarded, isolation_level=SERIALIZABLE) as txn:
                 txn.stage("stale")
-                fence = guarded.lock_manager.grant("k", txn.holder).fence
+                fence = guarded.lock_manager._grant("k", txn.holder).fence
                 query = """SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE locktype = 'advisory'
                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
-                beacon = guarded.lock_manager.grant("k", txn.holder).beacon
+                beacon = guarded.lock_manager._grant("k", txn.holder).beacon
                 connection.execute(f"{query} AND objid = %s", [beacon & 0xFFFFFFFF])
                 assert another_process.acquire_lock("k", "next", timeout=10)
                 another_process.write("new", key="k", holder="next")

@@ -12,11 +12,12 @@ from sqlalchemy import URL
 from typer.testing import CliRunner, Result
 
 from conftest import psycopg_url
+from listing import page
 from pgresults.audit import formats
 from pgresults.cli.app import app
 from pgresults.serializers import JSONSerializer
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 FORMATS = ["jsonl", "csv", "parquet"]
 Cli = Callable[..., Result]
@@ -123,7 +124,7 @@ def test_what_was_spoilt_is_not_imported(
     file.write_text(json.dumps(spoilt(name)(row)) + "\n")
     refused = run(target, "import", "file", str(file))
     assert (refused.exit_code, refused.stderr.startswith("error: ")) == (1, True)
-    assert target.page() == []
+    assert page(target) == []
 
 
 FOREIGN = {
@@ -147,7 +148,7 @@ def test_what_no_export_wrote_is_refused_with_its_place(
     file.write_bytes(spoil(file.read_bytes()))
     refused = run(target, "import", "file", str(file))
     assert (refused.exit_code, str(file) in refused.stderr) == (1, True)
-    assert target.page() == []
+    assert page(target) == []
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".csv"])

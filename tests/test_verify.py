@@ -21,7 +21,7 @@ from pgresults.errors import IntegrityError, MissingResult
 from pgresults.serializers import JSONSerializer
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 TOMORROW = datetime.now(UTC) + timedelta(days=1)
 

@@ -17,7 +17,7 @@ from pgresults.records.keys import prefix_end, storage_id
 from pgresults.records.provenance import RUN
 from pgresults.serializers import JSONSerializer
 from pgresults.storage import PostgresStorage
-from pgresults.store.store import ResultStore
+from pgresults.store import ResultStore
 
 HOUR = timedelta(hours=1)
 ROWS = 60_000

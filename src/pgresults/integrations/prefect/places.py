@@ -27,6 +27,8 @@ def _block_source(name: str) -> Source:
     try:
         saved_blocks = import_module("pgresults.integrations.prefect.saved_blocks")
     except ImportError as error:
-        raise ConfigurationError(f"a block can only be loaded with Prefect: {error}", setting="path") from error
+        raise ConfigurationError(
+            "a block can only be loaded with Prefect: pip install 'pgresults[prefect]'", setting="path"
+        ) from error
     source: Source = saved_blocks.block_source(name)
     return source
