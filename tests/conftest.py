@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,8 +20,10 @@ from pgresults.server import binaries
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
+from tests.support.calls import Call
+from tests.support.database import psycopg_url
 
-pytest_plugins = ["prefect_fixtures"]
+pytest_plugins = ["tests.support.prefect_fixtures"]
 
 # An example may wait for a busy machine: what must be fast is measured in benchmarks.
 hypothesis.settings.register_profile("pgresults", deadline=None)
@@ -65,11 +67,6 @@ def server_url() -> URL:
 def _execute(url: URL, statement: str, *names: str) -> None:
     with psycopg.connect(psycopg_url(url), autocommit=True) as connection:
         connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
-
-
-def psycopg_url(url: URL) -> str:
-    """The URL as psycopg takes it."""
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")
@@ -150,9 +147,6 @@ def server(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     server.ensure_running()
     yield server
     server.stop()
-
-
-Call = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -1,0 +1,1 @@
+"""The schema, connections, and what is sent over them."""

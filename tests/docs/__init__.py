@@ -1,0 +1,1 @@
+"""What users are told: documents, examples, public names and types."""

@@ -1,0 +1,1 @@
+"""Real deaths of processes and servers."""

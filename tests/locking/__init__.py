@@ -1,0 +1,1 @@
+"""Locks: their contract, and every manager of them."""

@@ -1,0 +1,1 @@
+"""Records, their metadata, and their signatures."""

@@ -1,0 +1,1 @@
+"""Statements, views, and the rights of roles."""

@@ -1,0 +1,1 @@
+"""Storages: payloads, what is remembered of them, and which storages there are."""

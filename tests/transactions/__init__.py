@@ -1,0 +1,1 @@
+"""Transactions of one result and of trees."""
