@@ -130,6 +130,12 @@ def store(storage: PostgresStorage) -> ResultStore:
 
 
 @pytest.fixture
+def guarded(storage: PostgresStorage) -> ResultStore:
+    """A store on an empty storage, whose keys can be locked."""
+    return ResultStore(result_storage=storage, lock_manager=storage.lock_manager())
+
+
+@pytest.fixture
 def connection(storage: PostgresStorage) -> Iterator[psycopg.Connection[Any]]:
     """A plain connection to the storage's database, to look behind the store's back or to tamper."""
     with psycopg.connect(psycopg_url(storage.database.url()), autocommit=True) as connection:

@@ -185,11 +185,6 @@ def start(shared_url: URL, storage: PostgresStorage) -> Iterator[Start]:
         process.communicate()
 
 
-@pytest.fixture
-def guarded(storage: PostgresStorage) -> ResultStore:
-    return ResultStore(result_storage=storage, lock_manager=storage.lock_manager())
-
-
 def tell(process: Any) -> None:
     process.stdin.write("\n")
     process.stdin.flush()
