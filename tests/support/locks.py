@@ -1,0 +1,17 @@
+"""What is locked and who waits, as the server sees it."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+
+
+async def watched(connection: psycopg.Connection[Any], query: str) -> None:
+    """Return when a query gives a row."""
+    while connection.execute(query).fetchone() is None:  # noqa: ASYNC110 (the server tells nobody)
+        await asyncio.sleep(0)
+
+
+ADVISORY = """pg_locks WHERE locktype = 'advisory'
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+WAITING = f"SELECT FROM {ADVISORY} AND NOT granted AND pid <> pg_backend_pid()"
