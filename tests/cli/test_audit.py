@@ -2,46 +2,32 @@
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from typer.testing import CliRunner, Result
 
-from pgresults.cli.app import app
 from pgresults.serializers import JSONSerializer, PickleSerializer
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
+from tests.support.cli import Cli, succeeded
 from tests.support.database import psycopg_url
 
-Cli = Callable[..., Result]
 HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def cli(storage: PostgresStorage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    """Runs the program within this process, on the test's own storage and with a key of its own."""
+def cli(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Runs the program with a key of the test's own."""
     monkeypatch.setenv("PGRESULTS_SEAL_KEY", str(tmp_path / "seal.pem"))
-    url = psycopg_url(storage.database.url())
-
-    def run(*arguments: str, stdin: str | None = None, url: str = url) -> Result:
-        options = ("--database-url", url, "--storage", storage.name)
-        return CliRunner().invoke(app, [*options, *arguments], input=stdin)
-
-    return run
+    return cli
 
 
 @pytest.fixture
 def store(storage: PostgresStorage) -> ResultStore:
     return ResultStore(result_storage=storage, serializer=JSONSerializer())
-
-
-def succeeded(result: Result) -> str:
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def test_a_history_is_printed(cli: Cli, store: ResultStore) -> None:

@@ -21,7 +21,7 @@ from pgresults.demo.runner import analyse_module
 from pgresults.serializers import JSONSerializer
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
-from tests.cli.test_cli import PROGRAM, on_terminal
+from tests.support.cli import PROGRAM, on_terminal
 from tests.support.database import psycopg_url
 from tests.support.listing import page
 

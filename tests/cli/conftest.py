@@ -1,0 +1,29 @@
+"""The command line on the test's own storage."""
+
+import os
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pgresults.cli.app import app
+from pgresults.storage import PostgresStorage
+from tests.support.cli import Cli
+from tests.support.database import psycopg_url
+
+
+@pytest.fixture
+def cli(storage: PostgresStorage) -> Cli:
+    """Runs the program within this process, on the test's own storage."""
+    url = psycopg_url(storage.database.url())
+
+    def run(*arguments: str, stdin: str | bytes | None = None, url: str = url) -> Result:
+        options = ("--database-url", url, "--storage", storage.name)
+        return CliRunner().invoke(app, [*options, *arguments], input=stdin)
+
+    return run
+
+
+@pytest.fixture
+def environment(storage: PostgresStorage) -> dict[str, str]:
+    """The environment of a real process that works on the test's database."""
+    return os.environ | {"PGRESULTS_DATABASE_URL": psycopg_url(storage.database.url()), "COLUMNS": "300"}

@@ -1,0 +1,47 @@
+"""How commands fail: in one line, without secrets."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL
+
+from pgresults.cli.output import masked
+from pgresults.storage import PostgresStorage
+from tests.support.cli import Cli, refused, succeeded
+
+
+class TestFailures:
+    def test_a_missing_key_is_one_line(self, cli: Cli) -> None:
+        assert refused(cli("get", "nothing")) == "error: no result under 'nothing': never written\n"
+        assert refused(cli("get", "")).startswith("error: key '' cannot be stored")
+
+    def test_a_database_out_of_reach_is_one_line_without_secrets(self, cli: Cli) -> None:
+        error = refused(cli("ls", url="postgresql://user:secret@127.0.0.1:1/x?sslpassword=hidden"))
+        assert error.startswith("error: the database cannot be reached")
+        assert error.count("\n") == 1
+        assert "secret" not in error
+        assert "hidden" not in error
+
+    def test_urls_are_shown_without_passwords(self) -> None:
+        url = URL.create(
+            "postgresql+psycopg", "user", "secret", "h", query={"password": "secret", "sslmode": "require"}
+        )
+        assert masked(url) == "postgresql://user:***@h?sslmode=require"
+
+    def test_no_postgres_is_no_database(self, cli: Cli) -> None:
+        assert "postgresql://" in refused(cli("ls", url="mysql://a/b"))
+
+    def test_a_wrong_setting_is_named(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PGRESULTS_POOL_SIZE", "many")
+        assert refused(cli("ls")).startswith("error: PGRESULTS_POOL_SIZE: ")
+
+    def test_an_output_that_cannot_be_written_is_one_line(self, cli: Cli, tmp_path: Path) -> None:
+        succeeded(cli("put", "k", "x"))
+        assert "no/such: No such file" in refused(cli("get", "k", "-o", str(tmp_path / "no/such")))
+
+    def test_ctrl_c_is_130(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(PostgresStorage, "page", interrupt)
+        assert refused(cli("ls"), code=130) == ""
