@@ -1,0 +1,95 @@
+"""JSON: what payloads may not do, and hooks of the user's own."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgresults.serializers import JSONSerializer, json_object_decoder, json_object_encoder
+from tests.support.serialized import NOW, Inner
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"__class__": "os.system", "data": "touch {}"},
+        {"__class__": "subprocess.Popen", "data": ["touch", "{}"]},
+        {"__class__": "builtins.eval", "data": "open('{}', 'w')"},
+        {"__class__": "builtins.type", "data": "x"},
+        {"__class__": "pathlib.Path.touch", "data": "{}"},
+        {"__class__": "logging.FileHandler", "data": "{}"},
+        {"__class__": "builtins.open", "data": "{}", "exact": True},
+        {"__exc_type__": "logging.FileHandler", "message": "{}"},
+        {"__exc_type__": "os.system", "message": "touch {}"},
+        {"__exc_type__": "no.such.module", "message": ""},
+        {"__class__": "no_such_module", "data": ""},
+        {"__class__": "", "data": ""},
+        {"__class__": "..", "data": ""},
+    ],
+    ids=str,
+)
+def test_json_payload_cannot_call_what_it_names(tmp_path: Path, payload: dict[str, Any]) -> None:
+    blob = json.dumps(payload).replace("{}", str(tmp_path / "proof")).encode()
+    with pytest.raises((TypeError, ValueError), match="payload names"):
+        JSONSerializer().loads(blob)
+    assert not (tmp_path / "proof").exists()
+
+
+def test_json_payload_cannot_run_a_script_by_naming_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    script = tmp_path / "drop_everything.py"
+    script.write_text(f"open({str(tmp_path / 'proof')!r}, 'w').close()\n")
+    (tmp_path / "broken_module.py").write_text("class X(:\n")
+    for path in ("drop_everything.X", "broken_module.X", "antigravity.fly", "drop_everything.X.Y"):
+        with pytest.raises(ValueError, match="not found here"):
+            JSONSerializer().loads(json.dumps({"__class__": path, "data": {}}).encode())
+    assert not (tmp_path / "proof").exists()
+    assert "antigravity" not in sys.modules
+
+
+def test_json_imports_the_module_of_a_stored_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "never_loaded"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "shop.py").write_text(
+        "from pydantic import BaseModel\nclass Shop:\n    class Order(BaseModel):\n        n: int\n"
+    )
+    payload = b'{"__class__": "never_loaded.shop.Shop.Order", "data": {"n": 3}}'
+    order = JSONSerializer().loads(payload)
+    assert (type(order).__qualname__, order.n) == ("Shop.Order", 3)
+
+
+def test_json_runs_the_validation_of_models() -> None:
+    payload = JSONSerializer().dumps(Inner(when=NOW)).replace(b"datetime.datetime", b"datetime.time")
+    with pytest.raises(ValueError, match=r"."):
+        JSONSerializer().loads(payload)
+
+
+def test_json_without_hooks_is_plain_json() -> None:
+    plain = JSONSerializer(object_encoder=None, object_decoder=None)
+    assert plain.loads(plain.dumps((1, 2))) == [1, 2]
+    assert plain.loads(b'{"__class__": "x", "data": 1}') == {"__class__": "x", "data": 1}
+    with pytest.raises(TypeError):
+        plain.dumps({1})
+
+
+def test_json_takes_hooks_of_the_users_own() -> None:
+    own = JSONSerializer(object_encoder=f"{__name__}.encode_set", object_decoder=f"{__name__}.decode_set")
+    assert own.loads(own.dumps({"a": {1, 2}})) == {"a": {1, 2}}
+
+
+def encode_set(obj: Any) -> Any:
+    return {"items": sorted(obj)} if isinstance(obj, set) else json_object_encoder(obj)
+
+
+def decode_set(value: dict[str, Any]) -> Any:
+    return set(value["items"]) if value.keys() == {"items"} else json_object_decoder(value)
+
+
+def test_json_passes_kwargs_on() -> None:
+    assert JSONSerializer(dumps_kwargs={"indent": 1}).dumps([1]) == b"[\n 1\n]"
+    with pytest.raises(TypeError, match="nonsense"):
+        JSONSerializer(loads_kwargs={"nonsense": 1}).loads(b"1")
