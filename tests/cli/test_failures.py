@@ -43,5 +43,5 @@ class TestFailures:
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(PostgresStorage, "page", interrupt)
+        monkeypatch.setattr(PostgresStorage, "_page", interrupt)
         assert refused(cli("ls"), code=130) == ""

@@ -96,7 +96,7 @@ async def test_a_store_works_in_a_schema_of_any_name(call: Any, empty_url: URL, 
     for size in (10, 3_000_000):
         await call(store, "write", bytes(size), key="100% 'k'")
         assert (await call(store, "read", "100% 'k'")).result == bytes(size)
-    assert [listed.key for listed in await call(storage, "page", "100%")] == ["100% 'k'"]
+    assert [listed.key for listed in await call(store, "find", "100%")] == ["100% 'k'"]
     assert await call(store, "delete", "100% 'k'")
     assert ("result", "r") in relations(admin, ODD)
     assert relations(admin, "public") == []

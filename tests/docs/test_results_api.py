@@ -40,6 +40,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "holder": None,
         "tags": None,
         "provenance": None,
+        "expires_in": None,
     },
     "pgresults.results:ResultStore.persist_result_record": {"result_record": ..., "holder": None},
     "pgresults.results:ResultStore.read_many": {"keys": ...},

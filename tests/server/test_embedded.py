@@ -146,7 +146,7 @@ def test_a_killed_postmaster_leaves_nothing_behind_and_loses_nothing(server: Emb
         assert not is_alive(backend)
 
 
-def test_a_pid_that_now_is_anotherbinaries_is_not_believed(server: EmbeddedPostgres) -> None:
+def test_a_pid_that_now_is_another_programs_is_not_believed(server: EmbeddedPostgres) -> None:
     server.ensure_running()
     names = ("postmaster.pid", ".s.PGSQL.5432.lock")
     left = {name: (server.data_directory / name).read_text().split("\n", 1)[1] for name in names}

@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -103,13 +103,14 @@ VALUES: dict[str, Any] = {
     "actor": "a",
     "action": "write",
     "holder": "h",
+    "expires_in": timedelta(hours=1),
     "prefix": "k12",
     "end": "k13",
     "after": "",
     "limit": 10,
 }
-HOT = ["READ", "READ_CHUNKS", "EXISTS", "FIND_WRITE", "LIST", "WRITE[Guard.NONE]", "WRITE_UPLOADED[Guard.NONE]"]
-HOT += ["DELETE[Guard.NONE]"]
+HOT = ["READ", "READ_CHUNKS", "EXISTS", "FIND_WRITE", "LIST", "DELETE[Guard.NONE]"]
+HOT += [name for name in STATEMENTS if name.startswith("WRITE[Kind(guard=<Guard.NONE")]
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -147,7 +148,7 @@ def test_a_scan_would_be_seen(plans: psycopg.RawCursor[Any]) -> None:
 TWINS = {
     ResultStore: {"write", "read", "exists", "delete", "persist_result_record", "history", "touch", "redact"}
     | {"invalidate", "expiring", "sweep", "retain", "verify", "seal", "find"},
-    PostgresStorage: {"read_path", "write_path", "page", "close"},
+    PostgresStorage: {"read_path", "write_path", "save", "close"},
     Database: {"run", "connect", "close"},
     PostgresLockManager: {"acquire_lock", "release_lock", "is_locked", "is_lock_holder", "wait_for_lock"},
     MemoryLockManager: {"acquire_lock", "release_lock", "is_locked", "is_lock_holder", "wait_for_lock"},

@@ -18,6 +18,7 @@ from pgresults import (
     resolve_result_storage,
 )
 from pgresults import results as functions
+from pgresults.database.programs import perform
 from pgresults.errors import ConfigurationError, InvalidArgument
 from pgresults.server.binaries import bin_directory
 from pgresults.settings import temporary_settings
@@ -81,7 +82,7 @@ def test_only_the_default_database_registers(default_url: str, fresh_url: URL) -
 
 async def test_the_default_storage_is_shared(default_url: str, call: Call) -> None:
     first = await call(functions, "get_default_result_storage")
-    assert first is get_default_result_storage() is get_result_store().result_storage
+    assert first is get_default_result_storage() is perform(get_result_store()._keyspace()).payloads
     assert first.name == "default"
     name = f"saved-{uuid4().hex}"
     PostgresStorage(default_url).save(name)

@@ -80,3 +80,26 @@ async def test_the_first_moment_of_all_is_long_past(call: Any, store: ResultStor
     with pytest.raises(MissingResult) as miss:
         await call(store, "read", "k")
     assert miss.value.at == moment
+
+
+async def test_a_relative_expiration_is_the_servers(call: Any, store: ResultStore) -> None:
+    span = timedelta(hours=1)
+    for number, size in enumerate((10, 2_000_000), 1):
+        stored = await call(store, "write", bytes(size), key="k", expires_in=span)
+        assert stored.version == number
+        assert stored.expiration - stored.created_at <= span
+        assert stored == (await call(store, "read", "k")).metadata
+    first = await call(store, "write", 1, key="first", expires_in=span)
+    assert first.expiration == first.created_at + span  # no clock of this process has a part in it
+    many = await call(store, "write_many", {"a": 1, "b": bytes(2_000_000)}, expires_in=span)
+    assert all(one.expiration == one.created_at + span for one in many.values())
+    assert store.verify().intact
+
+
+@pytest.mark.parametrize("span", [timedelta(0), timedelta(seconds=-1), timedelta.max, 60])
+async def test_a_relative_expiration_is_a_time_to_come(call: Any, store: ResultStore, span: Any) -> None:
+    with pytest.raises(InvalidArgument, match="expires_in"):
+        await call(store, "write", 1, key="k", expires_in=span)
+    with pytest.raises(InvalidArgument, match="not both"):
+        await call(store, "write", 1, key="k", expiration=datetime.now(UTC) + timedelta(1), expires_in=timedelta(1))
+    assert not store.exists("k")

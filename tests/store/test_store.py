@@ -151,9 +151,9 @@ async def test_a_serializer_comes_back_as_it_was_given(call: Any, storage: Postg
 
 
 @pytest.mark.parametrize("page", [{"prefix": "\udcff"}, {"after": "a\0"}, {"limit": -1}, {"limit": 10**30}])
-async def test_a_page_is_asked_for_in_earnest(call: Any, storage: PostgresStorage, page: dict[str, Any]) -> None:
+async def test_a_page_is_asked_for_in_earnest(call: Any, store: ResultStore, page: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
-        await call(storage, "page", **page)
+        await call(store, "find", **page)
 
 
 def test_isolation_levels(store: ResultStore) -> None:

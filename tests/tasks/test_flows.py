@@ -35,7 +35,7 @@ async def test_async_flows_await_tasks(storage: PostgresStorage) -> None:
         return [await double(1), await double(1), await double(2)]
 
     assert await run() == [2, 2, 4]
-    assert len(await storage.apage()) == 3
+    assert len(page(storage)) == 3
     await storage.aclose()
 
 

@@ -79,11 +79,12 @@ def test_expiration_and_refresh(storage: PostgresStorage, store: ResultStore) ->
     assert record.expiration is not None
     assert record.metadata.created_at is not None
     assert timedelta(minutes=59) < record.expiration - record.metadata.created_at <= timedelta(minutes=61)
+    assert work.with_options(cache_expiration=3600).cache_expiration == timedelta(hours=1)
     with pytest.raises(InvalidArgument, match="timedelta"):
-        work.with_options(cache_expiration=3600)  # type: ignore[typeddict-item]
+        work.with_options(cache_expiration="3600")  # type: ignore[typeddict-item]
     with pytest.raises(InvalidArgument, match="above zero"):
         work.with_options(cache_expiration=timedelta(0))
-    with pytest.raises(InvalidArgument, match="for ever"):  # not after the work is done
+    with pytest.raises(InvalidArgument, match="1,000,000 days"):  # not after the work is done
         work.with_options(cache_expiration=timedelta.max)
 
 

@@ -53,7 +53,7 @@ class TestLocks:
         try:
             async with enter("a", guarded, isolation_level=SERIALIZABLE, commit_mode=mode) as root:
                 if way == "begin":
-                    monkeypatch.setattr(PostgresStorage, "has", fail)
+                    monkeypatch.setattr(PostgresStorage, "_has", fail)
                 async with enter("b", guarded) as child:
                     child.stage(UNPICKLABLE if way == "unserializable" else 1)
                 if way == "exception":
