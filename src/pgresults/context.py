@@ -15,7 +15,7 @@ import cloudpickle
 from pgresults.errors import SerializationError
 from pgresults.records.provenance import RUN
 from pgresults.settings import current_settings
-from pgresults.store.runs import TEMPLATE_NAMES
+from pgresults.store.run_options import TEMPLATE_NAMES
 from pgresults.store.store import CURRENT_STORE, ResultStore
 
 P = ParamSpec("P")

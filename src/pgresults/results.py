@@ -14,7 +14,7 @@ from pgresults.serializers import Serializer
 from pgresults.storage.postgres import NullStorage, PostgresStorage
 from pgresults.storage.registry import resolving, resolving_default, resolving_scheduling
 from pgresults.store.persisted import PersistedResult
-from pgresults.store.runs import resolve_serializer
+from pgresults.store.run_options import resolve_serializer
 from pgresults.store.store import ResultStore, default_serializer
 
 __all__ = [

@@ -28,7 +28,7 @@ from pgresults.runtime.mapping import Mapped, MapProgress, Outcome, call_all
 from pgresults.serializers import Serializer
 from pgresults.storage.encoding import require_live
 from pgresults.storage.postgres import PostgresStorage
-from pgresults.store.runs import key_from_template
+from pgresults.store.run_options import key_from_template
 from pgresults.transactions import IsolationLevel, Transaction, transaction
 from pgresults.transactions.hooks import Hook
 

@@ -22,7 +22,8 @@ NAMES = {
         {LOCKING} generate_default_holder
         create_result_record write persist_result_record read exists write_many read_many find
         result_storage_block_id supports_isolation_level update_for_flow update_for_task
-        store_parameters read_parameters create_result history delete touch redact invalidate expiring sweep retain verify seal
+        store_parameters read_parameters create_result
+        history delete touch redact invalidate expiring sweep retain verify seal
     """,
     ResultRecord: """
         expiration serializer serialize serialize_result serialize_metadata deserialize

@@ -25,7 +25,7 @@ from pgresults.storage.cache import ResultCache
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import NullStorage, PostgresStorage
 from pgresults.storage.registry import require_postgres, resolving, resolving_default, storage_at
-from pgresults.store import reading, runs, writing
+from pgresults.store import reading, run_options, writing
 from pgresults.store.bulk_methods import BulkMethods
 from pgresults.store.deprecation import warn_deprecated
 from pgresults.store.history_methods import HistoryMethods
@@ -346,10 +346,10 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
         return (yield from reading.exists((yield from self._keyspace()), key, as_of))
 
     def _update_for_flow(self, flow: Any) -> Program[Self]:
-        return self.model_copy(update=(yield from runs.flow_options(flow)))
+        return self.model_copy(update=(yield from run_options.flow_options(flow)))
 
     def _update_for_task(self, task: Any) -> Program[Self]:
-        return self.model_copy(update=(yield from runs.task_options(task, self.metadata_storage)))
+        return self.model_copy(update=(yield from run_options.task_options(task, self.metadata_storage)))
 
     def _create_result(self, obj: Any, key: str | None, expiration: datetime | None) -> Program[PersistedResult]:
         warn_deprecated("create_result is deprecated: use create_result_record")

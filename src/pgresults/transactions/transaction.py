@@ -20,7 +20,7 @@ from pgresults.errors import (
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import HOLDER, transaction_holder
 from pgresults.records.records import ResultRecord
-from pgresults.store.runs import ENCLOSING_LOCKS
+from pgresults.store.run_options import ENCLOSING_LOCKS
 from pgresults.store.store import CURRENT_STORE, ResultStore
 from pgresults.store.writing import Draft, Staged
 from pgresults.transactions.hooks import Hook, run_hook
