@@ -15,7 +15,7 @@ _KEYS_A_PAGE = 500
 def sweep(
     storage: PostgresStorage, batch_size: int, dry_run: bool, progress: Callable[[int], None] | None
 ) -> Program[int]:
-    """Take what has expired; see `HistoryMethods.sweep`."""
+    """Take what has expired; see `ResultStore.sweep`."""
     if not isinstance(batch_size, int) or not 0 < batch_size <= 100_000:
         raise InvalidArgument("batch_size is a number from 1 to 100,000", argument="batch_size", value=batch_size)
     if dry_run:
@@ -41,7 +41,7 @@ def retain(
     dry_run: bool,
     progress: Callable[[int], None] | None,
 ) -> Program[int]:
-    """Take the payloads of superseded versions away; see `HistoryMethods.retain`."""
+    """Take the payloads of superseded versions away; see `ResultStore.retain`."""
     bounds = _bounds(versions, age)
     page = {"storage_id": storage.id, "holder": default_holder(), "after": "", "limit": _KEYS_A_PAGE, **bounds}
     total = 0

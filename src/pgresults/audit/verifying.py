@@ -46,7 +46,7 @@ def verify(
     against: Seal | None,
     progress: Callable[[int], None] | None,
 ) -> Program[VerifyReport]:
-    """Check chains, heads and payloads; see `AuditMethods.verify`."""
+    """Check chains, heads and payloads; see `ResultStore.verify`."""
     for seal in (since, against):
         if isinstance(seal, Seal):
             require_genuine(seal, storage.id, _key_file(storage), storage.settings.seal_public_key)
@@ -133,7 +133,7 @@ def _reading(storage_id: UUID, tasks: list[Task], partial: bool) -> Start[Page]:
 
 
 def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Program[Seal]:
-    """Sign a root over all entries that are certainly committed; see `AuditMethods.seal`."""
+    """Sign a root over all entries that are certainly committed; see `ResultStore.seal`."""
     if ahead := (yield from call(storage.database, lambda _: operations.ahead(storage.id))):
         raise IntegrityError(
             f"{ahead:,} entries name transactions that are yet to come, no seal would cover them: they were altered, "
