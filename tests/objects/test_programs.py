@@ -32,9 +32,8 @@ def test_a_module_is_itself_however_it_was_started(tmp_path: Path) -> None:
 
 
 def test_a_script_is_its_file(tmp_path: Path) -> None:
-    written(
-        tmp_path, load=SAY, folder____main__=SAY, run="import runpy; runpy.run_path('load.py', run_name='__main__')"
-    )
+    run = "import runpy; runpy.run_path('load.py', run_name='__main__')"
+    written(tmp_path, {"load.py": SAY, "folder/__main__.py": SAY, "run.py": run})
     (tmp_path / "link.py").symlink_to("load.py")
     script = [str(tmp_path.resolve() / "load.py")]
     assert python("load.py", directory=tmp_path) == script
