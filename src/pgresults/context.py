@@ -26,19 +26,33 @@ R = TypeVar("R")
 class FlowRun:
     """One call of a flow."""
 
-    name: str
+    flow_name: str
     parameters: Mapping[str, Any]
     id: UUID = field(default_factory=uuid4)
+
+    @property
+    def name(self) -> str:
+        """The run's own name, unlike that of every other run."""
+        return _run_name(self.flow_name, self.id)
 
 
 @dataclass(frozen=True)
 class TaskRun:
     """One call of a task; ``flow_run_id`` is None outside of a flow."""
 
-    name: str
+    task_name: str
     parameters: Mapping[str, Any]
     flow_run_id: UUID | None = None
     id: UUID = field(default_factory=uuid4)
+
+    @property
+    def name(self) -> str:
+        """The run's own name, unlike that of every other run."""
+        return _run_name(self.task_name, self.id)
+
+
+def _run_name(name: str, run: UUID) -> str:
+    return f"{name}-{run.hex[:20]}"  # 76 bits by chance: a template may make a key of it
 
 
 @dataclass

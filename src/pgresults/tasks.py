@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 from pgresults.arguments import require_span
-from pgresults.cache_policies import DEFAULT, NO_CACHE, CacheKeyFn, CachePolicy, NoCache
+from pgresults.cache_policies import DEFAULT, NO_CACHE, CacheKeyFn, CachePolicy, NoCache, call_of
 from pgresults.context import (
     FlowRunContext,
     TaskRun,
@@ -85,6 +85,7 @@ class Task(Wrapped[P, R]):
         self.cache_expiration = _as_span(options.get("cache_expiration"))
         self.refresh_cache: bool = bool(options.get("refresh_cache"))
         self.cache_policy = self._policy()
+        self._require_inputs()
         self.persist_result: bool | None = self._persistence()
         self.on_commit_hooks: list[Hook] = []
         self.on_rollback_hooks: list[Hook] = []
@@ -95,9 +96,7 @@ class Task(Wrapped[P, R]):
 
     def with_options(self, **options: Unpack[TaskOptions]) -> "Task[P, R]":
         """A copy of the task with other options; see `task`."""
-        changed = type(self)(self.fn, self._changed(dict(options), NotSet))
-        vars(changed).update(self._extras())
-        return changed
+        return self._changed({name: value for name, value in options.items() if value is not NotSet})
 
     def on_commit(self, hook: Hook) -> Hook:
         """Have a function called with the transaction before a result of the task is stored."""
@@ -166,7 +165,7 @@ class Task(Wrapped[P, R]):
         if not context.persist_result:
             return None
         if self.cache_policy is not None:
-            key = self.cache_policy.compute_key(context, context.parameters)
+            key = self.cache_policy.compute_key(*call_of(context))
         elif self.result_storage_key is not None:
             key = key_from_template(self.result_storage_key)
         else:
@@ -186,6 +185,18 @@ class Task(Wrapped[P, R]):
         if policy is not NotSet and policy is not None and not isinstance(policy, CachePolicy):
             raise TypeError(f"cache_policy is a CachePolicy such as INPUTS, not {type(policy).__name__}")
         return DEFAULT if policy is NotSet else cast("CachePolicy | None", policy)
+
+    def _require_inputs(self) -> None:
+        """See that the function has the inputs that its policy leaves out."""
+        known = self._signature.parameters
+        excluded = frozenset() if self.cache_policy is None else self.cache_policy._excluded()
+        if unknown := sorted(excluded - known.keys()):
+            raise InvalidArgument(
+                f"the cache policy of {self.name} leaves out {unknown[0]!r}, which is none of its inputs: "
+                f"{', '.join(known) or 'it has none'}",
+                argument="cache_policy",
+                value=unknown[0],
+            )
 
     def _persistence(self) -> bool | None:
         chosen: bool | None = self.options.get("persist_result")
@@ -269,7 +280,8 @@ class Task(Wrapped[P, R]):
         return IsolationLevel[level] if isinstance(level, str) else level
 
     def _extras(self) -> dict[str, Any]:
-        return {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
+        hooks = {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
+        return super()._extras() | hooks
 
 
 def _as_span(expiration: Any) -> timedelta | None:
@@ -342,7 +354,7 @@ def _explain(task: Task[Any, Any], args: Any, kwargs: Any) -> Program[Explanatio
     with context:
         key = task._key_of(context)
         policy = task.cache_policy
-        parts = {} if policy is None else policy._key_parts(context, context.parameters)
+        parts = {} if policy is None else policy._key_parts(call_of(context))
         if key is None:
             why = "its policy gives no key" if context.persist_result else "results are not persisted here"
             return Explanation(None, False, f"the call always runs: {why}", parts)
