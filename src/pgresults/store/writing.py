@@ -14,7 +14,7 @@ from pgresults.records.keys import require_key
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadata, payload_of
 from pgresults.serializers import JSONSerializer, Serializer
-from pgresults.serializers.names import pickle_allowed
+from pgresults.serializers.names import within_bounds
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
 from pgresults.storage.encoding import prepare
@@ -146,7 +146,7 @@ def encoded(
 
     Raises: SerializationError; PayloadTooLarge.
     """
-    with pickle_allowed(storage.settings.allow_pickle):
+    with within_bounds(storage.settings.allow_pickle, storage.settings.max_payload_bytes):
         payload = payload_of(draft.result, draft.serializer)
     said = {**_expiry(draft), **({} if bare else _described(draft, key))}
     upload = prepare(storage._trust, key, payload, {**said, **described}, storage.settings.max_payload_bytes, guard)
