@@ -114,8 +114,16 @@ def decode(found: Found, key: str, default: Serializer, trust: Trust) -> ResultR
     """
     payload = require_intact(found, key)
     require_signed(found.head, key, trust)
+    return loaded(metadata_of(found.head, key, default), payload, trust)
+
+
+def loaded(metadata: ResultRecordMetadata, payload: bytes, trust: Trust) -> ResultRecord[Any]:
+    """The record of a payload that was checked, within the bounds of its storage.
+
+    Raises: SerializationError; PayloadTooLarge.
+    """
     with within_bounds(trust.allow_pickle, trust.max_bytes):
-        return ResultRecord._from_payload(metadata_of(found.head, key, default), payload)
+        return ResultRecord._from_payload(metadata, payload)
 
 
 @lru_cache(maxsize=256)
