@@ -98,7 +98,8 @@ def connection_parameters(url: URL, *, connect_timeout: float) -> dict[str, Any]
     }
     fixed = {
         "autocommit": True,
-        "prepare_threshold": None,  # see `PreparedStatements`
+        # None of psycopg's may be mixed with `PreparedStatements`; cursors in their place have to be right, not quick.
+        "prepare_threshold": None,
         "client_encoding": "utf8",  # as statements are, whatever PGCLIENTENCODING says
     }
     return {**ours, **parameters, **fixed}

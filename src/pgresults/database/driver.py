@@ -10,6 +10,7 @@ from psycopg.abc import PQGen
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 
+from pgresults.database import prepared
 from pgresults.database.connections import OwnConnection
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, Stream, T
 from pgresults.sql.compiled import Query
@@ -45,7 +46,7 @@ def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation
 
 def _talk(connection: psycopg.BaseConnection[Any], query: Query, request: Request) -> PQGen[list[Row]] | None:
     """The quick way for a request, on a connection of our own; None: a cursor carries it out."""
-    if not isinstance(connection, OwnConnection):
+    if not (prepared.AVAILABLE and isinstance(connection, OwnConnection)):
         return None
     match request:
         case Execute(_, parameters):
