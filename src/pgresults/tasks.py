@@ -26,7 +26,7 @@ from pgresults.records.keys import require_key
 from pgresults.runtime.functions import Wrapped
 from pgresults.runtime.mapping import Mapped, MapProgress, Outcome, call_all
 from pgresults.serializers import Serializer
-from pgresults.storage.encoding import require_live
+from pgresults.storage.misses import require_live
 from pgresults.storage.postgres import PostgresStorage
 from pgresults.store.run_options import key_from_template
 from pgresults.transactions import IsolationLevel, Transaction, transaction

@@ -19,9 +19,9 @@ from pgresults.records.provenance import actor, default_holder
 from pgresults.sql.digests import content_digest
 from pgresults.sql.guards import Guard
 from pgresults.storage.current import read_current
-from pgresults.storage.encoding import require_live
 from pgresults.storage.finding import bound, chosen_conditions
 from pgresults.storage.keyspace import Keyspace
+from pgresults.storage.misses import never_written, require_live, went_meanwhile
 from pgresults.storage.pointers import pointed_to
 from pgresults.storage.postgres import PostgresStorage
 
@@ -49,7 +49,7 @@ def touch(keyspace: Keyspace, key: str, expiration: datetime | None) -> Program[
     entry = {**_said("touch"), "expires_at": moment}
     if not (yield from _changing(keyspace, places, entry, operations.touch, atomic=True)):
         require_live((yield from places[0][0]._fetch(key)), key)
-        raise MissingResult(f"no result under {key!r}: it went this moment", key=key, reason="deleted")
+        raise went_meanwhile(key)
 
 
 def redact(keyspace: Keyspace, key: str, reason: str) -> Program[int]:
@@ -59,7 +59,7 @@ def redact(keyspace: Keyspace, key: str, reason: str) -> Program[int]:
     places = yield from _past_places(keyspace, key)
     erased: int | None = yield from _changing(keyspace, places, _said("redact", reason), operations.redact, atomic=True)
     if erased is None:
-        raise MissingResult(f"no result under {key!r}: never written", key=key, reason="never written")
+        raise never_written(key)
     return erased
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from pgresults.operations.history import takes_away
 from pgresults.operations.verify import Page, StoredPayload
 from pgresults.sql.digests import GENESIS, content_digest, entry_digest, payload_digest
-from pgresults.storage.encoding import canonical
+from pgresults.storage.columns import canonical
 
 Entry = dict[str, Any]
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from pgresults.operations.history import Entry
-from pgresults.storage.encoding import utc
+from pgresults.sql.times import utc
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,11 @@ from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord
 from pgresults.serializers import Serializer
 from pgresults.storage.current import read_current
-from pgresults.storage.encoding import decode, require_live, utc
+from pgresults.storage.encoding import decode
 from pgresults.storage.keyspace import Keyspace
+from pgresults.storage.misses import never_written, no_such_version, payload_gone, require_live
 from pgresults.storage.pointers import pointed_to, same_payload
 from pgresults.storage.postgres import PostgresStorage
-
-_REASONS = {"redact": "redacted", "expire": "expired", "retain": "deleted"}
 
 
 def history_of(keyspace: Keyspace, key: str, with_results: bool) -> Program[list[HistoryEntry]]:
@@ -104,7 +103,7 @@ def find_version(storage: PostgresStorage, key: str, version: int) -> Program[Fo
         raise InvalidArgument("version is a number from 1 on", argument="version", value=version)
     past = yield from call(storage.database, lambda _: operations.read_version(storage.id, require_key(key), version))
     if past is None:
-        raise MissingResult(f"{key!r} has no version {version}", key=key, reason="no such version")
+        raise no_such_version(key, version)
     return _present(past, key)
 
 
@@ -112,7 +111,7 @@ def find_as_of(storage: PostgresStorage, key: str, moment: datetime) -> Program[
     """Find what was live under a key at a moment, with its payload."""
     past = yield from call(storage.database, lambda _: operations.read_as_of(storage.id, require_key(key), moment))
     if past is None:
-        raise MissingResult(f"no result under {key!r} at {moment}: never written", key=key, reason="never written")
+        raise never_written(key, moment)
     if past.removal is None:
         require_live(past.found, key)
     return _present(past, key)
@@ -126,15 +125,7 @@ def _decoded(storage: PostgresStorage, serializer: Serializer, key: str, found: 
 def _present(past: Past, key: str) -> Found:
     if past.removal is None:
         return past.found
-    action, at, by = past.removal
-    reason, since = _REASONS[action], utc(at)
-    raise MissingResult(
-        f"the payload of {key!r}, version {past.found.head.version}, is gone: {reason} at {since} by {by}",
-        key=key,
-        reason=reason,
-        at=since,
-        by=by,
-    )
+    raise payload_gone(key, past.found.head.version, past.removal)
 
 
 def exists_as_of(storage: PostgresStorage, key: str, moment: datetime) -> Program[bool]:

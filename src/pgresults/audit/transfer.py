@@ -19,7 +19,10 @@ from pgresults.records.provenance import default_holder, require_json
 from pgresults.records.records import AwareDatetime
 from pgresults.serializers import Serializer
 from pgresults.sql.guards import Guard
-from pgresults.storage.encoding import json_text, parsed, prepare, require_intact, utc
+from pgresults.sql.times import utc
+from pgresults.storage.checking import require_intact
+from pgresults.storage.columns import json_text, parsed
+from pgresults.storage.encoding import prepare
 from pgresults.storage.postgres import PostgresStorage
 
 _KEYS_A_PAGE = 100

@@ -12,10 +12,11 @@ from pgresults.audit.checks import Check, Finding
 from pgresults.audit.seals import Seal, Tree, require_genuine, root_of, sign
 from pgresults.database.database import Start
 from pgresults.database.programs import Program, call, compute
-from pgresults.errors import IntegrityError, MissingResult
+from pgresults.errors import IntegrityError
 from pgresults.operations import verify as operations
 from pgresults.operations.requests import Operation
 from pgresults.operations.verify import MAINTENANCE, Leaf, Page, Span, Task
+from pgresults.storage.misses import never_written
 from pgresults.storage.postgres import PostgresStorage
 
 _KEYS_A_LIST = 2_000
@@ -64,7 +65,7 @@ def verify(
         wanted = yield from call(storage.database, lambda _: operations.one_task(storage.id, key, span))
         yield from _check_tasks(storage, storage.id, wanted or [], check, findings, progress)
         if wanted is None or (wanted and not check.keys):
-            raise MissingResult(f"no result under {key!r}: never written", key=key, reason="never written")
+            raise never_written(key)
     if against is not None:
         findings += yield from _compare(storage, against)
     return VerifyReport(check.keys, check.entries, check.payloads, tuple(findings))

@@ -18,9 +18,9 @@ from pgresults.cli.progress import counting
 from pgresults.cli.session import session
 from pgresults.cli.values import moment
 from pgresults.database.programs import call, perform
-from pgresults.operations import queries
-from pgresults.operations.queries import Daily
+from pgresults.operations import views
 from pgresults.operations.verify import count_keys
+from pgresults.operations.views import Daily
 from pgresults.settings import Settings
 from pgresults.store import ResultStore
 
@@ -122,9 +122,9 @@ def stats(
     """Show sizes and counts, what was written on each day past, and what expires on each day to come."""
     span = timedelta(days=days)
     with session(context).storage() as storage:
-        usage = perform(call(storage.database, lambda _: queries.usage(storage.id)))
-        written = perform(call(storage.database, lambda _: queries.written_daily(storage.id, span)))
-        expiring = perform(call(storage.database, lambda _: queries.expiring_daily(storage.id, span)))
+        usage = perform(call(storage.database, lambda _: views.usage(storage.id)))
+        written = perform(call(storage.database, lambda _: views.written_daily(storage.id, span)))
+        expiring = perform(call(storage.database, lambda _: views.expiring_daily(storage.id, span)))
     if as_json:
         parts = {"written": written, "expiring": expiring}
         lists = {name: [{**day._asdict(), "day": f"{day.day}"} for day in part] for name, part in parts.items()}

@@ -17,7 +17,7 @@ from pgresults.cli.values import moment
 from pgresults.database.programs import perform
 from pgresults.errors import MissingResult
 from pgresults.operations.results import Found
-from pgresults.storage.encoding import require_intact, require_signed
+from pgresults.storage.checking import require_intact, require_signed
 from pgresults.storage.postgres import PostgresStorage
 from pgresults.store import ResultStore
 

@@ -18,7 +18,10 @@ from pgresults.database.programs import perform
 from pgresults.operations.results import Found, Listed
 from pgresults.records.keys import require_key
 from pgresults.serializers import JSONSerializer, PickleSerializer
-from pgresults.storage.encoding import decode, require_intact, require_live, require_signed, utc
+from pgresults.sql.times import utc
+from pgresults.storage.checking import require_intact, require_signed
+from pgresults.storage.encoding import decode
+from pgresults.storage.misses import require_live
 from pgresults.storage.postgres import PostgresStorage
 from pgresults.store import ResultStore
 

@@ -12,8 +12,8 @@ from pgresults.database.driver import adrive, drive
 from pgresults.database.programs import Program, wait_for
 from pgresults.database.retries import Attempts
 from pgresults.errors import ConfigurationError
+from pgresults.operations.registry import ping
 from pgresults.operations.requests import Operation, T
-from pgresults.operations.results import ping
 
 SyncCaller: TypeAlias = Connection | Session | psycopg.Connection[Any]
 AsyncCaller: TypeAlias = AsyncConnection | AsyncSession | psycopg.AsyncConnection[Any]

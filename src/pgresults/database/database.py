@@ -17,8 +17,8 @@ from pgresults.database.driver import adrive, drive
 from pgresults.database.pools import PoolOptions, Pools
 from pgresults.database.retries import Attempts
 from pgresults.errors import ConfigurationError
+from pgresults.operations.registry import ping, schema_revision
 from pgresults.operations.requests import Operation, T
-from pgresults.operations.results import ping, schema_revision
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings, current_settings
 from pgresults.sql.schema import require_schema

@@ -241,25 +241,3 @@ def listing(storage_id: UUID, prefix: str, after: str, limit: int) -> Operation[
     rows = yield Execute(statements.LIST, {"storage_id": storage_id, **bounds, "limit": limit})
     listed = [Listed(*row) for row in rows]
     return [one._replace(expires_at=one.expires_at and one.expires_at.replace(tzinfo=UTC)) for one in listed]
-
-
-def register(storage_id: UUID, name: str) -> Operation[None]:
-    """Enter a storage's name in the registry."""
-    yield Execute(statements.REGISTER, {"id": storage_id, "name": name})
-
-
-def registered() -> Operation[dict[UUID, str]]:
-    """The registered storages' names by their ids."""
-    rows = yield Execute(statements.STORAGES, {})
-    return {row[0]: row[1] for row in rows}
-
-
-def schema_revision() -> Operation[str | None]:
-    """The revision of the schema that the database is at."""
-    rows = yield Execute(statements.SCHEMA_REVISION, {})
-    return rows[0][0] if rows else None
-
-
-def ping() -> Operation[None]:
-    """Prove that a connection still answers."""
-    yield Execute(statements.PING, {})

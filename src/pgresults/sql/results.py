@@ -1,17 +1,15 @@
-"""The statements of the store; each is pure: it can be read, compiled and tested alone."""
+"""What is said about the current results: writing, reading, listing and deleting them; each statement is pure."""
 
 from itertools import product
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
-    Column,
     ColumnElement,
     DateTime,
     Integer,
     Interval,
     LargeBinary,
-    MetaData,
     Table,
     Text,
     and_,
@@ -33,7 +31,7 @@ from sqlalchemy.sql.selectable import CTE
 from pgresults.sql.compiled import CopyStatement, Statement
 from pgresults.sql.digests import entry_digest_sql, expiry_sql, place_sql
 from pgresults.sql.guards import Guard
-from pgresults.sql.schema import SCHEMA, VERSION_TABLE, history, payload, result, storage
+from pgresults.sql.schema import history, payload, result
 
 ONE_KEY = and_(result.c.storage_id == bindparam("storage_id"), result.c.key == bindparam("key"))
 """The condition that picks one key's row."""
@@ -322,16 +320,6 @@ def _delete(guard: Guard) -> Statement:
 DELETE = {guard: _delete(guard) for guard in Guard}
 """Take a key's live version away, leaving its history."""
 
-REGISTER = Statement(
-    upsert(storage)
-    .values(id=bindparam("id"), name=bindparam("name"), created_at=func.statement_timestamp())
-    .on_conflict_do_nothing()
-)
-"""Enter a storage's name in the registry."""
-
-STORAGES = Statement(select(storage.c.id, storage.c.name).order_by(storage.c.name))
-"""Every registered storage."""
-
 _LIST = (
     select(
         result.c.key,
@@ -354,11 +342,3 @@ _LIST = (
 )
 LIST = Statement(_LIST)
 """A page of live results under a prefix, by key."""
-
-_SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_num", Text))
-
-SCHEMA_REVISION = Statement(select(_SCHEMA_VERSION.c.version_num))
-"""The revision of the schema that the database is at."""
-
-PING = Statement(select(literal_column("1")))
-"""Prove that a connection still answers."""

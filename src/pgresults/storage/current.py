@@ -7,7 +7,9 @@ from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord
 from pgresults.serializers import Serializer
 from pgresults.storage.cache import ResultCache
-from pgresults.storage.encoding import decode, metadata_of, require_live, require_signed
+from pgresults.storage.checking import require_signed
+from pgresults.storage.encoding import decode, metadata_of
+from pgresults.storage.misses import require_live
 from pgresults.storage.postgres import PostgresStorage
 
 

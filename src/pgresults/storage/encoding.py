@@ -1,26 +1,26 @@
-"""Records to rows and rows to records: everything about a version that is computed outside of a transaction."""
+"""A version as columns and columns as a record: everything about it that is computed outside of a transaction."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
-from pydantic_core import to_json
 
-from pgresults.errors import IntegrityError, MissingResult, PayloadTooLarge, SerializationError
+from pgresults.errors import PayloadTooLarge, SerializationError
 from pgresults.operations.results import Found, Head, Upload
 from pgresults.records.provenance import actor
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.records.signing import Trust
 from pgresults.serializers import Serializer
 from pgresults.serializers.names import pickle_allowed
-from pgresults.sql.digests import canonical_json, content_digest, expiry_bytes, payload_digest, place_bytes
+from pgresults.sql.digests import content_digest, expiry_bytes, payload_digest, place_bytes
 from pgresults.sql.guards import Guard
+from pgresults.sql.times import utc
+from pgresults.storage.checking import require_intact, require_signed
+from pgresults.storage.columns import canonical, json_text, parsed
 
 _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
     (
@@ -39,8 +39,6 @@ _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
         "reason",
     )
 )
-
-_DECODE = json.JSONDecoder().raw_decode  # the server puts no space around what it prints
 
 
 def prepare(
@@ -92,44 +90,6 @@ def prepare(
     return Upload(columns, provenance, guard)
 
 
-def require_live(found: Found | None, key: str) -> Found:
-    """What was found, if it is live.
-
-    Raises: MissingResult with the reason.
-    """
-    if found is None or found.head.version == 0:
-        raise MissingResult(f"no result under {key!r}: never written", key=key, reason="never written")
-    head = found.head
-    if head.payload_id is not None and not head.expired:
-        return found
-    if head.expired:
-        raise _miss(key, "expired", utc(head.expires_at), None)
-    reason = {"delete": "deleted", "expire": "expired", "redact": "redacted"}[head.action]
-    raise _miss(key, reason, utc(head.at), head.actor)
-
-
-def _miss(key: str, reason: str, at: datetime | None, by: str | None) -> MissingResult:
-    who = f" by {by}" if by else ""
-    when = f" at {at}" if at else ""
-    raise MissingResult(f"no result under {key!r}: {reason}{when}{who}", key=key, reason=reason, at=at, by=by)
-
-
-def require_intact(found: Found, key: str) -> bytes:
-    """The payload of a live result.
-
-    Raises: IntegrityError when it is not what was written.
-    """
-    head, payload = found
-    if payload is None or len(payload) != head.size or hashlib.sha256(payload).digest() != head.sha256:
-        raise IntegrityError(
-            f"the payload of {key!r}, version {head.version}, is not what was written: its digest does not match. "
-            "It was not unpickled; an earlier version may be intact: see `pgresults history`.",
-            key=key,
-            version=head.version,
-        )
-    return payload  # type: ignore[return-value] # a bytearray where it came in chunks
-
-
 def metadata_of(head: Head, key: str, default: Serializer) -> ResultRecordMetadata:
     """The metadata of a live result; a payload stored without metadata gets the default serializer."""
     return ResultRecordMetadata(
@@ -147,19 +107,6 @@ def metadata_of(head: Head, key: str, default: Serializer) -> ResultRecordMetada
     )
 
 
-def require_signed(head: Head, key: str, trust: Trust) -> None:
-    """Refuse a version that is not signed as its storage demands.
-
-    Raises: IntegrityError.
-    """
-    if not trust.keys:
-        return
-    columns: dict[str, Any] = {**head._asdict(), "key": key}
-    for name in ("serializer", "tags", "provenance"):
-        columns[name] = columns[name] and canonical(columns[name])
-    trust.verify(columns, head.signature, head.version)
-
-
 def decode(found: Found, key: str, default: Serializer, trust: Trust) -> ResultRecord[Any]:
     """The record of a live result, its payload and signature verified before anything is deserialized.
 
@@ -169,32 +116,6 @@ def decode(found: Found, key: str, default: Serializer, trust: Trust) -> ResultR
     require_signed(found.head, key, trust)
     with pickle_allowed(trust.allow_pickle):
         return ResultRecord._from_payload(metadata_of(found.head, key, default), payload)
-
-
-def utc(moment: datetime | None) -> datetime | None:
-    """The moment in UTC, whatever the session's time zone; a naive one is in UTC already."""
-    if moment is None:
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def json_text(value: Any) -> str:
-    """A JSON object as the text of a column."""
-    return to_json(value).decode()
-
-
-def parsed(text: str | None) -> Any:
-    """What a column of JSON holds."""
-    return None if text is None else _DECODE(text)[0]
-
-
-@lru_cache(maxsize=256)
-def canonical(text: str) -> bytes:
-    """The canonical bytes of a JSON text, as digests take them; see `canonical_json`.
-
-    Remembered, because one write after the other has the same serializer and comes from the same process.
-    """
-    return canonical_json(json.loads(text))
 
 
 @lru_cache(maxsize=256)

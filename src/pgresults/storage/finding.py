@@ -7,9 +7,9 @@ from typing import Any
 from pgresults.arguments import require_moment, require_text
 from pgresults.database.programs import Program, call
 from pgresults.errors import InvalidArgument
-from pgresults.operations import history, queries
-from pgresults.operations.queries import FoundResult
+from pgresults.operations import history, views
 from pgresults.operations.results import Listed
+from pgresults.operations.views import FoundResult
 from pgresults.records.keys import prefix_end, require_key
 from pgresults.storage.postgres import PostgresStorage
 
@@ -24,7 +24,7 @@ def find(
         raise InvalidArgument(f"limit is a number from 1 to {_MOST:,}", argument="limit", value=limit)
     page = {"storage_id": storage.id, "after": "" if after is None else require_key(after), "limit": limit}
     chosen = frozenset(conditions)
-    return (yield from call(storage.database, lambda _: queries.find({**page, **bound(conditions)}, chosen)))
+    return (yield from call(storage.database, lambda _: views.find({**page, **bound(conditions)}, chosen)))
 
 
 def expiring(storage: PostgresStorage, within: timedelta, limit: int | None) -> Program[list[Listed]]:
@@ -51,23 +51,31 @@ def chosen_conditions(
     return texts if tags is None else texts | {"tags": [require_text(tag, "tags") for tag in tags]}
 
 
-def moments(**given: datetime | None) -> dict[str, Any]:
-    """The moments that are given, in UTC.
+def conditions(
+    prefix: str | None,
+    tags: Iterable[str] | None,
+    task: str | None,
+    flow: str | None,
+    written_after: datetime | None,
+    written_before: datetime | None,
+    expires_before: datetime | None,
+    min_size: int | None,
+    max_size: int | None,
+) -> dict[str, Any]:
+    """The conditions of `ResultStore.find` that are given, checked.
 
     Raises: InvalidArgument.
     """
-    return {name: require_moment(moment, name) for name, moment in given.items() if moment is not None}
-
-
-def sizes(**given: int | None) -> dict[str, Any]:
-    """The numbers of bytes that are given, checked.
-
-    Raises: InvalidArgument.
-    """
-    for name, size in given.items():
+    moments = {"written_after": written_after, "written_before": written_before, "expires_before": expires_before}
+    sizes = {"min_size": min_size, "max_size": max_size}
+    for name, size in sizes.items():
         if size is not None and (not isinstance(size, int) or not 0 <= size < 2**63):
             raise InvalidArgument(f"{name} is a number of bytes", argument=name, value=size)
-    return {name: size for name, size in given.items() if size is not None}
+    return (
+        chosen_conditions(prefix, tags, task, flow)
+        | {name: require_moment(moment, name) for name, moment in moments.items() if moment is not None}
+        | {name: size for name, size in sizes.items() if size is not None}
+    )
 
 
 def bound(conditions: Mapping[str, Any]) -> dict[str, Any]:

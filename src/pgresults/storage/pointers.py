@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from pgresults.errors import IntegrityError, MissingResult
+from pgresults.errors import IntegrityError
 from pgresults.records.records import ResultRecord
+from pgresults.storage.misses import payload_replaced
 
 
 def pointed_to(pointer: ResultRecord[Any]) -> str:
@@ -24,10 +25,5 @@ def same_payload(record: ResultRecord[Any], pointer: ResultRecord[Any], key: str
     Raises: MissingResult when a later one has taken its place.
     """
     if record.metadata.sha256 != pointer.result.get("sha256"):
-        raise MissingResult(
-            f"the payload of {key!r}, version {pointer.metadata.version}, was replaced by a later one under "
-            f"{record.metadata.storage_key!r}",
-            key=key,
-            reason="deleted",
-        )
+        raise payload_replaced(key, pointer.metadata.version, record.metadata.storage_key)
     return record

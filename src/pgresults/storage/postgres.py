@@ -7,7 +7,7 @@ from pgresults.database.database import Database, Target
 from pgresults.database.programs import Program, aperform, call, compute, perform
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
 from pgresults.locking.postgres import PostgresLockManager
-from pgresults.operations import results
+from pgresults.operations import registry, results
 from pgresults.operations.results import Found, Listed, Upload, Written
 from pgresults.records.keys import MAX_KEY_BYTES, require_key, storage_id
 from pgresults.records.provenance import default_holder, recorded
@@ -15,7 +15,9 @@ from pgresults.records.signing import Trust
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings, current_settings
 from pgresults.sql.schema import SCHEMA
-from pgresults.storage.encoding import prepare, require_intact, require_live, require_signed
+from pgresults.storage.checking import require_intact, require_signed
+from pgresults.storage.encoding import prepare
+from pgresults.storage.misses import require_live
 
 __all__ = ["EmbeddedPostgres", "NullStorage", "PostgresStorage", "default_storage"]
 
@@ -146,7 +148,7 @@ class PostgresStorage:
     def _register(self) -> Program[None]:
         """Enter the name in the registry before the first write, so that SQL can show it."""
         if not self._registered:
-            yield from call(self.database, lambda _: results.register(self.id, self.name))
+            yield from call(self.database, lambda _: registry.register(self.id, self.name))
             self._registered = True
 
     def _saving(self, name: str | None = None) -> Program[UUID]:

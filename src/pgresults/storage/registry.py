@@ -9,7 +9,7 @@ from uuid import UUID
 from pgresults.database.database import Target
 from pgresults.database.programs import Program, call
 from pgresults.errors import ConfigurationError
-from pgresults.operations.results import registered
+from pgresults.operations.registry import registered
 from pgresults.settings import Settings, current_settings
 from pgresults.storage.postgres import NullStorage, PostgresStorage, default_storage
 

@@ -11,8 +11,9 @@ from pgresults.operations.results import Found, read_all
 from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
-from pgresults.storage.encoding import decode, require_live
+from pgresults.storage.encoding import decode
 from pgresults.storage.keyspace import Keyspace
+from pgresults.storage.misses import require_live
 from pgresults.storage.pointers import pointed_to
 from pgresults.storage.postgres import PostgresStorage
 from pgresults.store.writing import Staged, draft_of, encode, store_staged, stored_metadata

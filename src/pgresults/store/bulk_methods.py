@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pgresults.database.programs import Program, aperform, perform
-from pgresults.operations.queries import FoundResult
+from pgresults.operations.views import FoundResult
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.storage import finding
 from pgresults.storage.keyspace import Keyspace
@@ -107,11 +107,9 @@ class BulkMethods(ABC):
 
         Raises: InvalidArgument; StorageUnavailable.
         """
-        given = finding.chosen_conditions(prefix, tags, task, flow)
-        given |= finding.moments(
-            written_after=written_after, written_before=written_before, expires_before=expires_before
-        )
-        return perform(self._find(given | finding.sizes(min_size=min_size, max_size=max_size), after, limit))
+        moments = (written_after, written_before, expires_before)
+        given = finding.conditions(prefix, tags, task, flow, *moments, min_size, max_size)
+        return perform(self._find(given, after, limit))
 
     async def afind(
         self,
@@ -128,11 +126,9 @@ class BulkMethods(ABC):
         limit: int = 100,
     ) -> list[FoundResult]:
         """A page of the live results that meet every given condition, by key; see `find`."""
-        given = finding.chosen_conditions(prefix, tags, task, flow)
-        given |= finding.moments(
-            written_after=written_after, written_before=written_before, expires_before=expires_before
-        )
-        return await aperform(self._find(given | finding.sizes(min_size=min_size, max_size=max_size), after, limit))
+        moments = (written_after, written_before, expires_before)
+        given = finding.conditions(prefix, tags, task, flow, *moments, min_size, max_size)
+        return await aperform(self._find(given, after, limit))
 
     def _write_many(
         self,

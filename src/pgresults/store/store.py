@@ -296,7 +296,7 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
     # Programs
 
     def _keyspace(self) -> Program[Keyspace]:
-        """Where results lie, looked up without blocking an event loop."""
+        """Where results lie, looked up without blocking an event loop; what is found stays in the fields."""
         storage, apart = self.result_storage, self.metadata_storage
         if not isinstance(storage, PostgresStorage):
             found = (yield from resolving_default()) if storage is None else (yield from resolving(storage))

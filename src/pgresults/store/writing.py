@@ -16,7 +16,8 @@ from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadat
 from pgresults.serializers import JSONSerializer, Serializer
 from pgresults.serializers.names import pickle_allowed
 from pgresults.sql.guards import Guard
-from pgresults.storage.encoding import prepare, utc
+from pgresults.sql.times import utc
+from pgresults.storage.encoding import prepare
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import PostgresStorage
 

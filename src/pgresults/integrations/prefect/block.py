@@ -18,7 +18,8 @@ from pgresults.records.keys import require_key
 from pgresults.settings import current_settings
 from pgresults.sql.guards import Guard
 from pgresults.sql.schema import SCHEMA
-from pgresults.storage.encoding import require_intact, require_live, require_signed
+from pgresults.storage.checking import require_intact, require_signed
+from pgresults.storage.misses import require_live
 from pgresults.storage.postgres import PostgresStorage
 
 

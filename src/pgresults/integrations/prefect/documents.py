@@ -12,7 +12,9 @@ from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.records import VERSION
 from pgresults.serializers.base import DOCUMENT
 from pgresults.sql.guards import Guard
-from pgresults.storage.encoding import json_text, parsed, prepare, serializer_of, utc
+from pgresults.sql.times import utc
+from pgresults.storage.columns import json_text, parsed
+from pgresults.storage.encoding import prepare, serializer_of
 from pgresults.storage.postgres import PostgresStorage
 
 BLOCK_STORAGE = "prefect"

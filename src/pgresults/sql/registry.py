@@ -1,0 +1,25 @@
+"""What is said about storages and about the schema itself."""
+
+from sqlalchemy import Column, MetaData, Table, Text, bindparam, func, literal_column, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from pgresults.sql.compiled import Statement
+from pgresults.sql.schema import SCHEMA, VERSION_TABLE, storage
+
+REGISTER = Statement(
+    upsert(storage)
+    .values(id=bindparam("id"), name=bindparam("name"), created_at=func.statement_timestamp())
+    .on_conflict_do_nothing()
+)
+"""Enter a storage's name in the registry."""
+
+STORAGES = Statement(select(storage.c.id, storage.c.name).order_by(storage.c.name))
+"""Every registered storage."""
+
+_SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_num", Text))
+
+SCHEMA_REVISION = Statement(select(_SCHEMA_VERSION.c.version_num))
+"""The revision of the schema that the database is at."""
+
+PING = Statement(select(literal_column("1")))
+"""Prove that a connection still answers."""
