@@ -43,7 +43,7 @@ class _Carrier(BaseException):
         self.__cause__ = failure
 
 
-class _ExceptionCarrier(_Carrier, Exception):
+class _ExceptionCarrier(_Carrier, Exception):  # noqa: N818 (it stands for another)
     """The carrier of what ``except Exception`` catches."""
 
 
@@ -52,6 +52,11 @@ def _carried(failure: BaseException) -> BaseException:
     if not isinstance(failure, _ENDS):
         return failure
     return _ExceptionCarrier(failure) if isinstance(failure, Exception) else _Carrier(failure)
+
+
+def failure_in(error: BaseException) -> BaseException:
+    """What a program caught, as it was raised."""
+    return error.failure if isinstance(error, _Carrier) else error
 
 
 def perform(program: Program[T]) -> T:

@@ -12,11 +12,8 @@ from typing import Any, Final, Self
 from pgresults.database.caller_transactions import Caller, require_caller
 from pgresults.database.programs import Program, aperform, perform, wait_for
 from pgresults.errors import (
-    ConfigurationError,
     InvalidArgument,
-    MissingContextError,
     PgResultsError,
-    RolledBackError,
     SerializationError,
     StorageUnavailable,
 )
@@ -26,6 +23,7 @@ from pgresults.records.records import ResultRecord
 from pgresults.store.run_options import ENCLOSING_LOCKS
 from pgresults.store.store import CURRENT_STORE, ResultStore
 from pgresults.store.writing import Draft, Staged
+from pgresults.transactions import refusals
 from pgresults.transactions.hooks import Hook, run_hook
 from pgresults.transactions.locks import Claim, TreeLocks
 from pgresults.transactions.states import CommitMode, IsolationLevel, TransactionState
@@ -188,9 +186,9 @@ class Transaction:
         if self.is_committed():
             return
         if self._undone_by is not None:
-            raise self._rolled_back_error() from self._undone_by
+            raise refusals.rolled_back(self.key, self._undone_by) from self._undone_by
         if self._entered is None or self.is_rolled_back():
-            raise MissingContextError(f"a transaction that is {self.state.value} cannot stage: enter it with `with`")
+            raise refusals.not_within(self.state)
         self._staged = value
         self.on_rollback_hooks.extend(on_rollback_hooks)
         self.on_commit_hooks.extend(on_commit_hooks)
@@ -271,29 +269,27 @@ class Transaction:
 
     def _require_locks(self) -> None:
         if self.isolation_level is IsolationLevel.SERIALIZABLE and self.store and self.store.lock_manager is None:
-            raise ConfigurationError(
-                "isolation level SERIALIZABLE needs a store with a lock manager, e.g. "
-                "ResultStore(result_storage=storage, lock_manager=storage.lock_manager())",
-                setting="lock_manager",
-            )
+            raise refusals.without_locks()
 
     def _place(self) -> tuple[str, ResultStore]:
         if self.key is None or self.store is None:
-            raise ConfigurationError("a transaction without a key has no result to read", setting="key")
+            raise refusals.without_key()
         return self.key, self.store
 
     def _enter(self) -> None:
         if self._entered is not None or not self.is_pending():
-            raise MissingContextError("a transaction can be entered once: make a new one with transaction(...)")
+            raise refusals.entered_before()
         self._around = _CURRENT.get()
         self._parent = self._tree_around()
         self._require_locks()
         self._locks = self._tree_locks() if self._parent is None else self._parent._locks
         locks = ENCLOSING_LOCKS.get() if self.store is None else self.store.lock_manager
-        self._entered = [
-            (variable, variable.set(value))
-            for variable, value in ((_CURRENT, self), (HOLDER, self._holder_inside()), (ENCLOSING_LOCKS, locks))
-        ]
+        values: tuple[tuple[ContextVar[Any], Any], ...] = (
+            (_CURRENT, self),
+            (HOLDER, self._holder_inside()),
+            (ENCLOSING_LOCKS, locks),
+        )
+        self._entered = [(variable, variable.set(value)) for variable, value in values]
 
     def _leave(self) -> None:
         entered, self._entered = self._entered, None
@@ -325,7 +321,7 @@ class Transaction:
         self.state = TransactionState.ACTIVE
         if self.key is None or self.store is None:
             return
-        store, key, manager = self.store, self.key, self.store.lock_manager
+        key, manager = self.key, self.store.lock_manager
         if self.isolation_level is IsolationLevel.SERIALIZABLE and manager is not None:
             claim = Claim(manager, key)
             yield from self._locks.take(claim)
@@ -352,7 +348,7 @@ class Transaction:
         try:
             yield from self._settle(failed=failure is not None or unheard is not None)
             if unheard is not None:
-                raise self._rolled_back_error() from unheard
+                raise refusals.rolled_back(self.key, unheard) from unheard
         except BaseException as error:
             failure = error
             raise
@@ -393,15 +389,6 @@ class Transaction:
         """Take everything back because the user says so, who need not be told of it any more."""
         self._undone_by = None
         return (yield from self._rollback())
-
-    def _rolled_back_error(self) -> RolledBackError:
-        which = "the transaction without a key" if self.key is None else f"the transaction of {self.key!r}"
-        return RolledBackError(
-            f"{which} was rolled back when a transaction or task in it failed ({self._undone_by!r}): nothing of it is "
-            "stored, though the failure was caught. Let the failure leave the block, say rollback() where nothing is to "
-            "be stored, or handle it in a @task, which takes back only what failed",
-            key=self.key,
-        )
 
     def _commit(self) -> Program[bool]:
         members, staged = self._unfinished(), []
