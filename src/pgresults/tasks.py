@@ -94,7 +94,7 @@ class Task(Called[P, R]):
         return hook
 
     def on_rollback(self, hook: Hook) -> Hook:
-        """Have a function called with the transaction when a result of the task is not to be stored after all."""
+        """Have a function called with the transaction when a call of the task fails or is taken back."""
         self.on_rollback_hooks.append(hook)
         return hook
 
@@ -177,8 +177,8 @@ class Task(Called[P, R]):
     def invalidate(self) -> int:
         """Delete the task's live results in its store; their history stays.
 
-        They are those of its function under its name, of all instances where it is a method; tasks of the same name
-        elsewhere keep theirs.
+        They are those of its function, under whichever name, of all instances where it is a method; tasks that merely
+        have its name keep theirs.
 
         Returns: how many there were.
         Raises: LockedError where another holder has the lock of one of them: then none is deleted; StorageUnavailable.
@@ -191,7 +191,7 @@ class Task(Called[P, R]):
 
     def _invalidate(self) -> Program[int]:
         store = yield from self._prepared.store(self)
-        return (yield from invalidate_task((yield from store._keyspace()), self.name, self.full_name))
+        return (yield from invalidate_task((yield from store._keyspace()), self.full_name))
 
     def _names_the_run(self) -> bool:
         return any(isinstance(part, RunId) for part in getattr(self.cache_policy, "policies", (self.cache_policy,)))

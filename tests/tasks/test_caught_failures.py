@@ -190,7 +190,7 @@ def test_the_hooks_of_what_failed_run_and_no_others(outer_task: Make, stored_tas
         return 1
 
     hooked(outer_task(outer))()
-    assert sorted(seen) == ["commit good", "commit outer", "rollback inside"]
+    assert sorted(seen) == ["commit good", "commit outer", "rollback bad", "rollback inside"]
 
 
 def test_in_a_transaction_a_task_that_handles_a_failure_stores(stored_task: Make, store: ResultStore) -> None:

@@ -73,9 +73,9 @@ def invalidate(
     return (yield from _invalidate(keyspace, given))
 
 
-def invalidate_task(keyspace: Keyspace, name: str, identity: str) -> Program[int]:
+def invalidate_task(keyspace: Keyspace, identity: str) -> Program[int]:
     """Delete the live results of one task, and of none that merely has its name; see `Task.invalidate`."""
-    return (yield from _invalidate(keyspace, {"task": name, "identity": identity}))
+    return (yield from _invalidate(keyspace, {"identity": identity}))
 
 
 def _invalidate(keyspace: Keyspace, given: dict[str, Any]) -> Program[int]:

@@ -183,13 +183,14 @@ class Called(Wrapped[P, R]):
                 return found
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("miss: %s under %r", self.name, txn.key)
+        txn.on_rollback_hooks.extend(self.on_rollback_hooks)  # also when the function fails
         function: Any = self.fn
         args, kwargs = arguments
         result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))
         staged = result
         if txn.key is not None:
             staged = context.result_store._draft(result, txn.key, expires_in=self.cache_expiration)
-        txn.stage(staged, self.on_rollback_hooks, self.on_commit_hooks)
+        txn.stage(staged, on_commit_hooks=self.on_commit_hooks)
         return Outcome(result, reused=False)
 
     def _isolation(self, key: str | None) -> IsolationLevel | None:
@@ -200,7 +201,7 @@ class Called(Wrapped[P, R]):
 _LOST = (
     "%s runs in a thread that has no part in the flow %s, which is running: a thread of one's own begins without it, "
     "and keys, storage and persistence are those outside of flows. Start it with asyncio.to_thread, with "
-    "contextvars.copy_context().run, or with %s.map"
+    "contextvars.copy_context().run, or by map"
 )
 _NOT_STORED = (
     "the results of %s are not stored, so every call runs: give it a cache_policy such as INPUTS or "
