@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -15,8 +16,8 @@ from pgresults.context import (
     lost_flow,
     persisting,
 )
-from pgresults.database.programs import Program, aperform, calling, perform, wait_for
-from pgresults.errors import MissingResult
+from pgresults.database.programs import Program, aperform, calling, compute, perform, wait_for
+from pgresults.errors import MissingResult, PgResultsError
 from pgresults.records.keys import require_key
 from pgresults.runtime.functions import Wrapped
 from pgresults.runtime.iterables import Arguments
@@ -187,11 +188,19 @@ class Called(Wrapped[P, R]):
         function: Any = self.fn
         args, kwargs = arguments
         result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))
-        staged = result
-        if txn.key is not None:
-            staged = context.result_store._draft(result, txn.key, expires_in=self.cache_expiration)
-        txn.stage(staged, on_commit_hooks=self.on_commit_hooks)
+        txn.stage((yield from self._draft(context, txn, result)), on_commit_hooks=self.on_commit_hooks)
         return Outcome(result, reused=False)
+
+    def _draft(self, context: TaskRunContext, txn: CallTransaction, result: Any) -> Program[Any]:
+        """What a transaction is to stage: where it is stored, it is serialized already, if that takes a while."""
+        store, key = context.result_store, txn.key
+        if key is None:
+            return result
+        draft = store._draft(result, key, expires_in=self.cache_expiration)
+        if not draft.is_small((yield from store._keyspace()).payloads.settings.offload_bytes):
+            with suppress(PgResultsError):  # the transaction will say so
+                return (yield from compute(lambda: store._serialized(draft, key), small=False))
+        return draft
 
     def _isolation(self, key: str | None) -> IsolationLevel | None:
         level = None if key is None or self.cache_policy is None else self.cache_policy.isolation_level

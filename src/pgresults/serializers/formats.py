@@ -18,7 +18,15 @@ from pydantic import (
 
 from pgresults.errors import SerializationError
 from pgresults.serializers.base import Serializer
-from pgresults.serializers.names import CALLABLE, COMPRESSES, DUMPS_AND_LOADS, code_named, is_pickle_allowed
+from pgresults.serializers.compression import decompress, require_within
+from pgresults.serializers.names import (
+    CALLABLE,
+    COMPRESSES,
+    DUMPS_AND_LOADS,
+    code_named,
+    is_pickle_allowed,
+    max_decompressed,
+)
 from pgresults.serializers.tagged import json_object_encoder
 
 _PLAIN = frozenset((bytes, str, int, float, bool, type(None)))
@@ -126,7 +134,7 @@ class CompressedSerializer(Serializer):
     compressionlib: Annotated[str, COMPRESSES] = "lzma"
 
     def dumps(self, obj: Any) -> bytes:
-        return self._compress(self.serializer.dumps(obj))
+        return self._compress(require_within(self.serializer.dumps(obj), max_decompressed()))
 
     def loads(self, blob: bytes) -> Any:
         return self.serializer.loads(self._decompress(blob))
@@ -144,8 +152,7 @@ class CompressedSerializer(Serializer):
         return compressed
 
     def _decompress(self, payload: bytes) -> bytes:
-        data: bytes = code_named(self.compressionlib).decompress(_raw(payload))
-        return data
+        return decompress(code_named(self.compressionlib), _raw(payload), max_decompressed())
 
 
 class CompressedPickleSerializer(CompressedSerializer):

@@ -15,7 +15,7 @@ from pgresults.records.provenance import actor
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.records.signing import Trust
 from pgresults.serializers import Serializer
-from pgresults.serializers.names import pickle_allowed
+from pgresults.serializers.names import within_bounds
 from pgresults.sql.digests import content_digest, expiry_bytes, payload_digest, place_bytes
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
@@ -114,8 +114,16 @@ def decode(found: Found, key: str, default: Serializer, trust: Trust) -> ResultR
     """
     payload = require_intact(found, key)
     require_signed(found.head, key, trust)
-    with pickle_allowed(trust.allow_pickle):
-        return ResultRecord._from_payload(metadata_of(found.head, key, default), payload)
+    return loaded(metadata_of(found.head, key, default), payload, trust)
+
+
+def loaded(metadata: ResultRecordMetadata, payload: bytes, trust: Trust) -> ResultRecord[Any]:
+    """The record of a payload that was checked, within the bounds of its storage.
+
+    Raises: SerializationError; PayloadTooLarge.
+    """
+    with within_bounds(trust.allow_pickle, trust.max_bytes):
+        return ResultRecord._from_payload(metadata, payload)
 
 
 @lru_cache(maxsize=256)

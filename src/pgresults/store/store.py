@@ -68,8 +68,8 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
             by `history`, `find` and `invalidate`; `retain`, `verify` and `seal` look after ``result_storage`` alone.
         lock_manager: gives the work on a key to one holder at a time; None: no locks.
         persist_result: deprecated, without effect.
-        cache_result_in_memory: keep records that were read; a later read asks the database only whether its
-            version is still the current one, and returns the same object.
+        cache_result_in_memory: keep payloads that were read; a later read asks the database only whether its version
+            is still the current one, and gives an object of its own.
         serializer: turns objects into payloads.
         storage_key_fn: gives a key when none is given.
         cache: the memory, bounded by entries and by bytes.
@@ -322,6 +322,14 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
         self, obj: Any, key: str | None, expiration: datetime | None = None, expires_in: timedelta | None = None
     ) -> Draft:
         return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in)
+
+    def _serialized(self, value: Any, key: str) -> Draft:
+        """The draft of a value, a record or a draft under a key, serialized as it is now."""
+        if isinstance(value, ResultRecord):
+            value = Draft.of(value)
+        draft = value._replace(storage_key=key) if isinstance(value, Draft) else self._draft(value, key)
+        storage = self.result_storage
+        return draft.serialized(storage.settings if isinstance(storage, PostgresStorage) else current_settings())
 
     def _encode(self, draft: Draft, holder: str) -> Program[list[Staged]]:
         return (yield from writing.encode((yield from self._keyspace()), draft, self._new_key, holder))

@@ -33,7 +33,7 @@ def rolled_back(key: str | None, failure: BaseException) -> RolledBackError:
     which = "the transaction without a key" if key is None else f"the transaction of {key!r}"
     return RolledBackError(
         f"{which} was rolled back when a transaction or task in it failed ({failure!r}): nothing of it is stored, "
-        "though the failure was caught. Let the failure leave the block, say rollback() where nothing is to be stored, or "
-        "handle the failure in a @task, which takes back only what failed",
+        "though the failure was caught. Let the failure leave the block, say rollback() where nothing is to be stored, "
+        "or handle the failure in a @task, which takes back only what failed",
         key=key,
     )

@@ -174,10 +174,10 @@ class Transaction:
         on_rollback_hooks: Sequence[Hook] = (),
         on_commit_hooks: Sequence[Hook] = (),
     ) -> None:
-        """Have a value, or a `ResultRecord` of the same key, stored at the commit.
+        """Have a value, or a `ResultRecord` of the same key, stored at the commit as it is now.
 
         Parameters:
-            value: the result; a later one replaces it.
+            value: the result; a later one replaces it. What is done to the object afterwards changes nothing.
             on_rollback_hooks: called with the transaction when it is rolled back, the last one first.
             on_commit_hooks: called with the transaction before its results are stored.
 
@@ -189,7 +189,7 @@ class Transaction:
             raise refusals.rolled_back(self.key, self._undone_by) from self._undone_by
         if self._entered is None or self.is_rolled_back():
             raise refusals.not_within(self.state)
-        self._staged = value
+        self._staged = self._serialized(value)
         self.on_rollback_hooks.extend(on_rollback_hooks)
         self.on_commit_hooks.extend(on_commit_hooks)
         self.state = TransactionState.STAGED
@@ -433,19 +433,22 @@ class Transaction:
         staged: list[Staged] = []
         for member in members:
             if member.key is not None and member.store is not None and member._has_something_to_write():
-                draft = member._draft(member.key, member.store)
-                staged.extend((yield from member.store._encode(draft, self.holder)))
+                if isinstance(member._staged, PgResultsError):
+                    raise member._staged
+                staged.extend((yield from member.store._encode(member._staged, self.holder)))
         return staged
 
     def _has_something_to_write(self) -> bool:
         return self.write_on_commit and self._staged is not NOT_SET
 
-    def _draft(self, key: str, store: ResultStore) -> Draft:
-        if isinstance(self._staged, Draft):
-            return self._staged._replace(storage_key=key)
-        if isinstance(self._staged, ResultRecord):
-            return Draft.of(self._staged)._replace(storage_key=key)
-        return store._draft(self._staged, key)
+    def _serialized(self, value: Any) -> Draft | PgResultsError | None:
+        """The value as it is now, or why it cannot be stored, which the commit says; None where nothing is stored."""
+        if self.key is None or self.store is None or not self.write_on_commit:
+            return None
+        try:
+            return self.store._serialized(value, self.key)
+        except PgResultsError as error:
+            return error
 
     def _rollback(self) -> Program[bool]:
         members = self._unfinished()

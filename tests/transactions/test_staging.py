@@ -1,0 +1,78 @@
+"""A result is taken as it is when it is staged."""
+
+from typing import Any
+
+import pytest
+
+from pgresults import ResultStore, task, transaction
+from pgresults.cache_policies import INPUTS
+from pgresults.errors import MissingResult
+from pgresults.storage import PostgresStorage
+from tests.support.calls import Call
+
+
+async def staged(call: Call, store: ResultStore, value: Any, spoil: Any) -> Any:
+    """What is stored of a value that is spoilt after it was staged."""
+    async with transaction(key="k", store=store) as txn:
+        txn.stage(value)
+        spoil(value)
+    return (await call(store, "read", "k")).result
+
+
+async def test_what_happens_to_a_value_later_changes_nothing(call: Call, store: ResultStore) -> None:
+    assert await staged(call, store, {"a": 1}, lambda value: value.update(a=2)) == {"a": 1}
+    assert store.delete("k")
+    assert await staged(call, store, [[1]], lambda value: value[0].append(2)) == [[1]]
+    record = store.create_result_record([1], "k")
+    store.delete("k")
+    assert await staged(call, store, record, lambda value: value.result.append(2)) == [1]
+
+
+def test_what_a_task_returned_is_what_is_stored_of_it(storage: PostgresStorage) -> None:
+    @task(result_storage=storage, cache_policy=INPUTS)
+    def load(number: int) -> list[int]:
+        return [number]
+
+    @task(result_storage=storage, cache_policy=INPUTS)
+    def outer() -> list[int]:
+        rows = load(1)
+        rows.append(2)
+        for more in load.map([3, 4]):
+            more.clear()
+        return rows
+
+    assert outer() == [1, 2]
+    assert [load(1), load(3), load(4)] == [[1], [3], [4]]
+    with transaction():
+        load(5).clear()
+    assert load(5) == [5]
+
+
+async def test_a_value_that_cannot_be_serialized_is_said_at_the_commit(
+    call: Call, store: ResultStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with transaction(key="k", store=store) as txn:
+        txn.stage(lambda: (yield))  # can be pickled
+        txn.stage(number for number in range(3))
+        assert txn.is_staged()
+    assert txn.is_rolled_back()
+    assert "cannot be serialized" in caplog.text
+    with pytest.raises(MissingResult):
+        await call(store, "read", "k")
+
+
+async def test_what_is_staged_again_replaces_what_could_not_be_stored(call: Call, store: ResultStore) -> None:
+    async with transaction(key="k", store=store) as txn:
+        txn.stage(number for number in range(3))
+        txn.stage("fine")
+    assert (await call(store, "read", "k")).result == "fine"
+
+
+def test_what_is_not_to_be_stored_need_not_be_serializable(store: ResultStore) -> None:
+    with transaction(key="k", store=store, write_on_commit=False) as txn:
+        txn.stage(number for number in range(3))
+    assert txn.is_committed()
+    with transaction() as group:
+        group.stage(number for number in range(3))
+    assert group.is_committed()
+    assert not store.exists("k")
