@@ -32,6 +32,19 @@ class FlowRun:
     id: UUID = field(default_factory=uuid4)
 
 
+class _Drawn:
+    """An id that is drawn when it is first asked for, which most calls with a stored result never do."""
+
+    def __get__(self, run: Any, _: Any = None) -> UUID:
+        if run is None:
+            return None  # type: ignore[return-value] # the default of the field
+        return vars(run).get("id") or vars(run).setdefault("id", uuid4())  # type: ignore[no-any-return]
+
+    def __set__(self, run: Any, given: UUID | None) -> None:
+        if given is not None:
+            vars(run)["id"] = given
+
+
 @dataclass(frozen=True)
 class TaskRun:
     """One call of a task; ``flow_run_id`` is None outside of a flow."""
@@ -39,7 +52,10 @@ class TaskRun:
     name: str
     parameters: Mapping[str, Any]
     flow_run_id: UUID | None = None
-    id: UUID = field(default_factory=uuid4)
+    id: _Drawn = _Drawn()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "id": self.id}
 
 
 @dataclass
@@ -85,8 +101,8 @@ class _RunContext(ABC):
         return self
 
     def __exit__(self, *_: object) -> None:
-        for variable, token in self.__dict__.pop("_tokens", ()):
-            with suppress(ValueError):  # a coroutine that nobody awaits any more is closed in another context
+        with suppress(ValueError):  # a coroutine that nobody awaits any more is closed in another context
+            for variable, token in self.__dict__.pop("_tokens", ()):
                 variable.reset(token)
 
 

@@ -10,7 +10,17 @@ from uuid import UUID
 
 from pgresults.arguments import require_span
 from pgresults.audit.changes import invalidate_task
-from pgresults.cache_policies import DEFAULT, NO_CACHE, CacheKeyFn, CachePolicy, NoCache, RunId
+from pgresults.cache_policies import (
+    DEFAULT,
+    NO_CACHE,
+    CacheKeyFn,
+    CachePolicy,
+    FlowParameters,
+    Inputs,
+    NoCache,
+    RunId,
+    TaskSource,
+)
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.errors import InvalidArgument
 from pgresults.runtime.calls import Called
@@ -38,7 +48,7 @@ __all__ = [
 ]
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
 NotSet: Final[Any] = object()
@@ -75,6 +85,7 @@ class Task(Called[P, R]):
         self.refresh_cache: bool = bool(options.get("refresh_cache"))
         self.cache_policy = self._policy()
         self.persist_result: bool | None = self._persistence()
+        self._own_policy = all(type(part) in _OWN_POLICIES for part in _parts_of(self.cache_policy))
         self.on_commit_hooks: list[Hook] = []
         self.on_rollback_hooks: list[Hook] = []
 
@@ -190,11 +201,14 @@ class Task(Called[P, R]):
         return await aperform(self._invalidate())
 
     def _invalidate(self) -> Program[int]:
-        store = yield from self._prepared.store(self)
+        store = yield from self._prepared.store(self, to_write=False)
         return (yield from invalidate_task((yield from store._keyspace()), self.full_name))
 
+    def _knows_its_key(self) -> bool:
+        return self._own_policy
+
     def _names_the_run(self) -> bool:
-        return any(isinstance(part, RunId) for part in getattr(self.cache_policy, "policies", (self.cache_policy,)))
+        return any(isinstance(part, RunId) for part in _parts_of(self.cache_policy))
 
     def _policy(self) -> CachePolicy | None:
         policy: Any = self.options.get("cache_policy", NotSet)
@@ -221,6 +235,14 @@ class Task(Called[P, R]):
 
     def _extras(self) -> dict[str, Any]:
         return {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
+
+
+_OWN_POLICIES = (Inputs, TaskSource, FlowParameters, RunId, NoCache)
+
+
+def _parts_of(policy: Any) -> tuple[Any, ...]:
+    """The policies that one is made of."""
+    return getattr(policy, "policies", (policy,))
 
 
 def _as_span(expiration: Any) -> timedelta | None:

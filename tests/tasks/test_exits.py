@@ -84,7 +84,7 @@ def test_what_code_around_a_function_raises(
             raise error
 
     work = task(
-        lambda x: 1,
+        len,
         result_storage=storage,
         **({"cache_key_fn": _raising(error)} if kind == "cache_key_fn" else {"cache_policy": INPUTS}),
     )
@@ -96,7 +96,7 @@ def test_what_code_around_a_function_raises(
             with transaction("t", store) as txn:
                 txn.stage(1, on_commit_hooks=[_raising(error)])
         else:
-            work(Input() if kind == "an input" else 1)
+            work(Input() if kind == "an input" else "one")
 
     if kind == "an input" and isinstance(error, Exception):
         with pytest.raises(ValueError, match="cannot be part of a cache key"):
@@ -112,7 +112,7 @@ def test_a_rollback_hook_that_fails_so_keeps_no_other_from_running(error: Any, s
     undone: list[Any] = []
     hooks = [undone.append, _raising(error)]
     expected = ZeroDivisionError if isinstance(error, Exception) else type(error)
-    with pytest.raises(expected), transaction("t", store) as txn:
+    with pytest.raises(expected), transaction("t", store) as txn:  # noqa: PT012 (what fails is the end of the block)
         txn.stage(1, on_rollback_hooks=hooks)
         raise ZeroDivisionError
     assert txn.is_rolled_back()

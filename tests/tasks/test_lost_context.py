@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ def test_who_keeps_the_context_or_needs_none_is_not_warned(
     def etl() -> None:
         _in_a_thread(lambda: seen.append(quiet()))  # nobody stores it
         _in_a_thread(carried(lambda: seen.append(work())))
-        _in_a_thread(lambda context=copy_context(): context.run(lambda: seen.append(work())))
+        _in_a_thread(partial(copy_context().run, lambda: seen.append(work())))
         seen.append(asyncio.run(asyncio.to_thread(work)))
         seen.append(work())
 

@@ -9,7 +9,6 @@ import pytest
 from pgresults import PostgresStorage, task, unmapped
 from pgresults.cache_policies import INPUTS
 from pgresults.errors import InvalidArgument
-from pgresults.tasks import Task
 
 Map = Callable[..., Awaitable[list[Any]]]
 
@@ -93,7 +92,7 @@ async def test_a_parameter_that_there_is_not(mapped: Map) -> None:
 
 
 def test_an_async_task_says_how_it_is_mapped(storage: PostgresStorage) -> None:
-    work: Task[..., Any] = ajoined.with_options(result_storage=storage, cache_policy=INPUTS)
+    work = ajoined.with_options(result_storage=storage, cache_policy=INPUTS)
     with pytest.raises(TypeError, match=r"await ajoined\.amap"):
         work.map([1])
 

@@ -1,4 +1,4 @@
-"""Whether results are stored: as a task or flow says, else as the run around it; and what a task says of it in the log."""
+"""Whether results are stored: as a task or flow says, else as the run around; and what a task says of it in the log."""
 
 import logging
 from collections.abc import Callable, Iterator

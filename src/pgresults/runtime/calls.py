@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from pgresults.context import (
@@ -27,12 +27,13 @@ from pgresults.runtime.prepared import Prepared
 from pgresults.runtime.tallies import Tally
 from pgresults.store.reading import read_at_once
 from pgresults.store.run_options import key_from_template
+from pgresults.store.store import ResultStore
 from pgresults.transactions import IsolationLevel
 from pgresults.transactions.calls import CallTransaction
 from pgresults.transactions.hooks import Hook
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 
 _READ_AT_ONCE = 500  # keys in a query: what bounds the payloads in memory beside the results
 
@@ -76,7 +77,9 @@ class Called(Wrapped[P, R]):
 
     def _running(self, run: TaskRun) -> Program[TaskRunContext]:
         """The context of a run."""
-        store = yield from self._prepared.store(self)
+        return self._context(run, (yield from self._prepared.store(self, to_write=False)))
+
+    def _context(self, run: TaskRun, store: ResultStore) -> TaskRunContext:
         persist = persisting(self.persist_result, get_default_persist_setting_for_tasks)
         lost = lost_flow()
         if lost is not None and (persist or (self.persist_result is None and lost.persist_result)):
@@ -84,7 +87,7 @@ class Called(Wrapped[P, R]):
         return TaskRunContext(persist, store, self, run)
 
     def _key_of(self, context: TaskRunContext) -> str | None:
-        """The key of a call, or None when its result is not stored; asked inside of the context.
+        """The key of a call, or None when its result is not stored.
 
         Raises: SerializationError for an input of which no key can be made; InvalidKey; ConfigurationError.
         """
@@ -92,15 +95,26 @@ class Called(Wrapped[P, R]):
             if self.persist_result is None:
                 say_once(self.fn, logging.INFO, _NOT_STORED, self.name)
             return None
-        if self.cache_policy is not None:
+        if self._knows_its_key():
             key = self.cache_policy.compute_key(context, context.parameters)
-        elif self.result_storage_key is not None:
-            key = key_from_template(self.result_storage_key)
         else:
-            key = str(context.task_run.id)
+            with context:
+                key = self._said_key(context)
         if key is not None and context.task_run.flow_run_id is None and self._names_the_run():
             say_once(self.fn, logging.WARNING, _NEVER_FOUND, self.name)
         return None if key is None else require_key(key)
+
+    def _knows_its_key(self) -> bool:
+        """Whether nothing that makes the key asks what run is around: then no context has to be entered for it."""
+        raise NotImplementedError
+
+    def _said_key(self, context: TaskRunContext) -> str | None:
+        """The key that the user's function, policy or template makes within the run."""
+        if self.cache_policy is not None:
+            return cast("str | None", self.cache_policy.compute_key(context, context.parameters))
+        if self.result_storage_key is not None:
+            return key_from_template(self.result_storage_key)
+        return str(context.task_run.id)
 
     def _names_the_run(self) -> bool:
         """Whether a part of every key is the run, which outside of a flow is that of the call."""
@@ -108,16 +122,15 @@ class Called(Wrapped[P, R]):
 
     def _run(self, arguments: Arguments) -> Program[Any]:
         """Carry a call out, and give its result."""
-        context = yield from self._running(self._run_of(arguments))
-        with context:
-            key = calling(lambda: self._key_of(context))
-            return (yield from self._obtain(context, key, arguments)).result
+        run, store = self._run_of(arguments), self._prepared.known(self, to_write=False)
+        context = (yield from self._running(run)) if store is None else self._context(run, store)
+        key = calling(lambda: self._key_of(context))
+        return (yield from self._obtain(context, key, arguments)).result
 
     def _plan(self, arguments: Arguments) -> Program[Planned]:
         """What there is to do for a call."""
         context = yield from self._running(self._run_of(arguments))
-        with context:
-            return Planned(context.task_run, calling(lambda: self._key_of(context)), arguments)
+        return Planned(context.task_run, calling(lambda: self._key_of(context)), arguments)
 
     def _live(self, planned: Sequence[Planned]) -> Program[dict[str, Any]]:
         """The results that are there already, by key."""
@@ -125,7 +138,7 @@ class Called(Wrapped[P, R]):
         results: dict[str, Any] = {}
         if self.refresh_cache or not keys:
             return results
-        store = yield from self._prepared.store(self)
+        store = yield from self._prepared.store(self, to_write=False)
         for start in range(0, len(keys), _READ_AT_ONCE):
             some = keys[start : start + _READ_AT_ONCE]
             records = yield from wait_for(partial(store.read_many, some), partial(store.aread_many, some))
@@ -145,8 +158,7 @@ class Called(Wrapped[P, R]):
 
     def _running_planned(self, call: Planned) -> Program[Outcome]:
         context = yield from self._running(call.run)
-        with context:
-            return (yield from self._obtain(context, call.key, call.arguments))
+        return (yield from self._obtain(context, call.key, call.arguments))
 
     def _obtain(self, context: TaskRunContext, key: str | None, arguments: Arguments) -> Program[Outcome]:
         """The result of a call, stored or computed; in one statement where it is stored."""
@@ -154,7 +166,9 @@ class Called(Wrapped[P, R]):
         if key is not None and not self.refresh_cache:
             found = yield from self._found(context, key)
         if found is None:
-            found = yield from self._transact(context, key, arguments)
+            context.result_store = yield from self._prepared.store(self, to_write=True)
+            with context:
+                found = yield from self._transact(context, key, arguments)
         self._tally.add(hits=int(found.reused), misses=int(not found.reused))
         return found
 

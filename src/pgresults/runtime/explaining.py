@@ -23,8 +23,8 @@ class Explanation:
 def explaining(task: Called[Any, Any], arguments: Arguments) -> Program[Explanation]:
     """Say which key a call has, what made it, and whether it would run."""
     context = yield from task._running(task._run_of(arguments))
+    key = calling(lambda: task._key_of(context))
     with context:
-        key = calling(lambda: task._key_of(context))
         policy = task.cache_policy
         parts = {} if policy is None else calling(lambda: policy._key_parts(context, context.parameters))
         if key is None:

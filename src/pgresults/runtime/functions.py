@@ -11,8 +11,10 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import cloudpickle
 
+from pgresults.runtime.binding import Binder
+
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 
 
 class Wrapped(Generic[P, R]):
@@ -34,6 +36,7 @@ class Wrapped(Generic[P, R]):
         self.isasync = inspect.iscoroutinefunction(fn)
         self.name = str(options.get("name") or getattr(fn, "__name__", type(fn).__name__))
         self._signature = inspect.signature(fn)
+        self._binder = Binder(self._signature)
         update_wrapper(cast("Any", self), fn)
 
     def __repr__(self) -> str:
@@ -61,9 +64,7 @@ class Wrapped(Generic[P, R]):
 
         Raises: TypeError as the call itself would.
         """
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return dict(bound.arguments)
+        return self._binder.bind(args, kwargs)
 
     def _changed(self, given: dict[str, Any], not_set: object) -> dict[str, Any]:
         """The options with those that are given in their place."""

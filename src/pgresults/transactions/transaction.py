@@ -293,8 +293,8 @@ class Transaction:
 
     def _leave(self) -> None:
         entered, self._entered = self._entered, None
-        for variable, token in entered or ():
-            with suppress(ValueError):  # a coroutine that nobody awaits any more is closed in another context
+        with suppress(ValueError):  # a coroutine that nobody awaits any more is closed in another context
+            for variable, token in entered or ():
                 variable.reset(token)
 
     def _tree_around(self) -> "Transaction | None":
