@@ -267,6 +267,7 @@ class _Sweep(Statement):
     """A call of the schema's own function, which Core cannot name by a schema that is configured."""
 
     def __init__(self) -> None:
+        self.changes = True
         self.query = cache(self._text)
 
     def _text(self, schema: str) -> Query:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from pgresults.errors import PayloadTooLarge, SerializationError
+from pgresults.errors import IntegrityError, PayloadTooLarge, SerializationError
 from pgresults.operations.results import Found, Head, Upload
 from pgresults.records.provenance import actor
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
@@ -91,7 +91,19 @@ def prepare(
 
 
 def metadata_of(head: Head, key: str, default: Serializer) -> ResultRecordMetadata:
-    """The metadata of a live result; a payload stored without metadata gets the default serializer."""
+    """The metadata of a live result; a payload stored without metadata gets the default serializer.
+
+    Raises: SerializationError for a serializer that cannot be used; IntegrityError for what nobody could have written.
+    """
+    try:
+        return _metadata(head, key, default)
+    except (ValidationError, ValueError) as error:
+        raise IntegrityError(
+            f"what is said of {key!r}, version {head.version}, is damaged: {error}", key=key, version=head.version
+        ) from error
+
+
+def _metadata(head: Head, key: str, default: Serializer) -> ResultRecordMetadata:
     return ResultRecordMetadata(
         storage_key=head.storage_key or key,
         expiration=utc(head.expires_at),
