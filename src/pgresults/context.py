@@ -27,9 +27,14 @@ R = TypeVar("R")
 class FlowRun:
     """One call of a flow."""
 
-    name: str
+    flow_name: str
     parameters: Mapping[str, Any]
     id: UUID = field(default_factory=uuid4)
+
+    @property
+    def name(self) -> str:
+        """The run's own name, unlike that of every other run."""
+        return _run_name(self.flow_name, self.id)
 
 
 class _Drawn:
@@ -49,13 +54,22 @@ class _Drawn:
 class TaskRun:
     """One call of a task; ``flow_run_id`` is None outside of a flow."""
 
-    name: str
+    task_name: str
     parameters: Mapping[str, Any]
     flow_run_id: UUID | None = None
     id: _Drawn = _Drawn()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "id": self.id}
+
+    @property
+    def name(self) -> str:
+        """The run's own name, unlike that of every other run."""
+        return _run_name(self.task_name, self.id)
+
+
+def _run_name(name: str, run: UUID) -> str:
+    return f"{name}-{run.hex[:20]}"  # 76 bits by chance: a template may make a key of it
 
 
 @dataclass
@@ -193,8 +207,10 @@ class TaskRunContext(_RunContext):
 
     def _provenance(self) -> dict[str, Any]:
         """What is recorded with every result."""
-        said = {"name": self.task.name, "identity": self.task.full_name, "code": self.task.code_hash}
-        return {"task": {**said, "run_id": str(self.task_run.id)}}
+        said = {"name": self.task.name, "run_id": str(self.task_run.id), "code": self.task.code_hash}
+        with suppress(SerializationError):  # a template may be the key of what has no identity
+            said["identity"] = self.task.identity
+        return {"task": said}
 
 
 class carried(Generic[P, R]):  # noqa: N801 (used like a function)

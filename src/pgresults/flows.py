@@ -46,7 +46,7 @@ class Flow(Wrapped[P, R]):
 
     def with_options(self, **options: Unpack[FlowOptions]) -> "Flow[P, R]":
         """A copy of the flow with other options; see `flow`."""
-        return type(self)(self.fn, {**self.options, **options})
+        return self._changed(options)
 
     def _run(self, args: Any, kwargs: Any) -> Program[Any]:
         run = FlowRun(self.name, self._bind(args, kwargs))

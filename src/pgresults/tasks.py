@@ -20,7 +20,9 @@ from pgresults.cache_policies import (
     NoCache,
     RunId,
     TaskSource,
+    call_of,
 )
+from pgresults.context import TaskRunContext
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.errors import InvalidArgument
 from pgresults.runtime.calls import Called
@@ -84,6 +86,7 @@ class Task(Called[P, R]):
         self.cache_expiration = _as_span(options.get("cache_expiration"))
         self.refresh_cache: bool = bool(options.get("refresh_cache"))
         self.cache_policy = self._policy()
+        self._require_inputs()
         self.persist_result: bool | None = self._persistence()
         self._own_policy = all(type(part) in _OWN_POLICIES for part in _parts_of(self.cache_policy))
         self.on_commit_hooks: list[Hook] = []
@@ -95,9 +98,7 @@ class Task(Called[P, R]):
 
     def with_options(self, **options: Unpack[TaskOptions]) -> "Task[P, R]":
         """A copy of the task with other options; see `task`."""
-        changed = type(self)(self.fn, self._changed(dict(options), NotSet))
-        vars(changed).update(self._extras())
-        return changed
+        return self._changed({name: value for name, value in options.items() if value is not NotSet})
 
     def on_commit(self, hook: Hook) -> Hook:
         """Have a function called with the transaction before a result of the task is stored."""
@@ -202,10 +203,17 @@ class Task(Called[P, R]):
 
     def _invalidate(self) -> Program[int]:
         store = yield from self._prepared.store(self, to_write=False)
-        return (yield from invalidate_task((yield from store._keyspace()), self.full_name))
+        return (yield from invalidate_task((yield from store._keyspace()), self.identity))
 
     def _knows_its_key(self) -> bool:
         return self._own_policy
+
+    def _policy_key(self, context: TaskRunContext) -> str | None:
+        policy: CachePolicy = self.cache_policy
+        return policy.compute_key(*call_of(context))
+
+    def _policy_parts(self, context: TaskRunContext) -> dict[str, str | None]:
+        return {} if self.cache_policy is None else self.cache_policy._key_parts(call_of(context))
 
     def _names_the_run(self) -> bool:
         return any(isinstance(part, RunId) for part in _parts_of(self.cache_policy))
@@ -224,6 +232,18 @@ class Task(Called[P, R]):
             raise TypeError(f"cache_policy is a CachePolicy such as INPUTS, not {type(policy).__name__}")
         return DEFAULT if policy is NotSet else cast("CachePolicy | None", policy)
 
+    def _require_inputs(self) -> None:
+        """See that the function has the inputs that its policy leaves out."""
+        known = self._signature.parameters
+        excluded = frozenset() if self.cache_policy is None else self.cache_policy._excluded()
+        if unknown := sorted(excluded - known.keys()):
+            raise InvalidArgument(
+                f"the cache policy of {self.name} leaves out {unknown[0]!r}, which is none of its inputs: "
+                f"{', '.join(known) or 'it has none'}",
+                argument="cache_policy",
+                value=unknown[0],
+            )
+
     def _persistence(self) -> bool | None:
         chosen: bool | None = self.options.get("persist_result")
         if chosen is not None:
@@ -234,7 +254,8 @@ class Task(Called[P, R]):
         return True if said else None
 
     def _extras(self) -> dict[str, Any]:
-        return {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
+        hooks = {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
+        return super()._extras() | hooks
 
 
 _OWN_POLICIES = (Inputs, TaskSource, FlowParameters, RunId, NoCache)

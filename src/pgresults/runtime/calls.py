@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 from uuid import UUID
 
 from pgresults.context import (
@@ -96,7 +96,7 @@ class Called(Wrapped[P, R]):
                 say_once(self.fn, logging.INFO, _NOT_STORED, self.name)
             return None
         if self._knows_its_key():
-            key = self.cache_policy.compute_key(context, context.parameters)
+            key = self._policy_key(context)
         else:
             with context:
                 key = self._said_key(context)
@@ -111,10 +111,18 @@ class Called(Wrapped[P, R]):
     def _said_key(self, context: TaskRunContext) -> str | None:
         """The key that the user's function, policy or template makes within the run."""
         if self.cache_policy is not None:
-            return cast("str | None", self.cache_policy.compute_key(context, context.parameters))
+            return self._policy_key(context)
         if self.result_storage_key is not None:
             return key_from_template(self.result_storage_key)
         return str(context.task_run.id)
+
+    def _policy_key(self, context: TaskRunContext) -> str | None:
+        """The key that the policy makes."""
+        raise NotImplementedError
+
+    def _policy_parts(self, context: TaskRunContext) -> dict[str, str | None]:
+        """What the policy makes a key of, by name."""
+        raise NotImplementedError
 
     def _names_the_run(self) -> bool:
         """Whether a part of every key is the run, which outside of a flow is that of the call."""

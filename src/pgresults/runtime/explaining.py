@@ -25,8 +25,7 @@ def explaining(task: Called[Any, Any], arguments: Arguments) -> Program[Explanat
     context = yield from task._running(task._run_of(arguments))
     key = calling(lambda: task._key_of(context))
     with context:
-        policy = task.cache_policy
-        parts = {} if policy is None else calling(lambda: policy._key_parts(context, context.parameters))
+        parts = calling(lambda: task._policy_parts(context))
         if key is None:
             why = "its policy gives no key" if context.persist_result else "results are not persisted here"
             return Explanation(None, False, f"the call always runs: {why}", parts)
