@@ -17,6 +17,7 @@ from pgresults.errors import (
     SerializationError,
     StorageUnavailable,
 )
+from pgresults.interruptions import is_interruption
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import HOLDER, transaction_holder
 from pgresults.records.records import ResultRecord
@@ -468,7 +469,9 @@ class Transaction:
         """Call a hook; its failure does not keep the others from being called."""
         try:
             yield from run_hook(hook, member)
-        except Exception:
+        except Exception as error:
+            if is_interruption(error):
+                raise
             self.logger.exception("a rollback hook of transaction %r failed", member.key)
 
     def _give_back(self, members: Sequence["Transaction"], *, by_caller: bool = False) -> Program[None]:
