@@ -36,6 +36,10 @@ HOLDER: ContextVar[str | None] = ContextVar("pgresults.holder", default=None)
 """The holder that stands for the enclosing transaction."""
 
 
+AWAITED_BY: ContextVar[tuple[str, ...]] = ContextVar("pgresults.awaited_by", default=())
+"""The transactions of other processes that wait until what runs here is done."""
+
+
 def default_holder() -> str:
     """The enclosing transaction, else the running thread: ``host:pid:thread id:thread name``."""
     if (holder := HOLDER.get()) is not None:
