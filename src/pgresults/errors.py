@@ -5,9 +5,11 @@
     ├── SerializationError       no bytes from an object, or no object from bytes  (also a ValueError)
     ├── IntegrityError           stored bytes, chain or signature do not match
     ├── LockedError              another holder has the key's lock       (also a RuntimeError)
+    │   └── DeadlockDetected     and waits itself for who asks
     ├── LockLostError            the fence of a write is no longer the key's       (also a RuntimeError)
     ├── ConfigurationError       the parts do not fit together, or one is missing
     ├── MissingContextError      asked outside of a run or transaction   (also a RuntimeError)
+    │   └── RolledBackError      the transaction went on although a failure in it had taken it back
     ├── StorageUnavailable       the database is out of reach or does not answer
     ├── SchemaVersionError       the database is behind or ahead of this code
     ├── PayloadTooLarge          the payload exceeds the limit           (also a ValueError)
@@ -71,6 +73,17 @@ class LockedError(PgResultsError, RuntimeError):
     since: datetime | None = None
 
 
+class DeadlockDetected(LockedError):  # noqa: N818 (the name that databases give it)
+    """Some wait for each other's locks: who was the last to wait is told so, and the others go on once it lets go.
+
+    ``keys`` are those of the locks and ``holders`` who has them, in the order of the waiting: each holder waits for
+    the next one's key, and the last one for what this one has.
+    """
+
+    keys: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
+
+
 class LockLostError(PgResultsError, RuntimeError):
     """A write came with a fence that is no longer the key's; nothing was written."""
 
@@ -87,6 +100,12 @@ class ConfigurationError(PgResultsError):
 
 class MissingContextError(PgResultsError, RuntimeError):
     """Something was asked that only a run or a transaction can answer."""
+
+
+class RolledBackError(MissingContextError):
+    """A transaction went on although the failure of what was in it had taken it back; its cause is that failure."""
+
+    key: str | None = None
 
 
 class StorageUnavailable(PgResultsError):  # noqa: N818 (the field's established name)

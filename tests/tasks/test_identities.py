@@ -25,8 +25,8 @@ Adder = Callable[[int], int]
 @pytest.fixture(autouse=True)
 def default_storage(shared_url: URL, storage: PostgresStorage) -> Iterator[None]:
     """The settings name the test's storage."""
-    storage.save(storage.name)
     with temporary_settings(database_url=psycopg_url(shared_url), results__default_storage=storage.name):
+        storage.save(storage.name)
         yield
 
 

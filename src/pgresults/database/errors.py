@@ -13,6 +13,7 @@ DRIVER_ERRORS = (psycopg.Error, exc.SQLAlchemyError)
 
 _UNAVAILABLE = ("08", "53", "57P", "58")
 _NO_SUCH_TABLE = ("42P01", "3F000", "42703", "42883")
+_GIVEN_UP = ("57014", "55P03")
 _CONFLICTS = ("40001", "40P01")
 _FORBIDDEN = ("42501", "28", "3D")
 
@@ -47,6 +48,10 @@ def translate(error: BaseException, *, connected: bool) -> PgResultsError:
         return Conflict(f"the database could not order this among other changes: {_text(error)}", sqlstate=state)
     if state == "26000":
         return Conflict("the session forgot a prepared statement, of which nothing was carried out", sqlstate=state)
+    if state in _GIVEN_UP:
+        return StorageUnavailable(
+            f"the server gave a statement up, and nothing of it was carried out: {_text(error)}", sqlstate=state
+        )
     if state == "23505":
         return _taken(error.diag.constraint_name if isinstance(error, psycopg.Error) else None)
     if state.startswith(_NO_SUCH_TABLE):

@@ -1,6 +1,5 @@
 """Locks in Postgres: fenced, and gone with the process that held them."""
 
-import asyncio
 import logging
 import os
 import time
@@ -15,18 +14,20 @@ from pgresults.arguments import require_text
 from pgresults.database.database import Database, Target
 from pgresults.database.programs import Program, aperform, call, perform, wait_for
 from pgresults.errors import InvalidArgument, PgResultsError
+from pgresults.locking import waiting
 from pgresults.locking.deadline import Deadline
 from pgresults.locking.granted import Grants
 from pgresults.locking.leases import Renewal
 from pgresults.locking.queues import Queues
 from pgresults.locking.sessions import Session, Sessions
-from pgresults.locking.waiting import LONGEST_WAIT, WaitingRoom, pause
+from pgresults.locking.waiting import WaitingRoom
+from pgresults.locking.watch import Waiter, Watch
 from pgresults.operations import locks
 from pgresults.operations.breaking import break_and_record
 from pgresults.operations.locks import Grant, Held, HeldLock, Place, Request
 from pgresults.operations.requests import Operation
 from pgresults.records.keys import require_key, storage_id
-from pgresults.records.provenance import actor
+from pgresults.records.provenance import actor, default_holder
 from pgresults.settings import Settings
 from pgresults.sql.schema import SCHEMA
 
@@ -56,6 +57,7 @@ class PostgresLockManager:
         self._storage_id = storage_id(self.name)
         self._sessions = Sessions(self.database)
         self._waiting = WaitingRoom(self.database)
+        self._watch = Watch(self.database, self._storage_id)
         self._queues = Queues()
         self._grants = Grants(self.database.settings.max_locks)
         self._renewal = Renewal(self.database, self._grants.leases, self._lose)
@@ -177,8 +179,7 @@ class PostgresLockManager:
     def _let_go(self, grant: Grant) -> Program[None]:
         """Let go of a grant whose row is released in a transaction of the caller's; who waits for it waits for that."""
         self._grants.pop(grant.place.key, grant.holder)
-        if grant.beacon is not None:
-            yield from self._put_out(grant.session, grant.beacon)
+        yield from self._put_out(grant)
 
     def close(self) -> None:
         """End this process's sessions, and with them the locks it holds."""
@@ -226,22 +227,24 @@ class PostgresLockManager:
         held = yield from self._try(wish)
         if held is True or deadline.passed():
             return held is True
-        turn = yield from self._queues.enter(key, deadline)
-        if turn is None:
-            return False
+        waiter = self._watch.waiter(key, holder)
         try:
-            return (yield from self._contend(wish, deadline))
+            if not (yield from self._queues.enter(key, waiter.place, deadline)):
+                return False
+            return (yield from self._contend(wish, waiter, deadline))
         finally:
-            self._queues.leave(key, turn)
+            self._queues.leave(key, waiter.place)
+            self._watch.left(waiter)
 
-    def _contend(self, wish: "_Wish", deadline: Deadline) -> Program[bool]:
+    def _contend(self, wish: "_Wish", waiter: Waiter, deadline: Deadline) -> Program[bool]:
         """Try and wait in turn until the lock is ours or the time is up."""
         while True:
             held = yield from self._try(wish)
             if held is True or deadline.passed():
                 return held is True
+            waiter.check()
             if isinstance(held, Held):
-                yield from self._watch(wish.place, held, deadline)
+                yield from self._await_change(wish.place, held, waiter.waited, deadline)
 
     def _try(self, wish: "_Wish") -> Program[bool | Held | None]:
         """Try once: True when the lock is ours, else who has it, or None when that changed in this moment."""
@@ -273,7 +276,7 @@ class PostgresLockManager:
         if known is None or known.token != held.token:
             self._grants.add(Grant(wish.place, held.holder, held.fence, held.token, held.session, held.beacon))
 
-    def _request(self, wish: "_Wish", token: UUID, session: Session[Any]) -> Request:
+    def _request(self, wish: "_Wish", token: UUID, session: Session) -> Request:
         seconds = wish.hold_timeout
         renewed = session.pooled and seconds is None
         if renewed:
@@ -294,23 +297,30 @@ class PostgresLockManager:
                 "lock of %r acquired by %s after %.3f s, fence %d, taken over from %s", *known, grant.taken_over_from
             )
 
-    def _watch(self, place: Place, held: Held, deadline: Deadline) -> Program[None]:
+    def _await_change(self, place: Place, held: Held, waited: float, deadline: Deadline) -> Program[None]:
         """Wait until a lock may have become free: its beacon out, its time or ours up."""
-        times = [LONGEST_WAIT, deadline.left(), None if held.free else held.expires_in]
+        times = [waiting.next_look(waited), deadline.left(), None if held.free else held.expires_in]
         seconds = max(0.001, min(time for time in times if time is not None))
         if held.free:
             return self._waiting.wait(lambda: locks.wait_for_row(place, seconds), seconds)
         if (beacon := held.beacon) is None:
-            return pause(seconds)
+            return self._waiting.pause(seconds)
         return self._waiting.wait(lambda: locks.wait(beacon, seconds), seconds)
 
-    def _wait(self, key: str, timeout: float | None) -> Program[bool]:
+    def _wait(self, key: str, timeout: float | None, holder: str | None = None) -> Program[bool]:
         deadline, place = Deadline.after(timeout), self._place(key)
-        while True:
-            held = yield from self._state(key)
-            if held is None or deadline.passed():
-                return held is None
-            yield from self._watch(place, held, deadline)
+        held = yield from self._state(key)
+        if held is None or deadline.passed():
+            return held is None
+        waiter = self._watch.waiter(key, default_holder() if holder is None else holder)
+        try:
+            while held is not None and not deadline.passed():
+                waiter.check()
+                yield from self._await_change(place, held, waiter.waited, deadline)
+                held = yield from self._state(key)
+            return held is None
+        finally:
+            self._watch.left(waiter)
 
     def _release(self, key: str, holder: str) -> Program[None]:
         self._notice_fork()
@@ -324,8 +334,8 @@ class PostgresLockManager:
             # Interrupted or cancelled: nobody else would ever release a lock whose process lives on.
             yield from self._on_session(lambda session: locks.release(place, token, session.id))
             raise
-        if grant is not None and grant.beacon is not None and not (released and session_id == grant.session):
-            yield from self._put_out(grant.session, grant.beacon)
+        if grant is not None and not (released and session_id == grant.session):
+            yield from self._put_out(grant)
         if not released:
             self._lose(grant)
             raise _not_the_holder(key, holder)
@@ -354,15 +364,11 @@ class PostgresLockManager:
             raise _not_the_holder(key, holder)
         return held.token
 
-    def _put_out(self, session: UUID, beacon: int) -> Program[None]:
-        """Have the session that holds a beacon put it out."""
+    def _put_out(self, grant: Grant) -> Program[None]:
+        """Put a grant's beacon out, unless it went out with its session."""
+        return self._on_session(lambda session: _put_out_on(session, grant))
 
-        def put_out() -> None:
-            self._sessions.run_on(session, lambda: locks.put_out(beacon))
-
-        return wait_for(put_out, lambda: asyncio.to_thread(put_out))
-
-    def _on_session(self, start: Callable[[Session[Any]], Operation[T]]) -> Program[T]:
+    def _on_session(self, start: Callable[[Session], Operation[T]]) -> Program[T]:
         return wait_for(lambda: self._sessions.run(start), lambda: self._sessions.arun(start))
 
     def _lose(self, grant: Grant | None) -> None:
@@ -380,8 +386,13 @@ class _Wish(NamedTuple):
     begun: float
 
 
-def _release_on(session: Session[Any], place: Place, token: UUID) -> Operation[tuple[UUID, bool]]:
+def _release_on(session: Session, place: Place, token: UUID) -> Operation[tuple[UUID, bool]]:
     return session.id, (yield from locks.release(place, token, session.id))
+
+
+def _put_out_on(session: Session, grant: Grant) -> Operation[None]:
+    if grant.beacon is not None and grant.session == session.id:
+        yield from locks.put_out(grant.beacon)
 
 
 def _beacons(schema: str) -> int:

@@ -37,7 +37,7 @@ class HeldLock(NamedTuple):
     """A lock as a listing shows it.
 
     ``actor`` and ``pid`` are the user and the process that took it, ``backend_pid`` the server's process that keeps it
-    (None: a lease), ``waiters`` how many wait on the server.
+    (None: a lease), ``waiters`` how many wait on the server, ``waiting_holders`` who has waited for a while.
     """
 
     key: str
@@ -50,6 +50,7 @@ class HeldLock(NamedTuple):
     backend_pid: int | None
     waiters: int
     taken_over_from: str | None
+    waiting_holders: list[str]
 
 
 class Grant(NamedTuple):
@@ -131,7 +132,19 @@ def _in_utc(moment: datetime | None) -> datetime | None:
 def forget(storage_id: UUID, limit: int) -> Operation[int]:
     """Delete rows of locks that nobody holds; gives how many."""
     rows = yield Execute(statements.FORGET, {"storage_id": storage_id, "limit": limit})
-    return len(rows)
+    return int(rows[0][0])
+
+
+class TableSize(NamedTuple):
+    """Rows and bytes of a table with its indexes."""
+
+    rows: int
+    bytes: int
+
+
+def size(schema: str) -> Operation[TableSize]:
+    """What the locks of all storages of a schema take."""
+    return TableSize(*(yield Execute(statements.SIZE, {"schema": schema}))[0])
 
 
 def locked(key: str, held: Held) -> LockedError:

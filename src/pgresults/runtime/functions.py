@@ -15,9 +15,10 @@ from pgresults.objects.definitions import GivesToken, Token
 from pgresults.objects.identity import Identity, code_digest
 from pgresults.objects.names import StandIn, underlying
 from pgresults.objects.tokens import joined
+from pgresults.runtime.binding import Binder
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 
 
 class Wrapped(StandIn, GivesToken, Generic[P, R]):
@@ -48,6 +49,7 @@ class Wrapped(StandIn, GivesToken, Generic[P, R]):
         self._first: tuple[Any, ...] = (called.__self__,) if isinstance(called, MethodType) else ()
         self._unbound: Self | None = None
         self._signature = _signature_of(called.__func__ if self._first else called)
+        self._binder = Binder(self._signature)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -65,9 +67,7 @@ class Wrapped(StandIn, GivesToken, Generic[P, R]):
 
         Raises: TypeError as the call itself would.
         """
-        bound = self._signature.bind(*self._first, *args, **kwargs)
-        bound.apply_defaults()
-        return dict(bound.arguments)
+        return self._binder.bind((*self._first, *args), kwargs)
 
     def _changed(self, options: Mapping[str, Any]) -> Self:
         """A copy with other options."""
