@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
 from uuid import UUID
@@ -12,7 +12,7 @@ from pgresults.context import FlowRunContext, TaskRunContext
 from pgresults.errors import InvalidArgument, InvalidKey, SerializationError
 from pgresults.locking import LockManager
 from pgresults.objects.digests import stable_digest
-from pgresults.objects.tokens import digest_of, joined, text_token
+from pgresults.objects.tokens import PLAIN, digest_of
 from pgresults.storage.postgres import NullStorage, PostgresStorage
 from pgresults.transactions import IsolationLevel
 
@@ -164,8 +164,8 @@ class _Combined(CachePolicy):
         """The key of a call, or None when it is not to be cached; see `CachePolicy.compute_key`."""
         call = _Call(task_ctx, inputs, flow_parameters)
         parts = _with_task(call, self._computed(call))
-        given = sorted((name, part) for name, part in parts.items() if part is not None)
-        return digest_of(joined(_VERSION, map(text_token, chain.from_iterable(given)))) if given else None
+        given = sorted([(name, part) for name, part in parts.items() if part is not None])
+        return sha256(_VERSION + _unmistakable(given)).hexdigest() if given else None
 
     def _computed(self, call: _Call) -> _Parts:
         """What goes into the key."""
@@ -258,10 +258,11 @@ class Inputs(_Combined):
 
     def _computed(self, call: _Call) -> _Parts:
         """One part for each input."""
+        task, exclude = call.context.task, self.exclude
         return {
-            f"input {name}": _digest_of_input(call.context.task, name, value)
+            f"input {name}": _digest_of_input(task, name, value)
             for name, value in call.inputs.items()
-            if name not in self.exclude
+            if name not in exclude
         } or {"inputs": "none"}
 
     def __sub__(self, other: str) -> "CachePolicy":
@@ -318,6 +319,12 @@ class NoCache(_Combined):
         return self
 
 
+def _unmistakable(pairs: list[tuple[str, str]]) -> bytes:
+    """The bytes of pairs that no other pairs have."""
+    texts = "".join([f"{len(name)}:{name}{len(part)}:{part}" for name, part in pairs])
+    return texts.encode("utf-8", "surrogatepass")
+
+
 def _with_task(call: _Call, parts: _Parts) -> _Parts:
     if all(part is None for part in parts.values()):
         return parts
@@ -332,9 +339,11 @@ _ADVICE = "Give a cache_key_fn, or use NO_CACHE"
 
 
 def _digest_of_input(task: Any, name: str, value: Any) -> str:
+    if (plain := PLAIN.get(type(value))) is not None:  # most are, and shall not wait for texts about what may go wrong
+        return digest_of(plain(value))
     advice = f'Leave it out with a policy like INPUTS - "{name}", give a cache_key_fn, or use NO_CACHE'
     if name in ("self", "cls"):
-        advice = f"A method's key is made of its instance's class and state: have the class keep values only. {advice}"
+        advice = f"A method's instance counts by its class and state: have it keep plain values. {advice}"
     try:
         return stable_digest(value, f"the input {name!r} of {task.name!r}", advice)
     except SerializationError:

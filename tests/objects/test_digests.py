@@ -276,6 +276,25 @@ def test_what_is_another_one_in_every_process_is_refused(value: Any) -> None:
     assert caught.value.result_type is not None
 
 
+class Broken:
+    def __getstate__(self) -> Any:
+        raise LookupError("no state")
+
+
+class Curious:
+    def __getattr__(self, name: str) -> Any:
+        return "nothing" if name == "__qualname__" else self
+
+    def __reduce__(self) -> Any:
+        return Curious, ()
+
+
+def test_what_the_code_of_a_value_raises_is_told() -> None:
+    with pytest.raises(SerializationError, match="LookupError: no state"):
+        digest({"a": Broken()})
+    assert digest(Curious()) == digest(Curious())
+
+
 def test_what_is_nested_too_deeply_is_refused() -> None:
     value: Any = []
     for _ in range(100_000):

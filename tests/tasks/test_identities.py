@@ -9,6 +9,7 @@ from typing import Any, Self, overload
 
 import cloudpickle
 import pytest
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 from sqlalchemy import URL
 
 from pgresults import PostgresStorage, flow, task, transaction
@@ -213,6 +214,51 @@ def test_the_source_digest_says_what_runs() -> None:
     assert cached(names["made"]).identity != cached(names["other"]).identity
 
 
+def in_cell(code: str, notebook: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A task of a function that a notebook's cell defines."""
+    monkeypatch.setenv("JPY_SESSION_NAME", notebook)
+    names: dict[str, Any] = {"__name__": "__main__", "get_ipython": None}
+    exec(compile(code, f"/tmp/ipykernel_{len(calls)}/1.py", "exec"), names)
+    calls.append(code)
+    names["load"] = cached(names["load"])
+    return names["load"]
+
+
+def test_cells_of_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    code, edited = "def load(x): return x", "def load(x): return -x"
+    first = in_cell(code, "/a.ipynb", monkeypatch)
+    assert first.identity.startswith("/a.ipynb:load#")
+    assert in_cell(code, "/a.ipynb", monkeypatch).identity == first.identity
+    assert in_cell(edited, "/a.ipynb", monkeypatch).identity != first.identity
+    assert in_cell(code, "/b.ipynb", monkeypatch).identity != first.identity
+
+
+def install(number: int) -> Any:
+    """Bind a name of the module anew."""
+    global installed
+
+    @cached
+    def installed(x: int) -> int:
+        return x * number
+
+    return installed
+
+
+def test_a_name_that_is_bound_anew_by_a_function() -> None:
+    one = install(2)
+    assert one(5) == 10
+    assert install(3)(5) == 15
+
+
+def test_the_order_in_which_tasks_of_one_factory_are_used_does_not_matter() -> None:
+    numbers = [1]
+    first = adder(numbers)
+    numbers.append(2)
+    second = adder(numbers)
+    assert second.identity != first.identity  # each as it was when the task was made
+    assert first.identity == adder([1]).identity
+
+
 class Scale:
     """Something that can be called."""
 
@@ -293,6 +339,49 @@ def test_a_class_is_an_input(name: str) -> None:
     assert getattr(Report("may"), name)(1) == ("Report", 1)
     assert calls == ["Report", "Summary"]
     assert explain(getattr(Report, name), 1).hit
+
+
+class Settings(BaseModel):
+    """A model with a task."""
+
+    model_config = ConfigDict(ignored_types=(Task,))
+    factor: int = 1
+    _salt: int = PrivateAttr(default=0)
+
+    @cached
+    def scaled(self, x: int) -> int:
+        """What a model holds is a part of the key."""
+        return int(called(x)) * self.factor + self._salt
+
+
+def test_models_are_instances_too() -> None:
+    salted = Settings()
+    salted._salt = 1
+    assert [Settings().scaled(2), Settings(factor=1).scaled(2), Settings(factor=2).scaled(2), salted.scaled(2)] == [
+        2,
+        2,
+        4,
+        3,
+    ]
+    assert calls == [2, 2, 2]
+
+
+def test_classes_made_in_functions() -> None:
+    def make(factor: int) -> Any:
+        class Base:
+            @cached
+            def scaled(self, x: int) -> int:
+                return int(called(x)) * factor
+
+        class Local(Base):
+            @cached
+            def scaled(self, x: int) -> int:
+                return super().scaled(x) + 1
+
+        return Local()
+
+    assert [make(2).scaled(5), make(3).scaled(5), make(2).scaled(5)] == [11, 16, 11]
+    assert calls == [5, 5]
 
 
 def test_static_methods_have_neither() -> None:

@@ -235,3 +235,29 @@ def test_what_a_function_is_travels_to_other_processes(run: Run, tmp_path: Path)
     written(tmp_path, {"job.py": MAPPED, "pkg/__init__.py": "", "pkg/job.py": MAPPED})
     assert run("job.py") == ["same"]
     assert run("-m", "pkg.job") == ["same"]
+
+
+POOL = """
+from multiprocessing import get_context
+from pgresults import task
+from pgresults.cache_policies import INPUTS
+
+@task(cache_policy=INPUTS)
+def load(tag):
+    print("computed", end=" ", flush=True)
+    return tag
+
+def call(tag):
+    return load(tag)
+
+if __name__ == "__main__":
+    with get_context("spawn").Pool(1) as pool:
+        print(pool.apply(load, ("a",)), pool.apply(call, ("a",)), load("a"))
+"""
+
+
+def test_processes_of_a_program_are_the_program(run: Run, tmp_path: Path) -> None:
+    written(tmp_path, {"job.py": POOL})
+    assert run("job.py") == ["computed a a a"]
+    (tmp_path / "link.py").symlink_to("job.py")
+    assert run("link.py") == ["a a a"]

@@ -7,9 +7,9 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from pgresults.objects.codes import code_token
-from pgresults.objects.names import label_of, name_of
+from pgresults.objects.names import label_of, layers_of, name_of
 from pgresults.objects.programs import program_of
-from pgresults.objects.tokens import NoToken, joined, text_token
+from pgresults.objects.tokens import joined, text_token
 
 Token = Callable[[Any], bytes]
 """Gives the token of a value; what holds values asks it for theirs. Raises NoToken."""
@@ -63,14 +63,6 @@ def enclosed_cells(fn: types.FunctionType) -> list[types.CellType]:
     return [types.CellType((fn.__defaults__, fn.__kwdefaults__)), *(fn.__closure__ or ())]
 
 
-def layers_of(fn: Any) -> list[Any]:
-    """A function and those inside of it, as far as decorators say what they were put around."""
-    layers = [fn]
-    while (inner := getattr(layers[-1], "__wrapped__", None)) is not None and inner not in layers:
-        layers.append(inner)
-    return layers
-
-
 def decorating_cells(fn: Any) -> Iterator[types.CellType]:
     """What decorators keep for a function beside the function, like how often it is to be tried."""
     layers = layers_of(fn)
@@ -85,7 +77,7 @@ def possible_token(value: Any, token: Token) -> bytes:
     """The token of a value, or something in its place where it has none: of what matters less than it would fail."""
     try:
         return token(value)
-    except NoToken:
+    except Exception:
         return b"X"
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
@@ -15,21 +14,18 @@ from pgresults.objects.containers import CONTAINERS
 from pgresults.objects.definitions import DEFINITIONS, GivesToken, Token, class_token
 from pgresults.objects.frames import frame_kinds
 from pgresults.objects.instances import (
+    KINDS_OF_THEIR_OWN,
     enum_token,
     exception_token,
     instance_token,
     model_token,
     set_subclass_token,
 )
-from pgresults.objects.tokens import PLAIN, NoToken, bytes_token, digest_of, joined
+from pgresults.objects.tokens import PLAIN, digest_of, flaw_told_by
 
 Encoder = Callable[[Any, Token], bytes]
 
-_EXACT: Final[dict[type, Encoder]] = {
-    **CONTAINERS,
-    **DEFINITIONS,
-    UUID: lambda value, _: joined(b"u", [bytes_token(value.bytes)]),
-}
+_EXACT: Final[dict[type, Encoder]] = {**CONTAINERS, **DEFINITIONS, **KINDS_OF_THEIR_OWN}
 
 _KINDS: Final[list[tuple[type, Encoder]]] = [
     (GivesToken, lambda value, token: value._token(token)),
@@ -63,11 +59,11 @@ def stable_digest(value: Any, what: str, advice: str = "") -> str:
         return digest_of(plain(value))
     try:
         return digest_of(Digester()(value))
-    except (NoToken, RecursionError) as error:
+    except Exception as error:  # of the value's own code, too
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        cause = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        flaw = flaw_told_by(error)
         raise SerializationError(
-            f"{what}, of type {kind}, has no digest that is the same in every process ({cause}). {advice}".rstrip(),
+            f"{what}, of type {kind}, has no digest that is the same in every process ({flaw}). {advice}".rstrip(),
             result_type=kind,
         ) from error
 
@@ -89,7 +85,7 @@ class Digester:
     def __call__(self, value: Any) -> bytes:
         """The token of a value.
 
-        Raises: NoToken; RecursionError.
+        Raises: NoToken; RecursionError; what the code of a value raises.
         """
         kind = type(value)
         if (plain := PLAIN.get(kind)) is not None:

@@ -13,15 +13,14 @@ from pgresults.objects.definitions import (
     decorating_cells,
     enclosed_cells,
     known_name,
-    layers_of,
     named_token,
     possible_token,
     unnamed_token,
 )
 from pgresults.objects.digests import Digester
-from pgresults.objects.names import defined_once, label_of, leads_to, module_of, qualname_of
+from pgresults.objects.names import defined_once, label_of, layers_of, leads_to, module_of, qualname_of
 from pgresults.objects.sources import source_of
-from pgresults.objects.tokens import NoToken, digest_of, joined, text_token
+from pgresults.objects.tokens import NoToken, digest_of, flaw_told_by, joined, text_token
 
 _EMPTY: Final = object()
 
@@ -92,11 +91,11 @@ class Identity(GivesToken):
             if not self._enclosed and (name := known_name(self._fn)) is not None:
                 return name
             return f"{self._label}#{digest_of(Digester()(self))}"
-        except (NoToken, RecursionError) as error:
+        except Exception as error:
             raise SerializationError(
                 f"the name of {self._label} does not say which function it is, and what it was made with has no digest "
-                f"that is the same in every process ({error}). Give that as a parameter, or define the function at "
-                "the top of a module"
+                f"that is the same in every process ({flaw_told_by(error)}). Give that as a parameter, or define the "
+                "function at the top of a module"
             ) from error
 
     def _token(self, token: Token) -> bytes:
@@ -163,8 +162,8 @@ def _content(cell: CellType) -> Any:
 def _token_or_flaw(cell: CellType) -> bytes | str:
     try:
         return Digester()(cell)
-    except (NoToken, RecursionError) as error:
-        return str(error)
+    except Exception as error:
+        return flaw_told_by(error)
 
 
 def _assigned_cells(fn: FunctionType) -> Iterator[CellType]:

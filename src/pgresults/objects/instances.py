@@ -3,17 +3,21 @@
 import copyreg
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from enum import Enum
 from functools import cached_property
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any, Final
+from uuid import UUID
 from weakref import WeakKeyDictionary
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
 from pgresults.objects.containers import set_token, tokens_of
 from pgresults.objects.definitions import Token, known_name
 from pgresults.objects.names import qualname_of
-from pgresults.objects.tokens import PLAIN, NoToken, joined, text_token
+from pgresults.objects.tokens import PLAIN, NoToken, bytes_token, joined, text_token
 
 _NEW: Final[Any] = copyreg.__newobj__  # type: ignore[attr-defined]  # makes most instances
 _DERIVED: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
@@ -60,6 +64,31 @@ def instance_token(value: Any, token: Token) -> bytes:
         each = [joined(b"t", tokens_of(pair, token)) for pair in pairs]
         parts.append(joined(b"d", each if isinstance(value, OrderedDict) else sorted(each)))
     return joined(b"o", parts)
+
+
+def _of_kind(kind: str, *parts: bytes) -> bytes:
+    return joined(b"u", [text_token(kind), *parts])
+
+
+def _path_token(path: PurePath, _: Token) -> bytes:
+    return _of_kind(type(path).__name__, text_token(str(path)))
+
+
+def _ordered_token(values: OrderedDict[Any, Any], token: Token) -> bytes:
+    return _of_kind("OrderedDict", *(joined(b"t", tokens_of(pair, token)) for pair in values.items()))
+
+
+def _zone_token(zone: ZoneInfo, token: Token) -> bytes:
+    return instance_token(zone, token) if zone.key is None else _of_kind("ZoneInfo", text_token(zone.key))
+
+
+KINDS_OF_THEIR_OWN: Final[dict[type, Callable[[Any, Token], bytes]]] = {
+    UUID: lambda value, _: _of_kind("UUID", bytes_token(value.bytes)),  # its state also says how safely it was made
+    OrderedDict: _ordered_token,
+    ZoneInfo: _zone_token,
+    **dict.fromkeys((PurePosixPath, PureWindowsPath, type(Path())), _path_token),
+}
+"""What pickle takes apart in another way in each Python."""
 
 
 def _reduced(value: Any) -> Any:

@@ -1,8 +1,7 @@
 """The names of functions and classes, where a name says which one it is."""
 
-import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import EXTENSION_SUFFIXES
 from types import CodeType, FunctionType, MethodType
 from typing import Any
@@ -12,6 +11,8 @@ from pgresults.objects.sources import source_of
 
 _HEAP_TYPE = 1 << 9  # flags of a type: made while the program runs, as classes are …
 _IMMUTABLE_TYPE = 1 << 8  # … but those of C code, of which there is one of each name
+
+_MOST_LAYERS = 50  # objects that have whatever they are asked for also wrap another, without end
 
 
 class StandIn:
@@ -32,26 +33,45 @@ def underlying(found: Any) -> Any:
             return found
 
 
-def inmost(fn: Any) -> Any:
-    """The function that decorators were put around, as far as they say so."""
-    return inspect.unwrap(fn) if hasattr(fn, "__wrapped__") else fn
+def layers_of(fn: Any) -> list[Any]:
+    """A function and those inside of it, as far as decorators say what they were put around."""
+    layers = [fn]
+    while (inner := getattr(layers[-1], "__wrapped__", None)) is not None and len(layers) < _MOST_LAYERS:
+        layers.append(inner)
+    return layers
 
 
 def code_of(fn: Any) -> CodeType | None:
     """The code of a function, or of the one inside of its decorators; None for what has none in Python."""
-    code = getattr(inmost(fn), "__code__", None)
+    code = getattr(layers_of(fn)[-1], "__code__", None)
     return code if isinstance(code, CodeType) else None
 
 
 def module_of(definition: Any) -> Mapping[str, Any]:
     """The globals of the module that defines a function or class; what is known of them, where it is gone."""
     name = getattr(definition, "__module__", None)
-    inside = vars(definition).values() if isinstance(definition, type) else (inmost(definition),)
-    for fn in map(underlying, inside):
-        if isinstance(fn, FunctionType) and fn.__globals__.get("__name__") == name:
-            return fn.__globals__
     module = sys.modules.get(name) if isinstance(name, str) else None
-    return {"__name__": name} if module is None else vars(module)
+    modules: list[Mapping[str, Any]] = [{"__name__": name} if module is None else vars(module)]
+    if isinstance(definition, type):  # a profiler runs programs in other modules than the one of their name
+        modules += _globals_of(vars(definition).values(), name)
+        return next((module for module in modules if _found_in(module, definition)), modules[0])
+    return next(_globals_of((layers_of(definition)[-1],), name), modules[0])
+
+
+def _globals_of(definitions: Iterable[Any], name: Any) -> Iterator[dict[str, Any]]:
+    for fn in map(underlying, definitions):
+        if isinstance(fn, FunctionType) and fn.__globals__.get("__name__") == name:
+            yield fn.__globals__
+
+
+def _found_in(module: Mapping[str, Any], definition: Any) -> bool:
+    first, *rest = qualname_of(definition).split(".")
+    found = module.get(first)
+    for name in rest:
+        if not isinstance(found, type):
+            return False
+        found = vars(found).get(name)
+    return underlying(found) is underlying(definition)
 
 
 def label_of(definition: Any) -> str:
@@ -67,13 +87,7 @@ def qualname_of(definition: Any) -> str:
 
 def leads_to(definition: Any) -> bool:
     """Whether the name of a function or class, looked up in its module, leads to it."""
-    first, *rest = qualname_of(definition).split(".")
-    found = module_of(definition).get(first)
-    for name in rest:
-        if not isinstance(found, type):
-            return False
-        found = vars(found).get(name)
-    return underlying(found) is underlying(definition)
+    return _found_in(module_of(definition), definition)
 
 
 def defined_once(definition: Any) -> bool:

@@ -16,6 +16,13 @@ class NoToken(TypeError):  # noqa: N818 (what is so)
     """A value is another one in every process, or holds such a value."""
 
 
+def flaw_told_by(error: Exception) -> str:
+    """Why a value has no token."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return str(error) if isinstance(error, NoToken) else f"{type(error).__name__}: {error}"
+
+
 def digest_of(token: bytes) -> str:
     """The digest of a token, in hexadecimal."""
     return sha256(token).hexdigest()

@@ -34,7 +34,8 @@ class Wrapped(StandIn, GivesToken, Generic[P, R]):
         called: Any = definition.__func__ if isinstance(definition, classmethod | staticmethod) else definition
         if not callable(called):
             raise TypeError(f"a task or flow is made of a function, not of {type(fn).__name__}")
-        update_wrapper(cast("Any", self), called)  # first: what is set on the function does not replace what is ours
+        own = () if isinstance(called, StandIn) else ("__dict__",)
+        update_wrapper(cast("Any", self), called, updated=own)  # first: what a function has does not replace ours
         self.fn = called
         self._definition = definition
         function = underlying(called)
