@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from uuid import UUID
 
 from pgresults.errors import ConfigurationError
 from pgresults.locking.workers import Worker
@@ -57,6 +58,13 @@ class Grants:
         with self._mutex:
             self._workers.pop((key, holder), None)
             return self._grants.pop((key, holder), None)
+
+    def forget(self, token: UUID) -> None:
+        """Forget a grant that its acquirer never learnt of."""
+        with self._mutex:
+            for place, grant in list(self._grants.items()):
+                if grant.token == token:
+                    del self._grants[place]
 
     def lapse(self, grant: Grant) -> None:
         """Renew a grant no more that was lost; a late write still has it to prove, and fails."""

@@ -31,8 +31,8 @@ class CallTransaction(Transaction):
 
     def around(self, work: Program[T]) -> Program[T]:
         """Carry a program out within the transaction."""
-        self._enter()
         try:
+            self._enter()
             yield from self._begin()
             try:
                 result = yield from work

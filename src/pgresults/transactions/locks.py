@@ -30,18 +30,25 @@ class TreeLocks:
         self._logger = logger
         self._claims: list[Claim] = []
 
-    def take(self, claim: Claim) -> Program[None]:
+    def take(self, claim: Claim) -> Program[Claim]:
         """Take a lock, or a share in it where the tree has it.
 
         Raises: LockedError when the manager refuses; what `LockManager.acquire_lock` raises.
         """
         manager, key = claim
-        taken = yield from wait_for(
-            lambda: manager.acquire_lock(key, self.holder), lambda: manager.aacquire_lock(key, self.holder)
-        )
-        if not taken:
-            raise LockedError(f"the lock manager refuses the lock of {key!r}", key=key)
         self._claims.append(claim)
+        try:
+            taken = yield from wait_for(
+                lambda: manager.acquire_lock(key, self.holder), lambda: manager.aacquire_lock(key, self.holder)
+            )
+            if not taken:
+                raise LockedError(f"the lock manager refuses the lock of {key!r}", key=key)
+        except BaseException:
+            self._claims.remove(claim)
+            if claim not in self._claims and self._grant(claim) is not None:
+                yield from self._release(claim, by_caller=False)  # interrupted when it was ours already
+            raise
+        return claim
 
     def grants(self, claims: Sequence[Claim]) -> list[Grant]:
         """What proves the locks in Postgres of which nothing is left when claims are given back."""
@@ -60,7 +67,8 @@ class TreeLocks:
             try:
                 yield from self._release(claim, by_caller)
             except BaseException as error:
-                interruption = error  # but not before the others are released
+                interruption = error  # but not before all are released
+                yield from self._release(claim, by_caller)
         if interruption is not None:
             raise interruption
 

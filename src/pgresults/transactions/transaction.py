@@ -4,10 +4,9 @@ import copy
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from pgresults.database.caller_transactions import Caller, require_caller
 from pgresults.database.programs import Program, aperform, perform, wait_for
@@ -26,6 +25,7 @@ from pgresults.store.store import CURRENT_STORE, ResultStore
 from pgresults.store.writing import Draft, Staged
 from pgresults.transactions import refusals
 from pgresults.transactions.hooks import Hook, run_hook
+from pgresults.transactions.leaving import Leave
 from pgresults.transactions.locks import Claim, TreeLocks
 from pgresults.transactions.states import CommitMode, IsolationLevel, TransactionState
 from pgresults.transactions.writes import store_all, were_stored
@@ -95,7 +95,9 @@ class Transaction:
         """The failure of a child that took everything back."""
         self._locks = TreeLocks("", self.logger)
         self._claim: Claim | None = None
-        self._entered: list[tuple[ContextVar[Any], Token[Any]]] | None = None
+        self._entered: list[tuple[ContextVar[Any], Any]] | None = None
+        """The variables of the context, as they were before."""
+        self._held: object = None
         self._require_locks()
 
     @property
@@ -249,21 +251,24 @@ class Transaction:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _exit(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         try:
             perform(self._end(error))
         finally:
             self._leave()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    async def _aexit(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         try:
             await aperform(self._end(error))
         finally:
             self._leave()
+
+    if TYPE_CHECKING:
+        __exit__, __aexit__ = _exit, _aexit
+    else:
+        __exit__, __aexit__ = Leave(_exit, blocking=True), Leave(_aexit, blocking=False)
 
     def __repr__(self) -> str:
         return f"<Transaction {self.key!r} {self.state.value}>"
@@ -290,13 +295,35 @@ class Transaction:
             (HOLDER, self._holder_inside()),
             (ENCLOSING_LOCKS, locks),
         )
-        self._entered = [(variable, variable.set(value)) for variable, value in values]
+        self._entered = [(variable, variable.get()) for variable, _ in values]
+        for variable, value in values:
+            variable.set(value)
 
     def _leave(self) -> None:
-        entered, self._entered = self._entered, None
-        with suppress(ValueError):  # a coroutine that nobody awaits any more is closed in another context
-            for variable, token in entered or ():
-                variable.reset(token)
+        """Have the context be as it was before, unless it is another's: that of who closes a forgotten coroutine."""
+        inner = _CURRENT.get()
+        while inner is not None and inner is not self:
+            inner = inner._around
+        if inner is self:
+            for variable, before in self._entered or ():
+                variable.set(before)
+        self._entered = None
+
+    def _let_go(self, *, blocking: bool) -> None:
+        """Whatever kept the block from being left: nothing of it stays stored, taken or current."""
+        if self._entered is None:
+            return
+        self._leave()
+        if blocking:
+            self._abandon()
+        else:
+            threading.Thread(target=self._abandon, name="pgresults-abandon").start()
+
+    def _abandon(self) -> None:
+        try:
+            perform(self._end(InterruptedError("the block was given up before it could be left")))
+        except Exception as error:
+            self.logger.warning("transaction %r was interrupted, and could not be undone: %s", self.key, error)
 
     def _tree_around(self) -> "Transaction | None":
         """The innermost transaction around that stores what was staged within it, and whose block goes on."""
@@ -322,19 +349,16 @@ class Transaction:
         self.state = TransactionState.ACTIVE
         if self.key is None or self.store is None:
             return
-        key, manager = self.key, self.store.lock_manager
-        if self.isolation_level is IsolationLevel.SERIALIZABLE and manager is not None:
-            claim = Claim(manager, key)
-            yield from self._locks.take(claim)
-            self._claim = claim
+        manager = self.store.lock_manager
         try:
-            done = yield from self._is_done()
+            if self.isolation_level is IsolationLevel.SERIALIZABLE and manager is not None:
+                self._claim = yield from self._locks.take(Claim(manager, self.key))
+            if (yield from self._is_done()):
+                self.state = TransactionState.COMMITTED
+                yield from self._give_back([self])
         except BaseException:
             yield from self._give_back([self])
             raise
-        if done:
-            self.state = TransactionState.COMMITTED
-            yield from self._give_back([self])
 
     def _is_done(self) -> Program[bool]:
         """Whether there is a live result that is not to be replaced."""
