@@ -260,7 +260,8 @@ class Task(Wrapped[P, R]):
         result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))
         staged = result
         if txn.key is not None:
-            staged = context.result_store._draft(result, txn.key, expires_in=self.cache_expiration)
+            draft = context.result_store._draft(result, txn.key, expires_in=self.cache_expiration)
+            staged = yield from context.result_store._taking(draft)
         txn.stage(staged, self.on_rollback_hooks, self.on_commit_hooks)
         return Outcome(result, reused=False)
 
