@@ -84,6 +84,12 @@ class Settings(BaseSettings):
     database_schema: str = Field(default="pgresults", description="schema that holds the tables")
     pool_size: PositiveInt = Field(default=5, description="connections kept open per process (and per event loop)")
     pool_overflow: int = Field(default=10, ge=0, description="connections opened beyond that under load")
+    pool_max_idle: PositiveFloat = Field(
+        default=300.0, allow_inf_nan=False, description="seconds after which an unused connection is closed"
+    )
+    pool_max_lifetime: PositiveFloat = Field(
+        default=3600.0, allow_inf_nan=False, description="seconds after which a connection is replaced"
+    )
     connect_timeout: PositiveFloat = Field(
         default=10.0, allow_inf_nan=False, description="seconds to wait for a connection"
     )

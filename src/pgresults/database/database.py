@@ -12,9 +12,9 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pgresults.database import migrations
-from pgresults.database.connections import AsyncConnection, Connection
+from pgresults.database.connections import AsyncConnection, Connection, PoolOptions
 from pgresults.database.driver import adrive, drive
-from pgresults.database.pools import PoolOptions, Pools
+from pgresults.database.pools import Pools
 from pgresults.database.retries import Attempts
 from pgresults.errors import ConfigurationError
 from pgresults.operations.registry import ping, schema_revision
@@ -198,6 +198,8 @@ def _options(settings: Settings) -> PoolOptions:
         settings.connect_timeout,
         settings.response_timeout,
         settings.prepare_statements,
+        settings.pool_max_idle,
+        settings.pool_max_lifetime,
     )
 
 

@@ -1,16 +1,21 @@
 """The two drivers that carry an operation out: over a psycopg connection, and over an async one."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import PQGen
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 
+from pgresults.database import prepared
 from pgresults.database.connections import OwnConnection
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, Stream, T
 from pgresults.sql.compiled import Query
+
+_UNLIMITED = sql.SQL("SET statement_timeout = 0")
 
 
 def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation[T]) -> T:
@@ -41,7 +46,7 @@ def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation
 
 def _talk(connection: psycopg.BaseConnection[Any], query: Query, request: Request) -> PQGen[list[Row]] | None:
     """The quick way for a request, on a connection of our own; None: a cursor carries it out."""
-    if not isinstance(connection, OwnConnection):
+    if not (prepared.AVAILABLE and isinstance(connection, OwnConnection)):
         return None
     match request:
         case Execute(_, parameters):
@@ -62,14 +67,30 @@ def _perform(connection: psycopg.Connection[Any], query: Query, request: Request
                 cursor.executemany(query.text, list(map(query.values, many)), returning=True)
                 return [cursor.fetchone() or () for _ in results_of(cursor)]
             case Stream(_, parameters, sink):
-                for row in cursor.stream(query.text, query.values(parameters)):
-                    sink(row)
+                with _unhurried(connection):
+                    for row in cursor.stream(query.text, query.values(parameters)):
+                        sink(row)
             case Copy(statement, rows):
-                with cursor.copy(query.text) as copy:
+                with _unhurried(connection), cursor.copy(query.text) as copy:
                     copy.set_types(statement.types)
                     for row in rows:
                         copy.write_row(row)
     return []
+
+
+@contextmanager
+def _unhurried(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """What is copied or streamed takes as long as its bytes, and is not silent meanwhile."""
+    patience = connection.patience if isinstance(connection, OwnConnection) else None
+    if patience is not None:
+        connection.execute(_UNLIMITED)
+    yield
+    if patience is not None:
+        connection.execute(_limited(patience))
+
+
+def _limited(patience: str) -> sql.Composed:
+    return sql.SQL("SET statement_timeout = {}").format(patience)
 
 
 def results_of(cursor: psycopg.RawCursor[Row] | psycopg.AsyncRawCursor[Row]) -> Iterator[None]:
@@ -107,11 +128,23 @@ async def _aperform(connection: psycopg.AsyncConnection[Any], query: Query, requ
                 await cursor.executemany(query.text, list(map(query.values, many)), returning=True)
                 return [await cursor.fetchone() or () for _ in results_of(cursor)]
             case Stream(_, parameters, sink):
-                async for row in cursor.stream(query.text, query.values(parameters)):
-                    sink(row)
+                async with _aunhurried(connection):
+                    async for row in cursor.stream(query.text, query.values(parameters)):
+                        sink(row)
             case Copy(statement, rows):
-                async with cursor.copy(query.text) as copy:
+                async with _aunhurried(connection), cursor.copy(query.text) as copy:
                     copy.set_types(statement.types)
                     for row in rows:
                         await copy.write_row(row)
     return []
+
+
+@asynccontextmanager
+async def _aunhurried(connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
+    """The async twin of `_unhurried`."""
+    patience = connection.patience if isinstance(connection, OwnConnection) else None
+    if patience is not None:
+        await connection.execute(_UNLIMITED)
+    yield
+    if patience is not None:
+        await connection.execute(_limited(patience))
