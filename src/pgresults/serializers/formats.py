@@ -27,6 +27,7 @@ from pgresults.serializers.names import (
     is_pickle_allowed,
     max_decompressed,
 )
+from pgresults.serializers.pickles import dumps, loads
 from pgresults.serializers.tagged import json_object_encoder
 
 _PLAIN = frozenset((bytes, str, int, float, bool, type(None)))
@@ -52,12 +53,14 @@ class PickleSerializer(Serializer):
         self._require_allowed()
         if type(obj) in _PLAIN and self.picklelib == "cloudpickle":
             return pickle.dumps(obj, cloudpickle.DEFAULT_PROTOCOL)  # the same bytes in a tenth of the time
-        payload: bytes = code_named(self.picklelib).dumps(obj)
+        library = code_named(self.picklelib)
+        payload: bytes = dumps(obj) if library is cloudpickle else library.dumps(obj)
         return payload
 
     def loads(self, blob: bytes) -> Any:
         self._require_allowed()
-        return code_named(self.picklelib).loads(_raw(blob))
+        library = code_named(self.picklelib)
+        return loads(_raw(blob)) if library in (cloudpickle, pickle) else library.loads(_raw(blob))
 
     def _to_text(self, payload: bytes) -> str:
         return base64.encodebytes(_raw(payload)).decode()
