@@ -270,7 +270,8 @@ class Task(Wrapped[P, R]):
         return IsolationLevel[level] if isinstance(level, str) else level
 
     def _extras(self) -> dict[str, Any]:
-        return {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
+        hooks = {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
+        return {**super()._extras(), **hooks}
 
 
 def _as_span(expiration: Any) -> timedelta | None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import pickle
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -10,6 +9,9 @@ from functools import cached_property, reduce, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import cloudpickle
+
+from pgresults.objects.programs import MAIN_NAMES
+from pgresults.serializers.pickles import dumps, loads
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,17 +82,17 @@ class Wrapped(Generic[P, R]):
             found: Any = reduce(getattr, name.split("."), sys.modules[self.__module__])
         except (AttributeError, KeyError):
             found = None
-        if self.__module__ == "__main__":
+        if self.__module__ in MAIN_NAMES:
             found = None  # another module, where this is unpickled
         if found is self:
             return name
         if isinstance(found, Wrapped) and found.fn is self.fn:
-            return _varied, (found, cloudpickle.dumps((self.options, self._extras())))
+            return _varied, (found, dumps((self.options, self._extras())))
         if _PICKLING.get():
             return _blank, (type(self),), (self.fn, self.options, self._extras())
         token = _PICKLING.set(True)
         try:
-            return pickle.loads, (cloudpickle.dumps(self),)
+            return loads, (dumps(self),)
         finally:
             _PICKLING.reset(token)
 
@@ -100,8 +102,8 @@ class Wrapped(Generic[P, R]):
         vars(self).update(extras)
 
     def _extras(self) -> dict[str, Any]:
-        """What else makes this one, beside function and options."""
-        return {}
+        """What else makes this one, beside function and options: a copy in another process has no source there."""
+        return {"code_hash": self.code_hash}
 
 
 _PICKLING: ContextVar[bool] = ContextVar("pgresults.pickling", default=False)
@@ -113,7 +115,7 @@ def _blank(kind: type[Wrapped[Any, Any]]) -> Wrapped[Any, Any]:
 
 
 def _varied(known: Wrapped[Any, Any], state: bytes) -> Wrapped[Any, Any]:
-    options, extras = cloudpickle.loads(state)
+    options, extras = loads(state)
     varied = _blank(type(known))
     varied.__setstate__((known.fn, options, extras))
     return varied

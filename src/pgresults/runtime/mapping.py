@@ -13,6 +13,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import Any, NamedTuple, TypeVar
 
 from pgresults.errors import InvalidArgument, PgResultsError
+from pgresults.runtime.parcels import Parcel, answered
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -120,13 +121,13 @@ def call_all(
 def _each(
     pool: Executor, function: Callable[[A], R], arguments: Iterable[A], begun: Callable[[], None] = lambda: None
 ) -> Generator[tuple[A, R], None, None]:
-    futures: dict[Future[R], A] = {}
+    futures: dict[Future[Parcel[R]], A] = {}
     try:
         for argument in arguments:
-            futures[pool.submit(function, argument)] = argument
+            futures[pool.submit(answered, function, Parcel(argument))] = argument
         begun()
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            yield futures[future], future.result().open()
     finally:
         for future in futures:
             future.cancel()
