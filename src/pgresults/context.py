@@ -1,11 +1,12 @@
 """The runs around the running code: of a flow, of a task, and carrying them into threads and processes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from contextvars import Context, ContextVar, Token, copy_context
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from threading import current_thread, main_thread
 from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar
 from uuid import UUID, uuid4
 
@@ -24,19 +25,49 @@ R = TypeVar("R")
 class FlowRun:
     """One call of a flow."""
 
-    name: str
+    flow_name: str
     parameters: Mapping[str, Any]
     id: UUID = field(default_factory=uuid4)
+
+    @property
+    def name(self) -> str:
+        """The run's own name, unlike that of every other run."""
+        return _run_name(self.flow_name, self.id)
+
+
+class _Drawn:
+    """An id that is drawn when it is first asked for, which most calls with a stored result never do."""
+
+    def __get__(self, run: Any, _: Any = None) -> UUID:
+        if run is None:
+            return None  # type: ignore[return-value] # the default of the field
+        return vars(run).get("id") or vars(run).setdefault("id", uuid4())  # type: ignore[no-any-return]
+
+    def __set__(self, run: Any, given: UUID | None) -> None:
+        if given is not None:
+            vars(run)["id"] = given
 
 
 @dataclass(frozen=True)
 class TaskRun:
     """One call of a task; ``flow_run_id`` is None outside of a flow."""
 
-    name: str
+    task_name: str
     parameters: Mapping[str, Any]
     flow_run_id: UUID | None = None
-    id: UUID = field(default_factory=uuid4)
+    id: _Drawn = _Drawn()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "id": self.id}
+
+    @property
+    def name(self) -> str:
+        """The run's own name, unlike that of every other run."""
+        return _run_name(self.task_name, self.id)
+
+
+def _run_name(name: str, run: UUID) -> str:
+    return f"{name}-{run.hex[:20]}"  # 76 bits by chance: a template may make a key of it
 
 
 @dataclass
@@ -71,21 +102,48 @@ class _RunContext(ABC):
         """What is recorded with every result."""
 
     def __enter__(self) -> Self:
-        names = {**TEMPLATE_NAMES.get(), **self._names()}
-        run = {**RUN.get(), **self._provenance()}
-        values: dict[ContextVar[Any], Any] = {
-            type(self)._current: self,
-            CURRENT_STORE: self.result_store,
-            TEMPLATE_NAMES: names,
-            RUN: run,
-        }
-        self._tokens: list[tuple[ContextVar[Any], Token[Any]]] = [(var, var.set(values[var])) for var in values]
+        values: tuple[tuple[ContextVar[Any], Any], ...] = (
+            (type(self)._current, self),
+            (_INNERMOST, self),
+            (CURRENT_STORE, self.result_store),
+            (TEMPLATE_NAMES, _Said(TEMPLATE_NAMES.get(), self._names)),
+            (RUN, _Said(RUN.get(), self._provenance)),
+        )
+        self._tokens = [(variable, variable.set(value)) for variable, value in values]
         return self
 
     def __exit__(self, *_: object) -> None:
-        for variable, token in reversed(self._tokens):
-            variable.reset(token)
-        del self._tokens
+        with suppress(ValueError):  # a coroutine that nobody awaits any more is closed in another context
+            for variable, token in self.__dict__.pop("_tokens", ()):
+                variable.reset(token)
+
+
+class _Said(Mapping[str, Any]):
+    """What runs say of themselves, the inner one last; made when it is asked for, which most calls never do."""
+
+    def __init__(self, around: Mapping[str, Any], own: Callable[[], dict[str, Any]]) -> None:
+        self._around = around
+        self._own = own
+
+    @cached_property
+    def _all(self) -> dict[str, Any]:
+        return {**self._around, **self._own()}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+_INNERMOST: ContextVar[_RunContext | None] = ContextVar("pgresults.innermost", default=None)
+"""The innermost run around the caller, of a task or of a flow."""
+
+_running_flows: dict[int, "FlowRunContext"] = {}
+"""The runs of flows that are under way in this process."""
 
 
 @dataclass
@@ -96,6 +154,14 @@ class FlowRunContext(_RunContext):
     flow_run: FlowRun
 
     _current: ClassVar[ContextVar[Any]] = ContextVar("pgresults.flow", default=None)
+
+    def __enter__(self) -> Self:
+        _running_flows[id(self)] = self
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        _running_flows.pop(id(self), None)
+        super().__exit__()
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -139,7 +205,10 @@ class TaskRunContext(_RunContext):
 
     def _provenance(self) -> dict[str, Any]:
         """What is recorded with every result."""
-        return {"task": {"name": self.task.name, "run_id": str(self.task_run.id), "code": self.task.code_hash}}
+        said = {"name": self.task.name, "run_id": str(self.task_run.id), "code": self.task.code_hash}
+        with suppress(SerializationError):  # a template may be the key of what has no identity
+            said["identity"] = self.task.identity
+        return {"task": said}
 
 
 class carried(Generic[P, R]):  # noqa: N801 (used like a function)
@@ -232,6 +301,21 @@ def get_default_persist_setting_for_tasks() -> bool:
 
 
 def should_persist_result() -> bool:
-    """Whether results are stored here: as the task around the caller says, else the flow, else the setting."""
-    run = TaskRunContext.get() or FlowRunContext.get()
+    """Whether results are stored here: as the innermost run around the caller says, else the setting."""
+    run = _INNERMOST.get()
     return get_default_persist_setting() if run is None else run.persist_result
+
+
+def persisting(chosen: bool | None, setting: Callable[[], bool]) -> bool:
+    """Whether a run's results are stored: as it says itself, else as the run around it, else as the setting."""
+    if chosen is not None:
+        return chosen
+    run = _INNERMOST.get()
+    return setting() if run is None else run.persist_result
+
+
+def lost_flow() -> FlowRunContext | None:
+    """A flow that is running in this process while a thread beside the main one has no part in any; or None."""
+    if not _running_flows or _INNERMOST.get() is not None or current_thread() is main_thread():
+        return None
+    return next(iter([*_running_flows.values()]), None)

@@ -178,8 +178,7 @@ def current_settings() -> Settings:
     """
     if _TEMPORARY.get().values:
         return load_settings()
-    variables = tuple(sorted((name, value) for name, value in os.environ.items() if name.upper().startswith(PREFIX)))
-    return _remembered(variables, str(Path.cwd()), _stamp(_DOTENV), _stamp(_PYPROJECT))
+    return _remembered(_variables(), os.getcwd(), _stamp(_DOTENV), _stamp(_PYPROJECT))  # noqa: PTH109 (a text will do)
 
 
 @contextmanager
@@ -259,7 +258,28 @@ def _remembered(_variables: Any, _directory: str, _dotenv: int, _pyproject: int)
     return load_settings()
 
 
+_environment: tuple[dict[Any, Any], tuple[tuple[str, str], ...]] = {}, ()
+
+
+def _variables() -> tuple[tuple[str, str], ...]:
+    """The variables of the environment that are settings.
+
+    `os.environ` decodes every variable at every look, which takes as long as a short read; what it is kept in is
+    compared in a hundredth of that.
+    """
+    global _environment
+    kept: dict[Any, Any] | None = getattr(os.environ, "_data", None)
+    before, variables = _environment
+    if kept is None or kept != before:
+        now = {} if kept is None else kept.copy()
+        variables = tuple(sorted((name, text) for name, text in os.environ.items() if name.upper().startswith(PREFIX)))
+        _environment = now, variables
+    return variables
+
+
 def _stamp(path: Path) -> int:
+    if not os.access(path, os.F_OK):  # quicker than an error, and mostly there is none
+        return 0
     try:
         return path.stat().st_mtime_ns
     except OSError:

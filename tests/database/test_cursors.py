@@ -17,6 +17,7 @@ from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
 from pgresults.store.store import ResultStore
+from tests.support.proxy import Proxy
 
 FUNCTIONS = [
     "psycopg.errors:error_from_result",
@@ -139,14 +140,16 @@ class TestFaults:
         await storage.aclose()
 
     async def test_a_silence_is_ended(self, call: Any, fresh_url: URL) -> None:
-        storage = PostgresStorage(fresh_url, settings=Settings(response_timeout=1))
-        store = ResultStore(result_storage=storage)
-        await call(store, "write", 1, key="k")
-        with storage.database.connect() as blocker, blocker.transaction():
-            blocker.execute("LOCK TABLE pgresults.result")
+        with Proxy(fresh_url) as proxy:
+            storage = PostgresStorage(proxy.url, settings=Settings(response_timeout=1))
+            store = ResultStore(result_storage=storage)
+            await call(store, "write", 1, key="k")
             for method in ("write", "write_many"):
+                assert await call(store, "exists", "k")
+                proxy.silent = True
                 with pytest.raises(StorageUnavailable, match="not answered") as failure:
                     await call(store, method, *CALLS[method])
                 assert failure.value.outcome_unknown
-        assert await call(store, "exists", "k")
-        await storage.aclose()
+                proxy.silent = False
+            assert await call(store, "exists", "k")
+            await storage.aclose()

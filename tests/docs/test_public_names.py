@@ -41,6 +41,9 @@ NAMES = {
         stage commit rollback read set get get_parent add_child children on_commit_hooks on_rollback_hooks
         is_pending is_active is_staged is_committed is_rolled_back
     """,
+    Task: """
+        identity with_options on_commit on_rollback map cache_info is_cached invalidate
+    """,
     Serializer: "dumps loads",
     PickleSerializer: "dumps loads",
     JSONSerializer: "dumps loads",

@@ -37,7 +37,9 @@ def test_the_default_policy_is_inputs_source_and_run(storage: PostgresStorage) -
 
 def test_storage_key_templates(storage: PostgresStorage, store: ResultStore) -> None:
     @task(
-        result_storage=storage, result_storage_key="reports/{parameters[day]}/{task_run.name}", result_serializer="json"
+        result_storage=storage,
+        result_storage_key="reports/{parameters[day]}/{task_run.task_name}",
+        result_serializer="json",
     )
     def report(day: str) -> dict[str, str]:
         return {"day": str(called(day))}
@@ -50,7 +52,7 @@ def test_storage_key_templates(storage: PostgresStorage, store: ResultStore) -> 
 
 
 def test_flow_names_in_templates(storage: PostgresStorage) -> None:
-    @task(result_storage=storage, result_storage_key="{flow_run.name}/{parameters[x]}")
+    @task(result_storage=storage, result_storage_key="{flow_run.flow_name}/{parameters[x]}")
     def work(x: int) -> int:
         return x
 

@@ -146,7 +146,7 @@ class Database:
                     drive(connection, self.schema, ping())
                 tries.started = True
                 with connection.transaction() if atomic else _NO_TRANSACTION:
-                    return drive(connection, self.schema, start(tries.repeated))
+                    return drive(connection, self.schema, start(tries.repeated), tries.note)
 
     async def _arun(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
         tries = Attempts(repeatable=repeatable)
@@ -160,7 +160,7 @@ class Database:
                         await adrive(connection, self.schema, ping())
                     tries.started = True
                     async with connection.transaction() if atomic else _NO_TRANSACTION:
-                        return await adrive(connection, self.schema, start(tries.repeated))
+                        return await adrive(connection, self.schema, start(tries.repeated), tries.note)
 
     def _check(self) -> None:
         if self._checked_by == os.getpid():

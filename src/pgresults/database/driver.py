@@ -1,8 +1,8 @@
 """The two drivers that carry an operation out: over a psycopg connection, and over an async one."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -15,16 +15,19 @@ from pgresults.database.connections import OwnConnection
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, Stream, T
 from pgresults.sql.compiled import Query
 
+Note: TypeAlias = Callable[[Request], None]
+
 _UNLIMITED = sql.SQL("SET statement_timeout = 0")
 
 
-def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation[T]) -> T:
+def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation[T], note: Note | None = None) -> T:
     """Carry an operation out over a connection.
 
     Parameters:
         connection: a psycopg connection; its transaction, if any, is the caller's.
         schema: the schema that holds the tables.
         operation: what to do.
+        note: told each request before it is sent.
 
     Returns: what the operation returns.
     Raises: psycopg's errors, untranslated.
@@ -35,6 +38,8 @@ def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation
             request = operation.send(answer)  # type: ignore[arg-type] # a generator's first send is None
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        if note is not None:
+            note(request)
         query = request.statement.query(schema)
         talk = _talk(connection, query, request)
         if talk is None:
@@ -100,7 +105,9 @@ def results_of(cursor: psycopg.RawCursor[Row] | psycopg.AsyncRawCursor[Row]) -> 
         yield
 
 
-async def adrive(connection: psycopg.AsyncConnection[Any], schema: str, operation: Operation[T]) -> T:
+async def adrive(
+    connection: psycopg.AsyncConnection[Any], schema: str, operation: Operation[T], note: Note | None = None
+) -> T:
     """Carry an operation out over an async connection; see `drive`."""
     answer: list[Row] | None = None
     while True:
@@ -108,6 +115,8 @@ async def adrive(connection: psycopg.AsyncConnection[Any], schema: str, operatio
             request = operation.send(answer)  # type: ignore[arg-type] # a generator's first send is None
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        if note is not None:
+            note(request)
         query = request.statement.query(schema)
         talk = _talk(connection, query, request)
         if talk is None:

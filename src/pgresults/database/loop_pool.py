@@ -13,6 +13,7 @@ import psycopg
 from pgresults.database.connections import AsyncConnection, NoneFree, PoolOptions
 from pgresults.database.engines import is_idle
 from pgresults.database.opening import Opener
+from pgresults.database.refusals import may_pass
 
 _PAUSE = (0.005, 0.05)
 
@@ -121,8 +122,9 @@ class LoopPool:
                 await connection.close()
             try:
                 return await self._opener.aopen()
-            except psycopg.OperationalError:
-                if self._in_use < 2 or time.monotonic() > deadline:
+            except psycopg.OperationalError as error:
+                others = self._in_use - 1
+                if not (may_pass(error) and others) or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(uniform(*_PAUSE))  # noqa: S311 (no secret)
 

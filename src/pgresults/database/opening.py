@@ -1,11 +1,14 @@
 """Opening connections of our own to one database."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psycopg
 from sqlalchemy import URL
 
 from pgresults.database.connections import AsyncConnection, Connection, PoolOptions, connection_parameters
+from pgresults.database.refusals import refusal
 from pgresults.database.session_limits import alimit, limit, session_limits
 
 
@@ -26,14 +29,23 @@ class Opener:
 
     def open(self) -> Connection:
         """Open a connection; raises the driver's errors."""
-        connection = Connection.connect(**self._parameters(self._url()))
+        parameters = self._parameters(self._url())
+        try:
+            connection = Connection.connect(**parameters)
+        except psycopg.OperationalError as error:
+            raise refusal(error, parameters, self._options.connect_timeout) from error.__cause__
         connection.set_up(self._options)
         limit(connection, self._limits)
         return connection
 
     async def aopen(self) -> AsyncConnection:
         """Open an async connection; see `open`."""
-        connection = await AsyncConnection.connect(**self._parameters(await self._aurl()))
+        parameters = self._parameters(await self._aurl())
+        try:
+            connection = await AsyncConnection.connect(**parameters)
+        except psycopg.OperationalError as error:
+            timeout = self._options.connect_timeout
+            raise await asyncio.to_thread(refusal, error, parameters, timeout) from error.__cause__
         connection.set_up(self._options)
         await alimit(connection, self._limits)
         return connection

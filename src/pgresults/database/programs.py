@@ -26,6 +26,38 @@ class Effect(Generic[T]):
 
 Program: TypeAlias = Generator[Effect[Any], Any, T]
 
+_ENDS = (StopIteration, StopAsyncIteration, GeneratorExit)
+"""What generators take for their own end, where it passes through them, and not for a failure."""
+
+
+class _Carrier(BaseException):
+    """Takes such a failure through the generators of a program, which treat it as any other one.
+
+    Parameters:
+        failure: what is taken out of the carrier where it leaves the program.
+    """
+
+    def __init__(self, failure: BaseException) -> None:
+        super().__init__(f"{type(failure).__name__} on its way out")
+        self.failure = failure
+        self.__cause__ = failure
+
+
+class _ExceptionCarrier(_Carrier, Exception):  # noqa: N818 (it stands for another)
+    """The carrier of what ``except Exception`` catches."""
+
+
+def _carried(failure: BaseException) -> BaseException:
+    """What may be thrown into a program in place of a failure."""
+    if not isinstance(failure, _ENDS):
+        return failure
+    return _ExceptionCarrier(failure) if isinstance(failure, Exception) else _Carrier(failure)
+
+
+def failure_in(error: BaseException) -> BaseException:
+    """What a program caught, as it was raised."""
+    return error.failure if isinstance(error, _Carrier) else error
+
 
 def perform(program: Program[T]) -> T:
     """Carry a program out in this thread."""
@@ -36,27 +68,58 @@ def perform(program: Program[T]) -> T:
             effect = program.send(outcome) if failure is None else program.throw(failure)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        except _Carrier as carrier:
+            left = carrier.failure
+            break
         outcome = failure = None
         try:
             outcome = effect.blocking()
         except BaseException as error:
-            failure = error
+            failure = _carried(error)
+    raise left
 
 
 async def aperform(program: Program[T]) -> T:
-    """Carry a program out on the running event loop."""
+    """Carry a program out on the running event loop.
+
+    When the loop is gone, a coroutine that is closed can wait for nothing any more: its program ends without.
+    """
     outcome: Any = None
     failure: BaseException | None = None
+    can_wait = _can_wait()
     while True:
         try:
             effect = program.send(outcome) if failure is None else program.throw(failure)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        except _Carrier as carrier:
+            left = carrier.failure
+            break
         outcome = failure = None
         try:
+            if not can_wait:
+                raise GeneratorExit
             outcome = await effect.awaiting()
         except BaseException as error:
-            failure = error
+            failure = _carried(error)
+            can_wait = can_wait and (not isinstance(error, GeneratorExit) or _can_wait())
+    raise left
+
+
+def _can_wait() -> bool:
+    """Whether there is an event loop to wait on."""
+    return asyncio._get_running_loop() is not None
+
+
+def calling(function: Callable[[], T]) -> T:
+    """Call code of the user's within a program.
+
+    Raises: what it raises, in a way that does not end the program's generators.
+    """
+    try:
+        return function()
+    except _ENDS as end:
+        raise _carried(end) from end
 
 
 def wait_for(blocking: Callable[[], T], awaiting: Callable[[], Awaitable[T]]) -> Program[T]:

@@ -5,6 +5,7 @@ from types import TracebackType
 from pgresults.database.connections import Silence
 from pgresults.database.errors import DRIVER_ERRORS, AlreadyStored, Conflict, ConnectionLost, translate
 from pgresults.errors import StorageUnavailable
+from pgresults.operations.requests import Request
 
 _MOST_LOSSES = 2
 _MOST_TRIES = 20
@@ -24,11 +25,12 @@ class Attempts:
         most: how many tries there are at most.
     """
 
-    __slots__ = ("_left", "_losses", "_repeatable", "connected", "started")
+    __slots__ = ("_changing", "_left", "_losses", "_repeatable", "connected", "started")
 
     def __init__(self, *, repeatable: bool, most: int = _MOST_TRIES) -> None:
         self._left = most
         self._losses = 0
+        self._changing = False
         self._repeatable = repeatable
         self.connected = False
         self.started = False
@@ -39,6 +41,11 @@ class Attempts:
         only = cls(repeatable=False, most=1)
         only.connected = only.started = True
         return only
+
+    def note(self, request: Request) -> None:
+        """Be told what is about to be asked for."""
+        if request.statement.changes:
+            self._changing = True
 
     @property
     def repeated(self) -> bool:
@@ -59,7 +66,7 @@ class Attempts:
             return True
         if isinstance(translated, StorageUnavailable):
             lost = isinstance(translated, ConnectionLost) and self.started
-            translated.outcome_unknown = lost or self.repeated
+            translated.outcome_unknown = self._changing and (lost or self.repeated)
         raise translated from error
 
     def _may_follow(self, error: BaseException, translated: Exception) -> bool:

@@ -12,6 +12,7 @@ import psycopg
 from pgresults.database.connections import Connection, NoneFree, PoolOptions
 from pgresults.database.engines import is_idle
 from pgresults.database.opening import Opener
+from pgresults.database.refusals import may_pass
 
 _PAUSE = (0.005, 0.05)
 
@@ -80,8 +81,8 @@ class ThreadPool:
                 connection.close()
             try:
                 return self._opener.open()
-            except psycopg.OperationalError:
-                if not self._others_are_in_use() or time.monotonic() > deadline:
+            except psycopg.OperationalError as error:
+                if not (may_pass(error) and self._others_are_in_use()) or time.monotonic() > deadline:
                     raise
                 time.sleep(uniform(*_PAUSE))  # noqa: S311 (no secret)
 

@@ -206,6 +206,9 @@ CONDITIONS: dict[str, tuple[ColumnElement[bool], ...]] = {
         )
         for kind in ("task", "flow")
     },
+    "identity": (
+        result.c.provenance.op("#>>")(literal_column("'{task,identity}'::text[]")) == bindparam("identity", type_=Text),
+    ),
 }
 """What picks results beside their key; a choice of them makes one statement."""
 
@@ -264,6 +267,7 @@ class _Sweep(Statement):
     """A call of the schema's own function, which Core cannot name by a schema that is configured."""
 
     def __init__(self) -> None:
+        self.changes = True
         self.query = cache(self._text)
 
     def _text(self, schema: str) -> Query:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+from pgresults.arguments import require_text
 from pgresults.locking.protocol import LockManager
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import default_holder
@@ -99,4 +100,4 @@ class LockMethods(ABC):
         """The lock manager; raises ConfigurationError without one."""
 
     def _holder(self, holder: str | None) -> str:
-        return self.generate_default_holder() if holder is None else holder
+        return require_text(holder, "holder") or self.generate_default_holder()

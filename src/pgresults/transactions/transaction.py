@@ -2,7 +2,9 @@
 
 import copy
 import logging
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Final, Self
@@ -10,9 +12,7 @@ from typing import Any, Final, Self
 from pgresults.database.caller_transactions import Caller, require_caller
 from pgresults.database.programs import Program, aperform, perform, wait_for
 from pgresults.errors import (
-    ConfigurationError,
     InvalidArgument,
-    MissingContextError,
     PgResultsError,
     SerializationError,
     StorageUnavailable,
@@ -23,12 +23,16 @@ from pgresults.records.records import ResultRecord
 from pgresults.store.run_options import ENCLOSING_LOCKS
 from pgresults.store.store import CURRENT_STORE, ResultStore
 from pgresults.store.writing import Draft, Staged
+from pgresults.transactions import refusals
 from pgresults.transactions.hooks import Hook, run_hook
 from pgresults.transactions.locks import Claim, TreeLocks
 from pgresults.transactions.states import CommitMode, IsolationLevel, TransactionState
 from pgresults.transactions.writes import store_all, were_stored
 
 _CURRENT: ContextVar["Transaction | None"] = ContextVar("pgresults.transaction", default=None)
+
+_ENDING = threading.Lock()
+"""Whoever joins a transaction comes before its end or sees that it is over."""
 
 
 class _NotSet:
@@ -80,10 +84,17 @@ class Transaction:
         self._connection = connection
         self._values: dict[str, Any] = {}
         self._staged: Any = NOT_SET
+        self._around: Transaction | None = None
+        """What it was entered in."""
         self._parent: Transaction | None = None
+        """What stores its results; None: itself."""
+        self._over = False
+        """Whether its block was left."""
+        self._undone_by: BaseException | None = None
+        """The failure of a child that took everything back."""
         self._locks = TreeLocks("", self.logger)
         self._claim: Claim | None = None
-        self._entered: tuple[Token[Transaction | None], Token[str | None], Token[Any]] | None = None
+        self._entered: list[tuple[ContextVar[Any], Token[Any]]] | None = None
         self._require_locks()
 
     @property
@@ -134,7 +145,7 @@ class Transaction:
 
     def get_parent(self) -> "Transaction | None":
         """The transaction it was entered in."""
-        return self._parent
+        return self._around
 
     def add_child(self, child: "Transaction") -> None:
         """Take over what a child staged, to commit it or to roll it back with its own."""
@@ -151,8 +162,8 @@ class Transaction:
         """
         if name in self._values:
             return copy.deepcopy(self._values[name])
-        if self._parent is not None:
-            return self._parent.get(name, default)
+        if self._around is not None:
+            return self._around.get(name, default)
         if default is NOT_SET:
             raise InvalidArgument(f"the transaction keeps no value named {name!r}", argument="name", value=name)
         return default
@@ -174,8 +185,10 @@ class Transaction:
         """
         if self.is_committed():
             return
+        if self._undone_by is not None:
+            raise refusals.rolled_back(self.key, self._undone_by) from self._undone_by
         if self._entered is None or self.is_rolled_back():
-            raise MissingContextError(f"a transaction that is {self.state.value} cannot stage: enter it with `with`")
+            raise refusals.not_within(self.state)
         self._staged = self._taken(value)
         self.on_rollback_hooks.extend(on_rollback_hooks)
         self.on_commit_hooks.extend(on_commit_hooks)
@@ -211,11 +224,11 @@ class Transaction:
 
         Returns: whether it did; False when it was committed or rolled back already.
         """
-        return perform(self._rollback())
+        return perform(self._give_up())
 
     async def arollback(self) -> bool:
         """Store nothing, and call the rollback hooks; see `rollback`."""
-        return await aperform(self._rollback())
+        return await aperform(self._give_up())
 
     def __enter__(self) -> Self:
         self._enter()
@@ -239,7 +252,7 @@ class Transaction:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            perform(self._end(failed=error is not None))
+            perform(self._end(error))
         finally:
             self._leave()
 
@@ -247,7 +260,7 @@ class Transaction:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            await aperform(self._end(failed=error is not None))
+            await aperform(self._end(error))
         finally:
             self._leave()
 
@@ -256,75 +269,126 @@ class Transaction:
 
     def _require_locks(self) -> None:
         if self.isolation_level is IsolationLevel.SERIALIZABLE and self.store and self.store.lock_manager is None:
-            raise ConfigurationError(
-                "isolation level SERIALIZABLE needs a store with a lock manager, e.g. "
-                "ResultStore(result_storage=storage, lock_manager=storage.lock_manager())",
-                setting="lock_manager",
-            )
+            raise refusals.without_locks()
 
     def _place(self) -> tuple[str, ResultStore]:
         if self.key is None or self.store is None:
-            raise ConfigurationError("a transaction without a key has no result to read", setting="key")
+            raise refusals.without_key()
         return self.key, self.store
 
     def _enter(self) -> None:
         if self._entered is not None or not self.is_pending():
-            raise MissingContextError("a transaction can be entered once: make a new one with transaction(...)")
-        self._parent = _CURRENT.get()
+            raise refusals.entered_before()
+        self._around = _CURRENT.get()
+        self._parent = self._tree_around()
         self._require_locks()
-        self._locks = TreeLocks(transaction_holder(), self.logger) if self._parent is None else self._parent._locks
+        self._locks = self._tree_locks() if self._parent is None else self._parent._locks
         locks = ENCLOSING_LOCKS.get() if self.store is None else self.store.lock_manager
-        self._entered = (_CURRENT.set(self), HOLDER.set(self.holder), ENCLOSING_LOCKS.set(locks))
+        values: tuple[tuple[ContextVar[Any], Any], ...] = (
+            (_CURRENT, self),
+            (HOLDER, self._holder_inside()),
+            (ENCLOSING_LOCKS, locks),
+        )
+        self._entered = [(variable, variable.set(value)) for variable, value in values]
 
     def _leave(self) -> None:
-        if self._entered is not None:
-            current, holder, locks = self._entered
-            self._entered = None
-            _CURRENT.reset(current)
-            HOLDER.reset(holder)
-            ENCLOSING_LOCKS.reset(locks)
+        entered, self._entered = self._entered, None
+        with suppress(ValueError):  # a coroutine that nobody awaits any more is closed in another context
+            for variable, token in entered or ():
+                variable.reset(token)
+
+    def _tree_around(self) -> "Transaction | None":
+        """The innermost transaction around that stores what was staged within it, and whose block goes on."""
+        around = self._around
+        while around is not None and (around._over or not around._holds_children()):
+            around = around._around
+        return around
+
+    def _holds_children(self) -> bool:
+        """Whether the results of transactions within it are stored with its own."""
+        return True
+
+    def _tree_locks(self) -> TreeLocks:
+        """The locks of the tree that begins here."""
+        return TreeLocks(transaction_holder(), self.logger)
+
+    def _holder_inside(self) -> str | None:
+        """The holder that stands for whoever is within it."""
+        return self.holder
 
     def _begin(self) -> Program[None]:
         """Take the key's lock, if asked, and see whether there is anything left to do."""
         self.state = TransactionState.ACTIVE
         if self.key is None or self.store is None:
             return
-        store, key, manager = self.store, self.key, self.store.lock_manager
+        key, manager = self.key, self.store.lock_manager
         if self.isolation_level is IsolationLevel.SERIALIZABLE and manager is not None:
             claim = Claim(manager, key)
             yield from self._locks.take(claim)
             self._claim = claim
-        if self.overwrite:
-            return
         try:
-            there = yield from wait_for(lambda: store.exists(key), lambda: store.aexists(key))
+            done = yield from self._is_done()
         except BaseException:
             yield from self._give_back([self])
             raise
-        if there:
+        if done:
             self.state = TransactionState.COMMITTED
             yield from self._give_back([self])
 
-    def _end(self, *, failed: bool) -> Program[None]:
-        """What happens when the block is left."""
+    def _is_done(self) -> Program[bool]:
+        """Whether there is a live result that is not to be replaced."""
+        key, store = self._place()
+        return not self.overwrite and (yield from wait_for(lambda: store.exists(key), lambda: store.aexists(key)))
+
+    def _end(self, failure: BaseException | None) -> Program[None]:
+        """What happens when the block is left, normally or with a failure."""
+        with _ENDING:
+            self._over = True
+        unheard = self._undone_by if failure is None else None
         try:
-            if failed:
-                yield from self._rollback()
-            elif self.commit_mode is CommitMode.EAGER:
-                yield from self._commit()
-            elif self._parent is None:
-                yield from (self._rollback() if self.commit_mode is CommitMode.OFF else self._commit())
+            yield from self._settle(failed=failure is not None or unheard is not None)
+            if unheard is not None:
+                raise refusals.rolled_back(self.key, unheard) from unheard
+        except BaseException as error:
+            failure = error
+            raise
         finally:
             if self._parent is not None:
                 yield from self._join(self._parent)
+            if self._around is not None and self.is_rolled_back():
+                yield from self._around._lose_child(failure)
+
+    def _settle(self, *, failed: bool) -> Program[None]:
+        if failed:
+            yield from self._rollback()
+        elif self.commit_mode is CommitMode.EAGER:
+            yield from self._commit()
+        elif self._parent is None:
+            yield from (self._rollback() if self.commit_mode is CommitMode.OFF else self._commit())
 
     def _join(self, parent: "Transaction") -> Program[None]:
-        """Leave the rest to the parent; a rollback of one is a rollback of both."""
-        parent.add_child(self)
-        if self.is_rolled_back():
-            yield from parent._rollback()
-        elif parent.is_rolled_back():
+        """Leave the rest to the parent; one whose block was left meanwhile has no more part in it."""
+        with _ENDING:
+            late = parent._over
+            if not late:
+                parent.add_child(self)
+        if parent.is_rolled_back():
             yield from self._rollback()
+        elif late:
+            self._parent = None
+            yield from self._settle(failed=self.is_rolled_back())
+
+    def _lose_child(self, failure: BaseException | None) -> Program[None]:
+        """Take everything back with a child; ``failure``: for which reason, if it was not asked to."""
+        if not self._over:
+            if self._undone_by is None:
+                self._undone_by = failure
+            yield from self._rollback()
+
+    def _give_up(self) -> Program[bool]:
+        """Take everything back because the user says so, who need not be told of it any more."""
+        self._undone_by = None
+        return (yield from self._rollback())
 
     def _commit(self) -> Program[bool]:
         members, staged = self._unfinished(), []
@@ -428,36 +492,3 @@ def _store_around() -> ResultStore:
 def get_transaction() -> Transaction | None:
     """The innermost transaction around the caller, or None."""
     return _CURRENT.get()
-
-
-def transaction(
-    key: str | None = None,
-    store: ResultStore | None = None,
-    commit_mode: CommitMode | None = None,
-    isolation_level: IsolationLevel | None = None,
-    overwrite: bool = False,
-    write_on_commit: bool = True,
-    logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
-    connection: Caller | None = None,
-) -> Transaction:
-    """A transaction to be entered: ``with transaction(...) as txn`` or ``async with transaction(...) as txn``.
-
-    Parameters:
-        key: where its result goes; None: it only groups its children. A live result there makes it committed at once.
-        store: what it writes with; None: the store of the enclosing transaction or run.
-        commit_mode: when it stores what was staged; None: as the enclosing transaction does, at the root LAZY.
-        isolation_level: SERIALIZABLE locks the key from begin to end; None: as the enclosing transaction does, at the
-            root READ_COMMITTED.
-        overwrite: run although there is a live result.
-        write_on_commit: whether a staged value is stored at all.
-        logger: where rollbacks are reported.
-        connection: a connection or session of the caller's (SQLAlchemy's or psycopg's). The writes join its database
-            transaction: they are stored when the caller commits, and with the caller's own rows.
-
-    Raises: ConfigurationError; InvalidArgument; InvalidKey.
-    """
-    return Transaction(key, store, commit_mode, isolation_level, overwrite, write_on_commit, logger, connection)
-
-
-atransaction = transaction
-"""`transaction`, under the name that goes with ``async with``."""

@@ -31,6 +31,8 @@ LIMITS = (
 class Asking:
     """A statement as a test says it."""
 
+    changes = False
+
     def __init__(self, text: str) -> None:
         self._query = Query(text.encode())
 
