@@ -28,7 +28,8 @@ from pgresults.serializers.names import (
     max_decompressed,
 )
 from pgresults.serializers.pickles import dumps, loads
-from pgresults.serializers.tagged import json_object_encoder
+from pgresults.serializers.sameness import require_same
+from pgresults.serializers.tagged import is_plain, json_object_encoder
 
 _PLAIN = frozenset((bytes, str, int, float, bool, type(None)))
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=\n]+")
@@ -115,12 +116,23 @@ class JSONSerializer(Serializer):
 
     def dumps(self, obj: Any) -> bytes:
         kwargs: dict[str, Any] = dict(self.dumps_kwargs)
+        given = obj
         if self.object_encoder == _ENCODER:
-            obj = json_object_encoder(obj)  # beforehand: JSON libraries take tuples and int enums for their own
+            if not is_plain(obj):
+                obj = json_object_encoder(obj)  # beforehand: JSON libraries take tuples and int enums for their own
         elif self.object_encoder:
             kwargs["default"] = code_named(self.object_encoder)
         text: str | bytes = code_named(self.jsonlib).dumps(obj, **kwargs)
-        return text.encode() if isinstance(text, str) else text
+        payload = text.encode() if isinstance(text, str) else text
+        if self._must_be_checked(plain=obj is given):
+            require_same(self.loads(payload), given)
+        return payload
+
+    def _must_be_checked(self, *, plain: bool) -> bool:
+        """Whether what was written might come back as something else; hooks of a user's own are the user's affair."""
+        if (self.object_encoder, self.object_decoder) != (_ENCODER, _DECODER):
+            return False
+        return not plain or self.jsonlib != "json" or bool(self.dumps_kwargs or self.loads_kwargs)
 
     def loads(self, blob: bytes) -> Any:
         kwargs: dict[str, Any] = dict(self.loads_kwargs)
