@@ -192,7 +192,7 @@ class Transaction:
             raise refusals.rolled_back(self.key, self._undone_by) from self._undone_by
         if self._entered is None or self.is_rolled_back():
             raise refusals.not_within(self.state)
-        self._staged = self._serialized(value)
+        self._staged = self._taken(value)
         self.on_rollback_hooks.extend(on_rollback_hooks)
         self.on_commit_hooks.extend(on_commit_hooks)
         self.state = TransactionState.STAGED
@@ -458,22 +458,17 @@ class Transaction:
         staged: list[Staged] = []
         for member in members:
             if member.key is not None and member.store is not None and member._has_something_to_write():
-                if isinstance(member._staged, PgResultsError):
-                    raise member._staged
                 staged.extend((yield from member.store._encode(member._staged, self.holder)))
         return staged
 
     def _has_something_to_write(self) -> bool:
         return self.write_on_commit and self._staged is not NOT_SET
 
-    def _serialized(self, value: Any) -> Draft | PgResultsError | None:
-        """The value as it is now, or why it cannot be stored, which the commit says; None where nothing is stored."""
+    def _taken(self, value: Any) -> Draft | None:
+        """The value as it is now; None where nothing is stored."""
         if self.key is None or self.store is None or not self.write_on_commit:
             return None
-        try:
-            return self.store._serialized(value, self.key)
-        except PgResultsError as error:
-            return error
+        return self.store._taken(self.store._drafted(value, self.key))
 
     def _rollback(self) -> Program[bool]:
         members = self._unfinished()
