@@ -6,29 +6,22 @@ import threading
 from collections.abc import Sequence
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pgresults.database.caller_transactions import Caller, require_caller
 from pgresults.database.programs import Program, aperform, perform, wait_for
-from pgresults.errors import (
-    InvalidArgument,
-    PgResultsError,
-    SerializationError,
-    StorageUnavailable,
-)
-from pgresults.interruptions import is_interruption
+from pgresults.errors import InvalidArgument
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import HOLDER, transaction_holder
 from pgresults.records.records import ResultRecord
 from pgresults.store.run_options import ENCLOSING_LOCKS
 from pgresults.store.store import CURRENT_STORE, ResultStore
-from pgresults.store.writing import Draft, Staged
 from pgresults.transactions import refusals
-from pgresults.transactions.hooks import Hook, run_hook
+from pgresults.transactions.hooks import Hook
 from pgresults.transactions.leaving import Leave
 from pgresults.transactions.locks import Claim, TreeLocks
 from pgresults.transactions.states import CommitMode, IsolationLevel, TransactionState
-from pgresults.transactions.writes import store_all, were_stored
+from pgresults.transactions.trees import NOT_SET, Member
 
 _CURRENT: ContextVar["Transaction | None"] = ContextVar("pgresults.transaction", default=None)
 
@@ -36,21 +29,13 @@ _ENDING = threading.Lock()
 """Whoever joins a transaction comes before its end or sees that it is over."""
 
 
-class _NotSet:
-    """What stands for an argument that was not given, where None is a value."""
-
-    def __repr__(self) -> str:
-        return "NotSet"
-
-
-NOT_SET: Final = _NotSet()
-
-
-class Transaction:
+class Transaction(Member):
     """Work under a key; enter it with ``with`` or ``async with``. See `transaction` for the parameters.
 
     Its methods exist twice where they touch the database: ``name`` blocks, ``aname`` is for an event loop.
     """
+
+    children: list["Transaction"]
 
     def __init__(
         self,
@@ -71,20 +56,17 @@ class Transaction:
                 argument="store",
                 value=store,
             )
-        self.key = None if key is None else require_key(key)
-        self.store = store if store is not None or key is None else _store_around()
+        super().__init__(
+            None if key is None else require_key(key),
+            store if store is not None or key is None else _store_around(),
+            write_on_commit,
+            logger or logging.getLogger("pgresults.transactions"),
+        )
         self.overwrite = overwrite
-        self.write_on_commit = write_on_commit
-        self.logger = logger or logging.getLogger("pgresults.transactions")
-        self.state = TransactionState.PENDING
-        self.children: list[Transaction] = []
-        self.on_commit_hooks: list[Hook] = []
-        self.on_rollback_hooks: list[Hook] = []
         self._commit_mode = CommitMode.of(commit_mode, "commit_mode")
         self._isolation_level = IsolationLevel.of(isolation_level, "isolation_level")
         self._connection = connection
         self._values: dict[str, Any] = {}
-        self._staged: Any = NOT_SET
         self._around: Transaction | None = None
         """What it was entered in."""
         self._parent: Transaction | None = None
@@ -93,8 +75,6 @@ class Transaction:
         """Whether its block was left."""
         self._undone_by: BaseException | None = None
         """The failure of a child that took everything back."""
-        self._locks = TreeLocks("", self.logger)
-        self._claim: Claim | None = None
         self._entered: list[tuple[ContextVar[Any], Any]] | None = None
         """The variables of the context, as they were before."""
         self._held: object = None
@@ -113,11 +93,6 @@ class Transaction:
         if self._isolation_level is not None:
             return self._isolation_level
         return IsolationLevel.READ_COMMITTED if self._parent is None else self._parent.isolation_level
-
-    @property
-    def holder(self) -> str:
-        """The name under which the whole tree holds locks, in whichever thread or task."""
-        return self._locks.holder
 
     @property
     def connection(self) -> Caller | None:
@@ -378,8 +353,7 @@ class Transaction:
             failure = error
             raise
         finally:
-            if self._parent is not None:
-                yield from self._join(self._parent)
+            yield from self._join()
             if self._around is not None and self.is_rolled_back():
                 yield from self._around._lose_child(failure)
 
@@ -391,17 +365,19 @@ class Transaction:
         elif self._parent is None:
             yield from (self._rollback() if self.commit_mode is CommitMode.OFF else self._commit())
 
-    def _join(self, parent: "Transaction") -> Program[None]:
-        """Leave the rest to the parent; one whose block was left meanwhile has no more part in it."""
-        with _ENDING:
-            late = parent._over
-            if not late:
-                parent.add_child(self)
-        if parent.is_rolled_back():
-            yield from self._rollback()
-        elif late:
-            self._parent = None
-            yield from self._settle(failed=self.is_rolled_back())
+    def _join(self) -> Program[None]:
+        """Leave the rest to the parent or, where its block was left meanwhile, to what is around that, if anything."""
+        while (parent := self._parent) is not None:
+            with _ENDING:
+                late = parent._over
+                if not late:
+                    parent.add_child(self)
+            if parent.is_rolled_back():
+                yield from self._rollback()
+            if not late or self.is_rolled_back():
+                return
+            self._parent = parent._parent
+            yield from self._settle(failed=False)
 
     def _lose_child(self, failure: BaseException | None) -> Program[None]:
         """Take everything back with a child; ``failure``: for which reason, if it was not asked to."""
@@ -414,100 +390,6 @@ class Transaction:
         """Take everything back because the user says so, who need not be told of it any more."""
         self._undone_by = None
         return (yield from self._rollback())
-
-    def _commit(self) -> Program[bool]:
-        members, staged = self._unfinished(), []
-        if not members:
-            return False
-        try:
-            for member in members:
-                for hook in member.on_commit_hooks:
-                    yield from run_hook(hook, member)
-            staged = yield from self._encode(members)
-            yield from store_all(staged, self.connection, self._locks.grants(_claims(members)))
-        except SerializationError as error:
-            self.logger.warning("transaction %r is rolled back: %s", self.key, error)
-            yield from self._rollback()
-            return False
-        except PgResultsError:
-            yield from self._rollback()
-            raise
-        except BaseException:
-            # Cancelled or interrupted, perhaps when all was stored already.
-            if self.connection is None and (yield from self._were_stored(staged)):
-                yield from self._finish(members, staged)
-            else:
-                yield from self._rollback()
-            raise
-        yield from self._finish(members, staged)
-        return True
-
-    def _were_stored(self, staged: Sequence[Staged]) -> Program[bool]:
-        try:
-            return (yield from were_stored(staged))
-        except StorageUnavailable as error:
-            self.logger.warning("whether transaction %r was stored is not known: %s", self.key, error)
-            return False
-
-    def _finish(self, members: Sequence["Transaction"], staged: Sequence[Staged]) -> Program[None]:
-        for member in members:
-            member.state = TransactionState.COMMITTED
-        yield from self._give_back(members, by_caller=bool(staged) and self.connection is not None)
-
-    def _encode(self, members: Sequence["Transaction"]) -> Program[list[Staged]]:
-        staged: list[Staged] = []
-        for member in members:
-            if member.key is not None and member.store is not None and member._has_something_to_write():
-                staged.extend((yield from member.store._encode(member._staged, self.holder)))
-        return staged
-
-    def _has_something_to_write(self) -> bool:
-        return self.write_on_commit and self._staged is not NOT_SET
-
-    def _taken(self, value: Any) -> Draft | None:
-        """The value as it is now; None where nothing is stored."""
-        if self.key is None or self.store is None or not self.write_on_commit:
-            return None
-        return self.store._taken(self.store._drafted(value, self.key))
-
-    def _rollback(self) -> Program[bool]:
-        members = self._unfinished()
-        if not members:
-            return False
-        for member in reversed(members):
-            member.state = TransactionState.ROLLED_BACK
-        try:
-            for member in reversed(members):
-                for hook in reversed(member.on_rollback_hooks):
-                    yield from self._run_rollback_hook(hook, member)
-        finally:
-            yield from self._give_back(members)
-        return True
-
-    def _run_rollback_hook(self, hook: Hook, member: "Transaction") -> Program[None]:
-        """Call a hook; its failure does not keep the others from being called."""
-        try:
-            yield from run_hook(hook, member)
-        except Exception as error:
-            if is_interruption(error):
-                raise
-            self.logger.exception("a rollback hook of transaction %r failed", member.key)
-
-    def _give_back(self, members: Sequence["Transaction"], *, by_caller: bool = False) -> Program[None]:
-        """Let the members' locks go; ``by_caller``: they are released in the caller's transaction already."""
-        claims = _claims(members)
-        for member in members:
-            member._claim = None
-        return self._locks.give_back(claims, by_caller=by_caller)
-
-    def _unfinished(self) -> list["Transaction"]:
-        """The transactions of its tree that are neither committed nor rolled back, children before parents."""
-        below = [member for child in self.children for member in child._unfinished()]
-        return below if self.state.is_final else [*below, self]
-
-
-def _claims(members: Sequence[Transaction]) -> list[Claim]:
-    return [member._claim for member in members if member._claim is not None]
 
 
 def _store_around() -> ResultStore:
