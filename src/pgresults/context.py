@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import cloudpickle
 
 from pgresults.errors import SerializationError
-from pgresults.records.provenance import RUN
+from pgresults.records.provenance import AWAITED_BY, HOLDER, RUN
 from pgresults.settings import current_settings
 from pgresults.store.run_options import TEMPLATE_NAMES
 from pgresults.store.store import CURRENT_STORE, ResultStore
@@ -156,11 +156,15 @@ class carried(Generic[P, R]):  # noqa: N801 (used like a function)
         self._function = function
         self._runs = tuple(run for run in (FlowRunContext.get(), TaskRunContext.get()) if run is not None)
         self._context: Context | None = copy_context()
+        holder = HOLDER.get()
+        self._awaited_by = AWAITED_BY.get() if holder is None else (*AWAITED_BY.get(), holder)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._context is not None:
             return self._context.copy().run(self._function, *args, **kwargs)
         with ExitStack() as stack:
+            token = AWAITED_BY.set(self._awaited_by)
+            stack.callback(AWAITED_BY.reset, token)
             for run in self._runs:
                 stack.enter_context(replace(run))
             return self._function(*args, **kwargs)
@@ -170,14 +174,14 @@ class carried(Generic[P, R]):  # noqa: N801 (used like a function)
 
     @cached_property
     def _sent(self) -> bytes:
-        return _dumped((self._function, [_sendable(run) for run in self._runs]))
+        return _dumped((self._function, [_sendable(run) for run in self._runs], self._awaited_by))
 
 
 @lru_cache(maxsize=16)
 def _received(sent: bytes) -> "carried[Any, Any]":
-    function, runs = pickle.loads(sent)
+    function, runs, awaited_by = pickle.loads(sent)
     received: carried[Any, Any] = carried.__new__(carried)
-    received._function, received._context = function, None
+    received._function, received._context, received._awaited_by = function, None, awaited_by
     received._runs = tuple(
         run._with_parameters({**run.parameters, **{name: _LeftBehind(why) for name, why in left_behind.items()}})
         for run, left_behind in runs

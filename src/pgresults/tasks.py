@@ -237,7 +237,9 @@ class Task(Wrapped[P, R]):
         self, context: TaskRunContext, key: str | None, args: Any, kwargs: Any, overwrite: bool
     ) -> Program[Outcome]:
         store = None if key is None else context.result_store
-        txn = transaction(key, store, isolation_level=self._isolation(key), overwrite=overwrite)
+        patience = getattr(self.cache_policy, "lock_timeout", None)
+        level = self._isolation(key)
+        txn = transaction(key, store, isolation_level=level, overwrite=overwrite, lock_timeout=patience)
         yield from wait_for(txn.__enter__, txn.__aenter__)
         try:
             result = yield from self._result(txn, context, args, kwargs)

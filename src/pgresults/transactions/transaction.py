@@ -17,6 +17,7 @@ from pgresults.errors import (
     SerializationError,
     StorageUnavailable,
 )
+from pgresults.locking.deadline import Deadline
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import HOLDER, transaction_holder
 from pgresults.records.records import ResultRecord
@@ -57,7 +58,9 @@ class Transaction:
         write_on_commit: bool = True,
         logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
         connection: Caller | None = None,
+        lock_timeout: float | None = None,
     ) -> None:
+        Deadline.after(lock_timeout, "lock_timeout")
         if connection is not None:
             require_caller(connection)
         if store is not None and not isinstance(store, ResultStore):
@@ -78,6 +81,7 @@ class Transaction:
         self._commit_mode = CommitMode.of(commit_mode, "commit_mode")
         self._isolation_level = IsolationLevel.of(isolation_level, "isolation_level")
         self._connection = connection
+        self._lock_timeout = lock_timeout
         self._values: dict[str, Any] = {}
         self._staged: Any = NOT_SET
         self._parent: Transaction | None = None
@@ -99,6 +103,13 @@ class Transaction:
         if self._isolation_level is not None:
             return self._isolation_level
         return IsolationLevel.READ_COMMITTED if self._parent is None else self._parent.isolation_level
+
+    @property
+    def lock_timeout(self) -> float | None:
+        """For how many seconds it waits for its key's lock: as given, else as its parent, else as the settings say."""
+        if self._lock_timeout is not None or self._parent is None:
+            return self._lock_timeout
+        return self._parent.lock_timeout
 
     @property
     def holder(self) -> str:
@@ -291,9 +302,7 @@ class Transaction:
             return
         store, key, manager = self.store, self.key, self.store.lock_manager
         if self.isolation_level is IsolationLevel.SERIALIZABLE and manager is not None:
-            claim = Claim(manager, key)
-            yield from self._locks.take(claim)
-            self._claim = claim
+            self._claim = yield from self._locks.take(Claim(manager, key), self.lock_timeout)
         if self.overwrite:
             return
         try:
@@ -441,6 +450,7 @@ def transaction(
     write_on_commit: bool = True,
     logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
     connection: Caller | None = None,
+    lock_timeout: float | None = None,
 ) -> Transaction:
     """A transaction to be entered: ``with transaction(...) as txn`` or ``async with transaction(...) as txn``.
 
@@ -455,10 +465,15 @@ def transaction(
         logger: where rollbacks are reported.
         connection: a connection or session of the caller's (SQLAlchemy's or psycopg's). The writes join its database
             transaction: they are stored when the caller commits, and with the caller's own rows.
+        lock_timeout: seconds to wait for the key's lock, then LockedError is raised; None: as the enclosing
+            transaction does, at the root as the settings say.
 
-    Raises: ConfigurationError; InvalidArgument; InvalidKey.
+    Raises: ConfigurationError; InvalidArgument; InvalidKey. Entering it: LockedError, and DeadlockDetected where the
+        lock's holder waits for a lock of this tree.
     """
-    return Transaction(key, store, commit_mode, isolation_level, overwrite, write_on_commit, logger, connection)
+    return Transaction(
+        key, store, commit_mode, isolation_level, overwrite, write_on_commit, logger, connection, lock_timeout
+    )
 
 
 atransaction = transaction
