@@ -66,6 +66,12 @@ class Grants:
                 if grant.token == token:
                     del self._grants[place]
 
+    def doubt(self, grant: Grant | None) -> None:
+        """Know that a grant may have been released: that was tried, and no answer came."""
+        with self._mutex:
+            if grant is not None and self._grants.get((grant.place.key, grant.holder)) == grant:
+                self._grants[grant.place.key, grant.holder] = grant._replace(in_doubt=True)
+
     def lapse(self, grant: Grant) -> None:
         """Renew a grant no more that was lost; a late write still has it to prove, and fails."""
         place = (grant.place.key, grant.holder)

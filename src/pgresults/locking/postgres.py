@@ -187,6 +187,10 @@ class PostgresLockManager:
         place = self._place(key)
         return call(self.database, lambda _: locks.state(place))
 
+    def _holder_of(self, key: str) -> Program[str | None]:
+        held = yield from self._state(key)
+        return None if held is None else held.holder
+
     def _let_go(self, grant: Grant) -> Program[None]:
         """Let go of a grant whose row is released in a transaction of the caller's; who waits for it waits for that."""
         self._grants.pop(grant.place.key, grant.holder)
@@ -236,6 +240,8 @@ class PostgresLockManager:
     def _acquire(self, wish: "_Wish", acquire_timeout: float | None) -> Program[bool]:
         deadline, key = Deadline.after(acquire_timeout, "acquire_timeout"), wish.place.key
         held = yield from self._try(wish)
+        if isinstance(held, Held) and held.free:
+            held = yield from self._try(wish)  # what is left of a released lock may be being swept away
         if held is True or deadline.passed():
             return held is True
         waiter = self._watch.waiter(key, wish.holder)
@@ -335,16 +341,22 @@ class PostgresLockManager:
 
     def _release(self, key: str, holder: str) -> Program[None]:
         self._notice_fork()
-        place, grant = self._place(key), self._grants.pop(key, holder)
+        place, grant = self._place(key), self._grants.get(key, holder)
         token = grant.token if grant is not None else (yield from self._token_elsewhere(key, holder))
+        doubt = _Doubt(grant is not None and grant.in_doubt)
         try:
-            session_id, released = yield from self._on_session(lambda session: _release_on(session, place, token))
+            session_id, released = yield from self._on_session(
+                lambda session: _release_on(session, place, holder, token, doubt)
+            )
         except PgResultsError:
+            self._grants.doubt(grant)
             raise
         except BaseException:
             # Interrupted or cancelled: nobody else would ever release a lock whose process lives on.
             yield from self._on_session(lambda session: locks.release(place, token, session.id))
+            self._grants.pop(key, holder)
             raise
+        self._grants.pop(key, holder)
         if grant is not None and not (released and session_id == grant.session):
             yield from self._put_out(grant)
         if not released:
@@ -402,8 +414,21 @@ class _Wish:
     token: UUID | None = None
 
 
-def _release_on(session: Session, place: Place, token: UUID) -> Operation[tuple[UUID, bool]]:
-    return session.id, (yield from locks.release(place, token, session.id))
+@dataclass
+class _Doubt:
+    """Whether an earlier try to release may have been carried out, whose answer was lost."""
+
+    repeated: bool
+
+
+def _release_on(
+    session: Session, place: Place, holder: str, token: UUID, doubt: _Doubt
+) -> Operation[tuple[UUID, bool]]:
+    repeated, doubt.repeated = doubt.repeated, True
+    released = yield from locks.release(place, token, session.id)
+    if not released and repeated:
+        released = yield from locks.was_released(place, holder, token)
+    return session.id, released
 
 
 def _put_out_on(session: Session, grant: Grant) -> Operation[None]:

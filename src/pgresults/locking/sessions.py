@@ -10,8 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -24,6 +23,7 @@ from pgresults.database.database import Database
 from pgresults.database.driver import drive
 from pgresults.database.engines import is_idle
 from pgresults.database.retries import Attempts
+from pgresults.locking.threads import outcome_of
 from pgresults.operations.locks import open_session
 from pgresults.operations.requests import Operation
 
@@ -89,7 +89,7 @@ class Sessions:
 
     async def arun(self, start: Callable[[Session], Operation[T]]) -> T:
         """Have a thread carry an operation out, see `run`; it is carried out even if nobody awaits it any more."""
-        return await _outcome(self._current().thread.submit(self.run, start))
+        return await outcome_of(self._current().thread.submit(self.run, start))
 
     def close(self) -> None:
         """End the session of this process, and with it the locks it holds."""
@@ -120,21 +120,3 @@ class Sessions:
                 ours = drive(connection, self._database.schema, open_session(connection.info.backend_pid))
                 process.session = Session(connection, pooled=not ours)
             return process.session
-
-
-async def _outcome(work: Future[T]) -> T:
-    """Await what a thread does. To cancel the wait does not cancel the work, and its loop may end before it."""
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-
-    def tell() -> None:
-        if not done.done():
-            done.set_result(None)
-
-    def wake(_: Future[T]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(tell)
-
-    work.add_done_callback(wake)
-    await done
-    return work.result()

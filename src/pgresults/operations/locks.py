@@ -54,7 +54,11 @@ class HeldLock(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """A lock as it was granted to us; ``renewed``: it lasts as long as it is prolonged in time."""
+    """A lock as it was granted to us.
+
+    ``renewed``: it lasts as long as it is prolonged in time; ``in_doubt``: it may have been released without our
+    having been told.
+    """
 
     place: Place
     holder: str
@@ -64,6 +68,7 @@ class Grant(NamedTuple):
     beacon: int | None
     renewed: bool = False
     taken_over_from: str | None = None
+    in_doubt: bool = False
 
 
 class Request(NamedTuple):
@@ -99,6 +104,15 @@ def release(place: Place, token: UUID, session: UUID | None) -> Operation[bool]:
     """Give a grant back and put its beacon out if this is its session; False when it was no longer the key's."""
     rows = yield Execute(statements.RELEASE, {**place._asdict(), "token": token, "session": session})
     return bool(rows)
+
+
+def was_released(place: Place, holder: str, token: UUID) -> Operation[bool]:
+    """Whether a holder's grant was given back, as far as can be seen: the row may be gone, or another's since."""
+    rows = yield Execute(statements.AFTERWARDS, {**place._asdict(), "token": token})
+    if not rows:
+        return True
+    is_ours, released, taken_over_from = rows[0]
+    return bool(released) if is_ours else taken_over_from != holder
 
 
 def put_out(beacon: int) -> Operation[None]:

@@ -180,6 +180,11 @@ def _release() -> Statement:
 RELEASE = _release()
 """Give a grant back: no row when it was no longer the key's."""
 
+AFTERWARDS = Statement(
+    select(lock.c.token == bindparam("token", type_=Uuid), lock.c.released, lock.c.taken_over_from).where(ONE_LOCK)
+)
+"""What has become of a lock that may have been given back."""
+
 UNLOCK = Statement(select(func.pg_advisory_unlock(bindparam("beacon", type_=BigInteger))))
 """Put a beacon out whose row is another's already."""
 

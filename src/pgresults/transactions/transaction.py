@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pgresults.database.caller_transactions import Caller, require_caller
 from pgresults.database.programs import Program, aperform, perform, wait_for
 from pgresults.errors import InvalidArgument
+from pgresults.locking.deadline import require_seconds
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import HOLDER, transaction_holder
 from pgresults.records.records import ResultRecord
@@ -47,7 +48,9 @@ class Transaction(Member):
         write_on_commit: bool = True,
         logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
         connection: Caller | None = None,
+        lock_timeout: float | None = None,
     ) -> None:
+        require_seconds(lock_timeout, "lock_timeout")
         if connection is not None:
             require_caller(connection)
         if store is not None and not isinstance(store, ResultStore):
@@ -66,6 +69,7 @@ class Transaction(Member):
         self._commit_mode = CommitMode.of(commit_mode, "commit_mode")
         self._isolation_level = IsolationLevel.of(isolation_level, "isolation_level")
         self._connection = connection
+        self._lock_timeout = lock_timeout
         self._values: dict[str, Any] = {}
         self._around: Transaction | None = None
         """What it was entered in."""
@@ -93,6 +97,13 @@ class Transaction(Member):
         if self._isolation_level is not None:
             return self._isolation_level
         return IsolationLevel.READ_COMMITTED if self._parent is None else self._parent.isolation_level
+
+    @property
+    def lock_timeout(self) -> float | None:
+        """For how many seconds it waits for its key's lock: as given, else as its parent, else as the settings say."""
+        if self._lock_timeout is not None or self._parent is None:
+            return self._lock_timeout
+        return self._parent.lock_timeout
 
     @property
     def connection(self) -> Caller | None:
@@ -327,7 +338,7 @@ class Transaction(Member):
         manager = self.store.lock_manager
         try:
             if self.isolation_level is IsolationLevel.SERIALIZABLE and manager is not None:
-                self._claim = yield from self._locks.take(Claim(manager, self.key))
+                self._claim = yield from self._locks.take(Claim(manager, self.key), self.lock_timeout)
             if (yield from self._is_done()):
                 self.state = TransactionState.COMMITTED
                 yield from self._give_back([self])
