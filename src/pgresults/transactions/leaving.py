@@ -8,30 +8,21 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from types import MethodType
-from typing import Any, Protocol
-
-
-class Block(Protocol):
-    """What is entered and left."""
-
-    def is_pending(self) -> bool:
-        """Whether it has not begun."""
-
-    def _let_go(self, *, blocking: bool) -> None:
-        """The statement that entered it is over, whether it was left or not."""
+from typing import Any
 
 
 class Leave:
     """A method that a ``with`` statement looks up before it enters a block, and calls to leave it.
 
+    A coroutine needs none: an event loop cancels where it waits, and goes on with its ``finally``.
+
     Parameters:
-        method: the exit.
-        blocking: whether it is that of ``with``, not of ``async with``.
+        method: the exit of a block that has `is_pending` and `_let_go`; the latter is called when the statement that
+            entered it is over, whether the block was left or not.
     """
 
-    def __init__(self, method: Callable[..., Any], *, blocking: bool) -> None:
+    def __init__(self, method: Callable[..., Any]) -> None:
         self._method = method
-        self._blocking = blocking
         self.__doc__ = method.__doc__
 
     def __get__(self, block: Any, owner: type | None = None) -> Any:
@@ -41,6 +32,5 @@ class Leave:
         if not block.is_pending():
             return leave
         held = partial(leave)  # no frame of ours refers to it, so that a traceback does not keep it
-        blocking = self._blocking
-        block._held = weakref.ref(held, lambda _: block._let_go(blocking=blocking))
+        block._held = weakref.ref(held, lambda _: block._let_go())
         return held

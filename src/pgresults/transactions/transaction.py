@@ -243,18 +243,18 @@ class Transaction(Member):
         finally:
             self._leave()
 
-    async def _aexit(
+    if TYPE_CHECKING:
+        __exit__ = _exit
+    else:
+        __exit__ = Leave(_exit)
+
+    async def __aexit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         try:
             await aperform(self._end(error))
         finally:
             self._leave()
-
-    if TYPE_CHECKING:
-        __exit__, __aexit__ = _exit, _aexit
-    else:
-        __exit__, __aexit__ = Leave(_exit, blocking=True), Leave(_aexit, blocking=False)
 
     def __repr__(self) -> str:
         return f"<Transaction {self.key!r} {self.state.value}>"
@@ -295,17 +295,11 @@ class Transaction(Member):
                 variable.set(before)
         self._entered = None
 
-    def _let_go(self, *, blocking: bool) -> None:
+    def _let_go(self) -> None:
         """Whatever kept the block from being left: nothing of it stays stored, taken or current."""
         if self._entered is None:
             return
         self._leave()
-        if blocking:
-            self._abandon()
-        else:
-            threading.Thread(target=self._abandon, name="pgresults-abandon").start()
-
-    def _abandon(self) -> None:
         try:
             perform(self._end(InterruptedError("the block was given up before it could be left")))
         except Exception as error:
