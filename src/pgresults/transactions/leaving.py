@@ -40,7 +40,18 @@ class Leave:
         leave = MethodType(self._method, block)
         if not block.is_pending():
             return leave
-        held = partial(leave)  # no frame of ours refers to it, so that a traceback does not keep it
+        # No frame of ours refers to what blocks, so that no traceback keeps it; what is awaited has to keep itself.
+        held = partial(leave) if self._blocking else _Awaited(leave)
         blocking = self._blocking
         block._held = weakref.ref(held, lambda _: block._let_go(blocking=blocking))
         return held
+
+
+class _Awaited:
+    """The exit of ``async with``, which lets go of it as soon as it is called: its coroutine holds it until it ends."""
+
+    def __init__(self, leave: Callable[..., Any]) -> None:
+        self._leave = leave
+
+    async def __call__(self, *failure: Any) -> None:
+        await self._leave(*failure)
