@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar
 from uuid import UUID, uuid4
 
 from pgresults.errors import SerializationError
-from pgresults.records.provenance import RUN
+from pgresults.records.provenance import AWAITED_BY, HOLDER, RUN
 from pgresults.serializers.pickles import dumps, loads
 from pgresults.settings import current_settings
 from pgresults.store.run_options import TEMPLATE_NAMES
@@ -223,12 +223,16 @@ class carried(Generic[P, R]):  # noqa: N801 (used like a function)
         self._function = function
         self._runs = tuple(run for run in (FlowRunContext.get(), TaskRunContext.get()) if run is not None)
         self._context: Context | None = copy_context()
+        holder = HOLDER.get()
+        self._awaited_by = AWAITED_BY.get() if holder is None else (*AWAITED_BY.get(), holder)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._context is not None:
             return self._context.copy().run(self._function, *args, **kwargs)
-        function, runs = self._opened
+        function, runs, awaited_by = self._opened
         with ExitStack() as stack:
+            token = AWAITED_BY.set(awaited_by)
+            stack.callback(AWAITED_BY.reset, token)
             for run in runs:
                 stack.enter_context(replace(run))
             return function(*args, **kwargs)
@@ -238,16 +242,17 @@ class carried(Generic[P, R]):  # noqa: N801 (used like a function)
 
     @cached_property
     def _sent(self) -> bytes:
-        return dumps((self._function, [_sendable(run) for run in self._runs]))
+        return dumps((self._function, [_sendable(run) for run in self._runs], self._awaited_by))
 
     @cached_property
-    def _opened(self) -> tuple[Callable[P, R], list[_RunContext]]:
+    def _opened(self) -> tuple[Callable[P, R], list[_RunContext], Any]:
         """Function and runs in another process; opened at the first call, whose failure it then is."""
-        function, sent = loads(self._sent)
-        return function, [
+        function, sent, awaited_by = loads(self._sent)
+        runs = [
             run._with_parameters({**run.parameters, **{name: _LeftBehind(why) for name, why in left_behind.items()}})
             for run, left_behind in sent
         ]
+        return function, runs, awaited_by
 
 
 @lru_cache(maxsize=16)

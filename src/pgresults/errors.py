@@ -5,6 +5,7 @@
     ├── SerializationError       no bytes from an object, or no object from bytes  (also a ValueError)
     ├── IntegrityError           stored bytes, chain or signature do not match
     ├── LockedError              another holder has the key's lock       (also a RuntimeError)
+    │   └── DeadlockDetected     and waits itself for who asks
     ├── LockLostError            the fence of a write is no longer the key's       (also a RuntimeError)
     ├── ConfigurationError       the parts do not fit together, or one is missing
     ├── MissingContextError      asked outside of a run or transaction   (also a RuntimeError)
@@ -71,6 +72,17 @@ class LockedError(PgResultsError, RuntimeError):
     key: str | None = None
     holder: str | None = None
     since: datetime | None = None
+
+
+class DeadlockDetected(LockedError):  # noqa: N818 (the name that databases give it)
+    """Some wait for each other's locks: who was the last to wait is told so, and the others go on once it lets go.
+
+    ``keys`` are those of the locks and ``holders`` who has them, in the order of the waiting: each holder waits for
+    the next one's key, and the last one for what this one has.
+    """
+
+    keys: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
 
 
 class LockLostError(PgResultsError, RuntimeError):

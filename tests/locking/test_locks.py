@@ -147,7 +147,7 @@ class TestPostgres:
         waiting = asyncio.create_task(another.aacquire_lock("k", "b"))
         await watched(connection, f"SELECT FROM ({mine}) mine WHERE waiters = 1")
         [row] = connection.execute(mine).fetchall()
-        session = postgres._sessions._process.loops[0].session.connection.info.backend_pid
+        session = postgres._sessions._process.session.connection.info.backend_pid
         assert row == ("k", "a", postgres._grant("k", "a").fence, os.getpid(), 1, session, None)
         await postgres.arelease_lock("k", "a")
         assert await waiting

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pgresults.database.programs import Program, call
 from pgresults.errors import InvalidArgument
 from pgresults.operations import history as operations
+from pgresults.operations.locks import forget
 from pgresults.records.provenance import actor, default_holder
 from pgresults.storage.postgres import PostgresStorage
 
@@ -31,6 +32,9 @@ def sweep(
         total += swept
         if progress:
             progress(swept)
+    # Each batch took some with it; what is left are the rows of more locks than results.
+    while (yield from call(storage.database, lambda _: forget(storage.id, batch_size))):
+        pass
     return total
 
 

@@ -19,6 +19,7 @@ from pgresults.cli.session import session
 from pgresults.cli.values import moment
 from pgresults.database.programs import call, perform
 from pgresults.operations import views
+from pgresults.operations.locks import size
 from pgresults.operations.verify import count_keys
 from pgresults.operations.views import Daily
 from pgresults.settings import Settings
@@ -123,16 +124,25 @@ def stats(
     span = timedelta(days=days)
     with session(context).storage() as storage:
         usage = perform(call(storage.database, lambda _: views.usage(storage.id)))
+        locks = perform(call(storage.database, lambda _: size(storage.database.schema)))
         written = perform(call(storage.database, lambda _: views.written_daily(storage.id, span)))
         expiring = perform(call(storage.database, lambda _: views.expiring_daily(storage.id, span)))
     if as_json:
         parts = {"written": written, "expiring": expiring}
         lists = {name: [{**day._asdict(), "day": f"{day.day}"} for day in part] for name, part in parts.items()}
-        print_json(usage._asdict() | lists)
+        print_json(usage._asdict() | {"lock_rows": locks.rows, "lock_bytes": locks.bytes} | lists)
         return
     last = usage.last_change.astimezone(UTC) if usage.last_change else None
-    rows = {"keys": usage.keys, "live results": usage.live, "live bytes": usage.live_bytes}
-    print_rows(("", ""), [*rows.items(), ("expired bytes", usage.expired_bytes), ("last change", last)])
+    rows = {
+        "keys": usage.keys,
+        "live results": usage.live,
+        "live bytes": usage.live_bytes,
+        "expired bytes": usage.expired_bytes,
+        "last change": last,
+        "lock rows": locks.rows,
+        "lock bytes": locks.bytes,
+    }
+    print_rows(("", ""), list(rows.items()))
     _print_chart("Written on each day", written)
     _print_chart("Expiring on each day", expiring)
 

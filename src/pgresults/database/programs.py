@@ -8,6 +8,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from pgresults.database.database import Database, Start
@@ -60,49 +61,61 @@ def failure_in(error: BaseException) -> BaseException:
 
 
 def perform(program: Program[T]) -> T:
-    """Carry a program out in this thread."""
-    outcome: Any = None
-    failure: BaseException | None = None
+    """Carry a program out in this thread.
+
+    What interrupts it between two steps of the program is thrown into it as well: a program that was begun ends by its
+    own ``finally``, with all that has to be waited for there.
+    """
+    step: Callable[[Any], Effect[Any]] = program.send
+    given: Any = None
     while True:
         try:
-            effect = program.send(outcome) if failure is None else program.throw(failure)
+            while True:  # within the `try`, for it is where a loop turns that signals are looked after
+                effect = step(given)
+                try:
+                    step, given = program.send, effect.blocking()
+                except BaseException as error:
+                    step, given = program.throw, _carried(error)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         except _Carrier as carrier:
             left = carrier.failure
             break
-        outcome = failure = None
-        try:
-            outcome = effect.blocking()
         except BaseException as error:
-            failure = _carried(error)
+            if getgeneratorstate(program) == GEN_CLOSED:
+                raise
+            step, given = program.throw, error
     raise left
 
 
 async def aperform(program: Program[T]) -> T:
-    """Carry a program out on the running event loop.
+    """Carry a program out on the running event loop; see `perform`.
 
     When the loop is gone, a coroutine that is closed can wait for nothing any more: its program ends without.
     """
-    outcome: Any = None
-    failure: BaseException | None = None
+    step: Callable[[Any], Effect[Any]] = program.send
+    given: Any = None
     can_wait = _can_wait()
     while True:
         try:
-            effect = program.send(outcome) if failure is None else program.throw(failure)
+            while True:
+                effect = step(given)
+                try:
+                    if not can_wait:
+                        raise GeneratorExit
+                    step, given = program.send, await effect.awaiting()
+                except BaseException as error:
+                    step, given = program.throw, _carried(error)
+                    can_wait = can_wait and (not isinstance(error, GeneratorExit) or _can_wait())
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         except _Carrier as carrier:
             left = carrier.failure
             break
-        outcome = failure = None
-        try:
-            if not can_wait:
-                raise GeneratorExit
-            outcome = await effect.awaiting()
         except BaseException as error:
-            failure = _carried(error)
-            can_wait = can_wait and (not isinstance(error, GeneratorExit) or _can_wait())
+            if getgeneratorstate(program) == GEN_CLOSED:
+                raise
+            step, given = program.throw, error
     raise left
 
 

@@ -1,13 +1,13 @@
 """Locks in Postgres: fenced, and gone with the process that held them."""
 
-import asyncio
 import logging
 import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 from zlib import crc32
 
@@ -15,18 +15,20 @@ from pgresults.arguments import require_text
 from pgresults.database.database import Database, Target
 from pgresults.database.programs import Program, aperform, call, perform, wait_for
 from pgresults.errors import InvalidArgument, PgResultsError
-from pgresults.locking.deadline import Deadline
+from pgresults.locking import waiting
+from pgresults.locking.deadline import Deadline, require_seconds
 from pgresults.locking.granted import Grants
 from pgresults.locking.leases import Renewal
 from pgresults.locking.queues import Queues
 from pgresults.locking.sessions import Session, Sessions
-from pgresults.locking.waiting import LONGEST_WAIT, WaitingRoom, pause
+from pgresults.locking.waiting import WaitingRoom
+from pgresults.locking.watch import Waiter, Watch
 from pgresults.operations import locks
 from pgresults.operations.breaking import break_and_record
 from pgresults.operations.locks import Grant, Held, HeldLock, Place, Request
 from pgresults.operations.requests import Operation
 from pgresults.records.keys import require_key, storage_id
-from pgresults.records.provenance import actor
+from pgresults.records.provenance import actor, default_holder
 from pgresults.settings import Settings
 from pgresults.sql.schema import SCHEMA
 
@@ -56,6 +58,7 @@ class PostgresLockManager:
         self._storage_id = storage_id(self.name)
         self._sessions = Sessions(self.database)
         self._waiting = WaitingRoom(self.database)
+        self._watch = Watch(self.database, self._storage_id)
         self._queues = Queues()
         self._grants = Grants(self.database.settings.max_locks)
         self._renewal = Renewal(self.database, self._grants.leases, self._lose)
@@ -67,13 +70,23 @@ class PostgresLockManager:
 
         Raises: InvalidKey; InvalidArgument; ConfigurationError when this process holds too many; StorageUnavailable.
         """
-        return perform(self._acquire(key, holder, acquire_timeout, hold_timeout))
+        wish = self._wish(key, holder, hold_timeout)
+        try:
+            return perform(self._acquire(wish, acquire_timeout))
+        except BaseException as error:
+            perform(self._decline(wish, error))
+            raise
 
     async def aacquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
         """Take the lock; see `acquire_lock`."""
-        return await aperform(self._acquire(key, holder, acquire_timeout, hold_timeout))
+        wish = self._wish(key, holder, hold_timeout)
+        try:
+            return await aperform(self._acquire(wish, acquire_timeout))
+        except BaseException as error:
+            await aperform(self._decline(wish, error))
+            raise
 
     def release_lock(self, key: str, holder: str) -> None:
         """Give the lock back.
@@ -174,11 +187,14 @@ class PostgresLockManager:
         place = self._place(key)
         return call(self.database, lambda _: locks.state(place))
 
+    def _holder_of(self, key: str) -> Program[str | None]:
+        held = yield from self._state(key)
+        return None if held is None else held.holder
+
     def _let_go(self, grant: Grant) -> Program[None]:
         """Let go of a grant whose row is released in a transaction of the caller's; who waits for it waits for that."""
         self._grants.pop(grant.place.key, grant.holder)
-        if grant.beacon is not None:
-            yield from self._put_out(grant.session, grant.beacon)
+        yield from self._put_out(grant)
 
     def close(self) -> None:
         """End this process's sessions, and with them the locks it holds."""
@@ -216,52 +232,56 @@ class PostgresLockManager:
     def _place(self, key: str) -> Place:
         return Place(self._storage_id, require_key(key))
 
-    def _acquire(
-        self, key: str, holder: str, acquire_timeout: float | None, hold_timeout: float | None
-    ) -> Program[bool]:
+    def _wish(self, key: str, holder: str, hold_timeout: float | None) -> "_Wish":
         self._notice_fork()
-        deadline = Deadline.after(acquire_timeout, "acquire_timeout")
-        Deadline.after(hold_timeout, "hold_timeout")
-        wish = _Wish(self._place(key), _require_holder(holder), hold_timeout, time.monotonic())
+        hold_timeout = require_seconds(hold_timeout, "hold_timeout")
+        return _Wish(self._place(key), _require_holder(holder), hold_timeout, time.monotonic())
+
+    def _acquire(self, wish: "_Wish", acquire_timeout: float | None) -> Program[bool]:
+        deadline, key = Deadline.after(acquire_timeout, "acquire_timeout"), wish.place.key
         held = yield from self._try(wish)
+        if isinstance(held, Held) and held.free:
+            held = yield from self._try(wish)  # what is left of a released lock may be being swept away
         if held is True or deadline.passed():
             return held is True
-        turn = yield from self._queues.enter(key, deadline)
-        if turn is None:
-            return False
+        waiter = self._watch.waiter(key, wish.holder)
         try:
-            return (yield from self._contend(wish, deadline))
+            if not (yield from self._queues.enter(key, waiter.place, deadline)):
+                return False
+            return (yield from self._contend(wish, waiter, deadline))
         finally:
-            self._queues.leave(key, turn)
+            self._queues.leave(key, waiter.place)
+            self._watch.left(waiter)
 
-    def _contend(self, wish: "_Wish", deadline: Deadline) -> Program[bool]:
+    def _decline(self, wish: "_Wish", error: BaseException) -> Program[None]:
+        """Give back what may have been granted in the moment in which its acquirer was interrupted or cancelled."""
+        token = wish.token
+        if token is None or isinstance(error, PgResultsError):
+            return
+        self._grants.forget(token)
+        with suppress(PgResultsError):
+            yield from self._on_session(lambda session: locks.release(wish.place, token, session.id))
+
+    def _contend(self, wish: "_Wish", waiter: Waiter, deadline: Deadline) -> Program[bool]:
         """Try and wait in turn until the lock is ours or the time is up."""
         while True:
             held = yield from self._try(wish)
             if held is True or deadline.passed():
                 return held is True
+            waiter.check()
             if isinstance(held, Held):
-                yield from self._watch(wish.place, held, deadline)
+                yield from self._await_change(wish.place, held, waiter.waited, deadline)
 
     def _try(self, wish: "_Wish") -> Program[bool | Held | None]:
         """Try once: True when the lock is ours, else who has it, or None when that changed in this moment."""
         if self._grant(wish.place.key, wish.holder) is None:
             self._grants.require_room()
-        token = uuid4()
-        try:
-            outcome = yield from self._on_session(
-                lambda session: locks.try_acquire(self._request(wish, token, session))
-            )
-        except PgResultsError:
-            raise
-        except BaseException:
-            # Interrupted or cancelled: the server may have granted what nobody is there to receive.
-            with suppress(PgResultsError):
-                yield from self._on_session(lambda session: locks.release(wish.place, token, session.id))
-            raise
+        wish.token = token = uuid4()
+        outcome = yield from self._on_session(lambda session: locks.try_acquire(self._request(wish, token, session)))
         if isinstance(outcome, Grant):
             self._accept(outcome, time.monotonic() - wish.begun)
             return True
+        wish.token = None
         if outcome is None or outcome.free or outcome.holder != wish.holder:
             return outcome
         self._share(wish, outcome)
@@ -273,7 +293,7 @@ class PostgresLockManager:
         if known is None or known.token != held.token:
             self._grants.add(Grant(wish.place, held.holder, held.fence, held.token, held.session, held.beacon))
 
-    def _request(self, wish: "_Wish", token: UUID, session: Session[Any]) -> Request:
+    def _request(self, wish: "_Wish", token: UUID, session: Session) -> Request:
         seconds = wish.hold_timeout
         renewed = session.pooled and seconds is None
         if renewed:
@@ -294,38 +314,51 @@ class PostgresLockManager:
                 "lock of %r acquired by %s after %.3f s, fence %d, taken over from %s", *known, grant.taken_over_from
             )
 
-    def _watch(self, place: Place, held: Held, deadline: Deadline) -> Program[None]:
+    def _await_change(self, place: Place, held: Held, waited: float, deadline: Deadline) -> Program[None]:
         """Wait until a lock may have become free: its beacon out, its time or ours up."""
-        times = [LONGEST_WAIT, deadline.left(), None if held.free else held.expires_in]
+        times = [waiting.next_look(waited), deadline.left(), None if held.free else held.expires_in]
         seconds = max(0.001, min(time for time in times if time is not None))
         if held.free:
             return self._waiting.wait(lambda: locks.wait_for_row(place, seconds), seconds)
         if (beacon := held.beacon) is None:
-            return pause(seconds)
+            return self._waiting.pause(seconds)
         return self._waiting.wait(lambda: locks.wait(beacon, seconds), seconds)
 
-    def _wait(self, key: str, timeout: float | None) -> Program[bool]:
+    def _wait(self, key: str, timeout: float | None, holder: str | None = None) -> Program[bool]:
         deadline, place = Deadline.after(timeout), self._place(key)
-        while True:
-            held = yield from self._state(key)
-            if held is None or deadline.passed():
-                return held is None
-            yield from self._watch(place, held, deadline)
+        held = yield from self._state(key)
+        if held is None or deadline.passed():
+            return held is None
+        waiter = self._watch.waiter(key, default_holder() if holder is None else holder)
+        try:
+            while held is not None and not deadline.passed():
+                waiter.check()
+                yield from self._await_change(place, held, waiter.waited, deadline)
+                held = yield from self._state(key)
+            return held is None
+        finally:
+            self._watch.left(waiter)
 
     def _release(self, key: str, holder: str) -> Program[None]:
         self._notice_fork()
-        place, grant = self._place(key), self._grants.pop(key, holder)
+        place, grant = self._place(key), self._grants.get(key, holder)
         token = grant.token if grant is not None else (yield from self._token_elsewhere(key, holder))
+        doubt = _Doubt(grant is not None and grant.in_doubt)
         try:
-            session_id, released = yield from self._on_session(lambda session: _release_on(session, place, token))
+            session_id, released = yield from self._on_session(
+                lambda session: _release_on(session, place, holder, token, doubt)
+            )
         except PgResultsError:
+            self._grants.doubt(grant)
             raise
         except BaseException:
             # Interrupted or cancelled: nobody else would ever release a lock whose process lives on.
             yield from self._on_session(lambda session: locks.release(place, token, session.id))
+            self._grants.pop(key, holder)
             raise
-        if grant is not None and grant.beacon is not None and not (released and session_id == grant.session):
-            yield from self._put_out(grant.session, grant.beacon)
+        self._grants.pop(key, holder)
+        if grant is not None and not (released and session_id == grant.session):
+            yield from self._put_out(grant)
         if not released:
             self._lose(grant)
             raise _not_the_holder(key, holder)
@@ -354,15 +387,11 @@ class PostgresLockManager:
             raise _not_the_holder(key, holder)
         return held.token
 
-    def _put_out(self, session: UUID, beacon: int) -> Program[None]:
-        """Have the session that holds a beacon put it out."""
+    def _put_out(self, grant: Grant) -> Program[None]:
+        """Put a grant's beacon out, unless it went out with its session."""
+        return self._on_session(lambda session: _put_out_on(session, grant))
 
-        def put_out() -> None:
-            self._sessions.run_on(session, lambda: locks.put_out(beacon))
-
-        return wait_for(put_out, lambda: asyncio.to_thread(put_out))
-
-    def _on_session(self, start: Callable[[Session[Any]], Operation[T]]) -> Program[T]:
+    def _on_session(self, start: Callable[[Session], Operation[T]]) -> Program[T]:
         return wait_for(lambda: self._sessions.run(start), lambda: self._sessions.arun(start))
 
     def _lose(self, grant: Grant | None) -> None:
@@ -371,17 +400,40 @@ class PostgresLockManager:
             logger.warning("lock of %r, fence %d, lost by %s", grant.place.key, grant.fence, grant.holder)
 
 
-class _Wish(NamedTuple):
-    """What an acquirer wants; ``begun`` is when it came, on this process's clock."""
+@dataclass(slots=True)
+class _Wish:
+    """What an acquirer wants.
+
+    ``begun`` is when it came, on this process's clock; ``token`` is that of a try which the server may have granted.
+    """
 
     place: Place
     holder: str
     hold_timeout: float | None
     begun: float
+    token: UUID | None = None
 
 
-def _release_on(session: Session[Any], place: Place, token: UUID) -> Operation[tuple[UUID, bool]]:
-    return session.id, (yield from locks.release(place, token, session.id))
+@dataclass
+class _Doubt:
+    """Whether an earlier try to release may have been carried out, whose answer was lost."""
+
+    repeated: bool
+
+
+def _release_on(
+    session: Session, place: Place, holder: str, token: UUID, doubt: _Doubt
+) -> Operation[tuple[UUID, bool]]:
+    repeated, doubt.repeated = doubt.repeated, True
+    released = yield from locks.release(place, token, session.id)
+    if not released and repeated:
+        released = yield from locks.was_released(place, holder, token)
+    return session.id, released
+
+
+def _put_out_on(session: Session, grant: Grant) -> Operation[None]:
+    if grant.beacon is not None and grant.session == session.id:
+        yield from locks.put_out(grant.beacon)
 
 
 def _beacons(schema: str) -> int:

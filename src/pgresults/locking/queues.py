@@ -3,7 +3,8 @@
 import asyncio
 import threading
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 
 from pgresults.database.programs import Effect, Program
 from pgresults.locking.deadline import Deadline
@@ -19,9 +20,8 @@ class Queues:
         self._mutex = threading.Lock()
         self._lines: dict[str, deque[Future[None]]] = {}
 
-    def enter(self, key: str, deadline: Deadline) -> Program[Future[None] | None]:
-        """Stand in line until first; gives the place to `leave`, or None when the time is up."""
-        place: Future[None] = Future()
+    def enter(self, key: str, place: Future[None], deadline: Deadline) -> Program[bool]:
+        """Stand in line until first, or until the place is ended; False when the time is up. `leave` ends it."""
         with self._mutex:
             line = self._lines.setdefault(key, deque())
             line.append(place)
@@ -30,22 +30,21 @@ class Queues:
         try:
             yield from wait_for_signal(place, deadline)
         except TimeoutError:
-            self.leave(key, place)
-            return None
-        except BaseException:
-            self.leave(key, place)
-            raise
-        return place
+            return False
+        return True
 
     def leave(self, key: str, place: Future[None]) -> None:
-        """Step out of line, so that the next may go on."""
+        """Step out of line, so that the next may go on; nothing happens where nobody stands there."""
         with self._mutex:
-            line = self._lines[key]
+            line = self._lines.get(key)
+            if line is None or place not in line:
+                return
             line.remove(place)
             if not line:
                 del self._lines[key]
-            elif not line[0].done():
-                line[0].set_result(None)
+            else:
+                with suppress(InvalidStateError):  # it is the first already, or was ended
+                    line[0].set_result(None)
 
 
 def wait_for_signal(signal: Future[None], deadline: Deadline) -> Program[None]:

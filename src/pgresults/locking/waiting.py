@@ -16,10 +16,14 @@ from pgresults.database.programs import Program, wait_for
 from pgresults.database.retries import Attempts
 from pgresults.operations.requests import Operation
 
-LONGEST_WAIT = 30.0
-"""Seconds after which a waiter looks at the lock again, whatever happened."""
+_SOONEST_LOOK, _LATEST_LOOK = 0.25, 2.0
+_PAUSE = (0.01, 0.045)
+_FEW = 20
 
-_PAUSE = (0.02, 0.1)
+
+def next_look(waited: float) -> float:
+    """Seconds after which a waiter looks at the lock again, whatever happened; the longer it has waited the later."""
+    return min(max(_SOONEST_LOOK, waited / 2), _LATEST_LOOK)
 
 
 class WaitingRoom:
@@ -32,11 +36,12 @@ class WaitingRoom:
     def __init__(self, database: Database) -> None:
         size = database.settings.lock_waiters
         # A server that lets a waiter wait is not silent.
-        patient = max(database.settings.response_timeout, 2 * LONGEST_WAIT)
+        patient = max(database.settings.response_timeout, 2 * _LATEST_LOOK)
         options = replace(database.pool_options(), size=size, overflow=0, response_timeout=patient)
         self._schema = database.schema
         self._pools = Pools(database.url, database.aurl, options)
         self._places = threading.Semaphore(size)
+        self._pausing = 0
 
     def wait(self, start: Callable[[], Operation[None]], seconds: float) -> Program[None]:
         """Wait with an operation until it ends or its time is up; either way the lock is worth another look.
@@ -44,12 +49,20 @@ class WaitingRoom:
         Raises: StorageUnavailable.
         """
         if not self._places.acquire(blocking=False):
-            yield from pause(seconds)
+            yield from self.pause(seconds)
             return
         try:
             yield from wait_for(lambda: self._wait(start), lambda: self._await(start))
         finally:
             self._places.release()
+
+    def pause(self, seconds: float) -> Program[None]:
+        """A moment of random length, no longer than so many seconds; the more there are the longer."""
+        self._pausing += 1
+        try:
+            yield from pause(min(seconds, random.uniform(*_PAUSE) * max(1, self._pausing / _FEW)))  # noqa: S311 (no secret)
+        finally:
+            self._pausing -= 1
 
     def close(self) -> None:
         """Close the connections of this process."""
@@ -80,6 +93,5 @@ class WaitingRoom:
 
 
 def pause(seconds: float) -> Program[None]:
-    """A moment of random length, no longer than so many seconds: those who look again do not all look at once."""
-    moment = min(seconds, random.uniform(*_PAUSE))  # noqa: S311 (no secret)
-    return wait_for(lambda: time.sleep(moment), lambda: asyncio.sleep(moment))
+    """Wait for so many seconds."""
+    return wait_for(lambda: time.sleep(seconds), lambda: asyncio.sleep(seconds))

@@ -38,7 +38,11 @@ def _items(array: Any, token: Token) -> bytes:
         return joined(b"t", [_items(array[name], token) for name in dtype.names])
     if dtype.kind not in _BYTES_SAY_ALL or dtype.hasobject:
         return token(array.ravel().tolist())
-    if dtype.kind in "fc" and (nan := array != array).any():
+    if dtype.char in "gG":  # as long as their bytes, but for some that mean nothing
+        return token(array.astype("U100").tolist())
+    if dtype.kind == "c":
+        return joined(b"t", [_items(array.real, token), _items(array.imag, token)])
+    if dtype.kind == "f" and (nan := array != array).any():
         array = array.copy()
         array[nan] = float("nan")
     flat = array.reshape(-1) if array.flags.c_contiguous else array.flatten()

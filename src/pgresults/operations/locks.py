@@ -37,7 +37,7 @@ class HeldLock(NamedTuple):
     """A lock as a listing shows it.
 
     ``actor`` and ``pid`` are the user and the process that took it, ``backend_pid`` the server's process that keeps it
-    (None: a lease), ``waiters`` how many wait on the server.
+    (None: a lease), ``waiters`` how many wait on the server, ``waiting_holders`` who has waited for a while.
     """
 
     key: str
@@ -50,10 +50,15 @@ class HeldLock(NamedTuple):
     backend_pid: int | None
     waiters: int
     taken_over_from: str | None
+    waiting_holders: list[str]
 
 
 class Grant(NamedTuple):
-    """A lock as it was granted to us; ``renewed``: it lasts as long as it is prolonged in time."""
+    """A lock as it was granted to us.
+
+    ``renewed``: it lasts as long as it is prolonged in time; ``in_doubt``: it may have been released without our
+    having been told.
+    """
 
     place: Place
     holder: str
@@ -63,6 +68,7 @@ class Grant(NamedTuple):
     beacon: int | None
     renewed: bool = False
     taken_over_from: str | None = None
+    in_doubt: bool = False
 
 
 class Request(NamedTuple):
@@ -100,6 +106,15 @@ def release(place: Place, token: UUID, session: UUID | None) -> Operation[bool]:
     return bool(rows)
 
 
+def was_released(place: Place, holder: str, token: UUID) -> Operation[bool]:
+    """Whether a holder's grant was given back, as far as can be seen: the row may be gone, or another's since."""
+    rows = yield Execute(statements.AFTERWARDS, {**place._asdict(), "token": token})
+    if not rows:
+        return True
+    is_ours, released, taken_over_from = rows[0]
+    return bool(released) if is_ours else taken_over_from != holder
+
+
 def put_out(beacon: int) -> Operation[None]:
     """Put out a beacon of this session."""
     yield Execute(statements.UNLOCK, {"beacon": beacon})
@@ -131,7 +146,19 @@ def _in_utc(moment: datetime | None) -> datetime | None:
 def forget(storage_id: UUID, limit: int) -> Operation[int]:
     """Delete rows of locks that nobody holds; gives how many."""
     rows = yield Execute(statements.FORGET, {"storage_id": storage_id, "limit": limit})
-    return len(rows)
+    return int(rows[0][0])
+
+
+class TableSize(NamedTuple):
+    """Rows and bytes of a table with its indexes."""
+
+    rows: int
+    bytes: int
+
+
+def size(schema: str) -> Operation[TableSize]:
+    """What the locks of all storages of a schema take."""
+    return TableSize(*(yield Execute(statements.SIZE, {"schema": schema}))[0])
 
 
 def locked(key: str, held: Held) -> LockedError:

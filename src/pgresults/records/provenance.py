@@ -14,6 +14,7 @@ from uuid import uuid4
 from pydantic_core import to_json
 
 from pgresults.errors import InvalidArgument
+from pgresults.interruptions import is_interruption
 from pgresults.sql.digests import canonical_json
 
 RECORDED = frozenset(("process", "task", "flow"))
@@ -33,6 +34,10 @@ def actor() -> str:
 
 HOLDER: ContextVar[str | None] = ContextVar("pgresults.holder", default=None)
 """The holder that stands for the enclosing transaction."""
+
+
+AWAITED_BY: ContextVar[tuple[str, ...]] = ContextVar("pgresults.awaited_by", default=())
+"""The transactions of other processes that wait until what runs here is done."""
 
 
 def default_holder() -> str:
@@ -75,6 +80,8 @@ def require_json(value: dict[str, Any], argument: str) -> dict[str, Any]:
         canonical_json(value)
         to_json(value)  # what is sent, of which less can be nested
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        if is_interruption(error):
+            raise
         raise InvalidArgument(f"{argument} must be a JSON object: {error}", argument=argument) from error
     return value
 

@@ -200,7 +200,8 @@ class Called(Wrapped[P, R]):
     def _transact(self, context: TaskRunContext, key: str | None, arguments: Arguments) -> Program[Outcome]:
         """Compute a result in a transaction of its own."""
         store = None if key is None else context.result_store
-        txn = CallTransaction(key, store, self._isolation(key), self.refresh_cache)
+        patience = getattr(self.cache_policy, "lock_timeout", None)
+        txn = CallTransaction(key, store, self._isolation(key), self.refresh_cache, patience)
         return (yield from txn.around(self._compute(txn, context, arguments)))
 
     def _compute(self, txn: CallTransaction, context: TaskRunContext, arguments: Arguments) -> Program[Outcome]:

@@ -33,6 +33,7 @@ class Wrapped(StandIn, GivesToken, Generic[P, R]):
         called: Any = definition.__func__ if isinstance(definition, classmethod | staticmethod) else definition
         if not callable(called):
             raise TypeError(f"a task or flow is made of a function, not of {type(fn).__name__}")
+        update_wrapper(cast("Any", self), called)  # first: what is set on the function does not replace what is ours
         self.fn = called
         self._definition = definition
         function = underlying(called)
@@ -41,13 +42,13 @@ class Wrapped(StandIn, GivesToken, Generic[P, R]):
         self.options = options
         self.isasync = inspect.iscoroutinefunction(self.fn)
         self.name = str(options.get("name") or getattr(self.fn, "__name__", type(self.fn).__name__))
-        self.code_hash = code_digest(function)
-        self._identity = Identity(function)
+        if not hasattr(self, "_identity"):  # a copy, or one from another process, comes with that of its original
+            self._identity = Identity(function)
+            self.code_hash = code_digest(function)
         self._first: tuple[Any, ...] = (called.__self__,) if isinstance(called, MethodType) else ()
         self._unbound: Self | None = None
         self._signature = _signature_of(called.__func__ if self._first else called)
         self._binder = Binder(self._signature)
-        update_wrapper(cast("Any", self), called)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -71,9 +72,14 @@ class Wrapped(StandIn, GivesToken, Generic[P, R]):
         """A copy with other options."""
         if self._unbound is not None:
             return self._unbound._changed(options)._bound_to(self.fn)
-        changed = type(self)(self._definition, {**self.options, **options})
-        vars(changed).update(self._extras())
+        changed: Self = _blank(type(self))
+        changed._make(self._definition, {**self.options, **options}, self._extras())
         return changed
+
+    def _make(self, definition: Any, options: dict[str, Any], extras: dict[str, Any]) -> None:
+        vars(self).update(extras)
+        self.__init__(definition, options)  # type: ignore[misc]
+        vars(self).update(extras)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         bind = getattr(type(self._definition), "__get__", None)
@@ -115,9 +121,7 @@ class Wrapped(StandIn, GivesToken, Generic[P, R]):
             _PICKLING.reset(token)
 
     def __setstate__(self, state: tuple[Any, Any, dict[str, Any]]) -> None:
-        fn, options, extras = state
-        self.__init__(fn, options)  # type: ignore[misc]
-        vars(self).update(extras)
+        self._make(*state)
         self._identity.received_with(underlying(self.fn))
 
     def _extras(self) -> dict[str, Any]:

@@ -55,6 +55,26 @@ class Statement:
         return Query(str(compiled).encode(), tuple(compiled.positiontup))
 
 
+class CallStatement(Statement):
+    """A call of one of the schema's own functions, which Core cannot name by a schema that is configured.
+
+    Parameters:
+        function: its name.
+        names: the names of its parameters, in their order.
+    """
+
+    def __init__(self, function: str, *names: str) -> None:
+        self.changes = True
+        self._function = function
+        self._names = names
+        self.query = cache(self._compile)
+
+    def _compile(self, schema: str) -> Query:
+        places = ", ".join(f"${number}" for number in range(1, len(self._names) + 1))
+        call = sql.SQL("SELECT {}({})").format(sql.Identifier(schema, self._function), sql.SQL(places))
+        return Query(call.as_bytes(None), self._names)
+
+
 class CopyStatement:
     """A ``COPY … FROM STDIN`` in binary into named columns of a table."""
 

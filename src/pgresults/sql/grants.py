@@ -40,6 +40,7 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
         tables.payload.name: ("INSERT",),
         tables.history.name: ("INSERT",),  # append only
         tables.lock.name: ("INSERT", "UPDATE", "DELETE"),
+        tables.waiting.name: ("INSERT", "UPDATE", "DELETE"),
     },
     Kind.READER: dict.fromkeys(
         (
@@ -48,6 +49,7 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
             tables.result.name,
             tables.payload.name,
             tables.lock.name,
+            tables.waiting.name,
             tables.document.name,
             *_VIEWS,
         ),
@@ -59,7 +61,7 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
         tables.result.name: ("UPDATE",),
         tables.payload.name: ("DELETE",),
         tables.history.name: ("INSERT",),
-        tables.lock.name: ("UPDATE",),  # a proof locks its row
+        tables.lock.name: ("UPDATE", "DELETE"),  # a proof locks its row; released ones go
     },
     Kind.OWNER: {_ALL_TABLES: ("ALL",)},
 }

@@ -3,7 +3,6 @@
 from functools import cache
 from typing import Any
 
-from psycopg import sql
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -28,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.sql.selectable import CTE
 
-from pgresults.sql.compiled import Query, Statement
+from pgresults.sql.compiled import CallStatement, Statement
 from pgresults.sql.digests import CONTENT_FIELDS
 from pgresults.sql.guards import Guard, blocked, is_free
 from pgresults.sql.results import (
@@ -263,19 +262,7 @@ EXPIRED = Statement(select(func.count()).where(_DUE, result.c.expires_at <= _NOW
 """How many results a sweep would take."""
 
 
-class _Sweep(Statement):
-    """A call of the schema's own function, which Core cannot name by a schema that is configured."""
-
-    def __init__(self) -> None:
-        self.changes = True
-        self.query = cache(self._text)
-
-    def _text(self, schema: str) -> Query:
-        call = sql.SQL("SELECT {}($1, $2, $3, $4)").format(sql.Identifier(schema, "sweep"))
-        return Query(call.as_bytes(None), ("batch_size", "storage_id", "actor", "holder"))
-
-
-SWEEP = _Sweep()
+SWEEP = CallStatement("sweep", "batch_size", "storage_id", "actor", "holder")
 """Take the payloads of some results that have expired; gives how many."""
 
 _BEYOND = bindparam("versions", type_=BigInteger)

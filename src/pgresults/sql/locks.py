@@ -22,7 +22,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
-    delete,
+    column,
     exists,
     extract,
     false,
@@ -31,14 +31,14 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    table,
     true,
-    tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from pgresults.sql.compiled import Statement
+from pgresults.sql.compiled import CallStatement, Statement
 from pgresults.sql.guards import HELD, lives
 from pgresults.sql.schema import SCHEMA, fence, lock
 
@@ -180,6 +180,11 @@ def _release() -> Statement:
 RELEASE = _release()
 """Give a grant back: no row when it was no longer the key's."""
 
+AFTERWARDS = Statement(
+    select(lock.c.token == bindparam("token", type_=Uuid), lock.c.released, lock.c.taken_over_from).where(ONE_LOCK)
+)
+"""What has become of a lock that may have been given back."""
+
 UNLOCK = Statement(select(func.pg_advisory_unlock(bindparam("beacon", type_=BigInteger))))
 """Put a beacon out whose row is another's already."""
 
@@ -209,20 +214,7 @@ BURY = Statement(
 )
 """Release the lock of a holder that is dead; never to be run on a session that holds beacons itself."""
 
-_gone = lock.alias("gone")
-FORGET = Statement(
-    delete(lock)
-    .where(
-        tuple_(lock.c.storage_id, lock.c.key).in_(
-            select(_gone.c.storage_id, _gone.c.key)
-            .where(_gone.c.storage_id == bindparam("storage_id"), _gone.c.released)
-            .limit(bindparam("limit", type_=BigInteger))
-            .with_for_update(skip_locked=True)
-        ),
-        lock.c.released,
-    )
-    .returning(lock.c.key)
-)
+FORGET = CallStatement("forget_released", "limit", "storage_id")
 """Delete rows of locks that nobody holds; those that a transaction has a part in stay."""
 
 RENEW = Statement(
@@ -270,9 +262,22 @@ _VIEW = Table(
     *(Column(name, Text) for name in ("storage", "key", "holder", "actor", "taken_over_from")),
     *(Column(name, BigInteger) for name in ("fence", "pid", "backend_pid", "waiters")),
     *(Column(name, DateTime(timezone=True)) for name in ("since", "expires_at")),
+    Column("waiting_holders", ARRAY(Text)),
 )
 
-LISTED = ("key", "holder", "since", "expires_at", "fence", "actor", "pid", "backend_pid", "waiters", "taken_over_from")
+LISTED = (
+    "key",
+    "holder",
+    "since",
+    "expires_at",
+    "fence",
+    "actor",
+    "pid",
+    "backend_pid",
+    "waiters",
+    "taken_over_from",
+    "waiting_holders",
+)
 """What a listing says of a lock, in the order of `operations.locks.HeldLock`."""
 
 LIST_HELD = Statement(
@@ -281,6 +286,18 @@ LIST_HELD = Statement(
     .order_by(_VIEW.c.key)
 )
 """Who holds what of a storage; never to be run on a session that holds beacons itself."""
+
+_pg_class = table("pg_class", column("oid"), column("relname"), column("relnamespace"), schema="pg_catalog")
+_pg_namespace = table("pg_namespace", column("oid"), column("nspname"), schema="pg_catalog")
+SIZE = Statement(
+    select(
+        select(func.count()).select_from(lock).scalar_subquery(),
+        func.pg_total_relation_size(_pg_class.c.oid),
+    )
+    .select_from(_pg_class.join(_pg_namespace, _pg_namespace.c.oid == _pg_class.c.relnamespace))
+    .where(_pg_class.c.relname == literal_column("'lock'"), _pg_namespace.c.nspname == bindparam("schema", type_=Text))
+)
+"""How many rows and bytes the locks of all storages take."""
 
 BACKEND = Statement(select(func.pg_backend_pid()))
 """The process of the server that answers."""

@@ -32,7 +32,7 @@ from pgresults.errors import ConfigurationError
 SCHEMA = "pgresults"
 """The schema's default name, and the placeholder for a configured one."""
 
-REVISION = "0005"
+REVISION = "0006"
 """The revision of the schema that this code is written for."""
 
 VERSION_TABLE = "schema_version"
@@ -200,3 +200,18 @@ lock = Table(
     Column("taken_over_from", Text),
     prefixes=["UNLOGGED"],
 )
+
+waiting = Table(
+    "waiting",
+    metadata,
+    _storage_id(),
+    _key(),
+    Column("id", Uuid, primary_key=True),
+    Column("holder", Text, primary_key=True),
+    # The holder does not ask for the key itself, but cannot go on before the one who asks.
+    Column("through", Boolean, nullable=False),
+    _time("since", nullable=False),
+    _time("seen", nullable=False),
+    prefixes=["UNLOGGED"],
+)
+"""Who has waited for a lock for a while. A row that was not seen again for some seconds is a dead process's."""

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Annotated, Any, NoReturn, Self, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny, field_validator
 
 from pgresults.database.programs import Program, aperform, compute, perform
 from pgresults.errors import ConfigurationError, InvalidArgument
+from pgresults.locking.managers import require_manager
 from pgresults.locking.protocol import LockManager
 from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
@@ -55,6 +56,10 @@ def _random_key() -> str:
     return uuid4().hex
 
 
+def _lock_manager(given: Any) -> LockManager | None:
+    return None if given is None else require_manager(given)
+
+
 class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
     """Reads and writes results under keys; see ``docs/results.md``.
 
@@ -79,7 +84,7 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
 
     result_storage: PostgresStorage | UUID | str | Path | None = None
     metadata_storage: PostgresStorage | NullStorage | UUID | str | Path | None = None
-    lock_manager: LockManager | None = None
+    lock_manager: Annotated[LockManager | None, PlainValidator(_lock_manager)] = None
     persist_result: bool | None = None
     cache_result_in_memory: bool = True
     serializer: SerializeAsAny[Serializer] = Field(default_factory=default_serializer)
