@@ -259,7 +259,7 @@ def test_exceptions_keep_their_causes() -> None:
         Color.RED,
         Checked(1),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_was_dropped_in_silence_comes_back(value: Any) -> None:
     through(value)
