@@ -5,7 +5,7 @@ import json
 import math
 from collections import OrderedDict, deque
 from dataclasses import InitVar, dataclass, field
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -21,6 +21,7 @@ from pydantic import (
     Json,
     PrivateAttr,
     RootModel,
+    TypeAdapter,
     computed_field,
     field_validator,
     model_validator,
@@ -248,6 +249,8 @@ def test_exceptions_keep_their_causes() -> None:
     [
         deque([1, 2], maxlen=2),
         deque(maxlen=0),
+        TypeAdapter(datetime).validate_python("2026-01-01T00:00:00Z"),
+        TypeAdapter(time).validate_python("00:00:00+05:30"),
         datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1), "CET")),
         complex(-0.0, math.inf),
         [math.nan, -0.0, Decimal("-0"), Decimal("sNaN12")],
@@ -256,7 +259,7 @@ def test_exceptions_keep_their_causes() -> None:
         Color.RED,
         Checked(1),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_was_dropped_in_silence_comes_back(value: Any) -> None:
     through(value)
@@ -306,7 +309,7 @@ def test_what_would_come_back_as_something_else_is_refused(value: Any, store: Re
     text = ResultStore(result_storage=store.result_storage, serializer="json")
     with pytest.raises(SerializationError, match=r'Use the serializer "pickle"') as refused:
         text.write({"deep": [value]}, key="k")
-    assert type(value).__name__ in str(refused.value) or "function" in str(refused.value)
+    assert any(name in str(refused.value) for name in (type(value).__name__, "function", "Zone"))
     assert not text.exists("k")
 
 

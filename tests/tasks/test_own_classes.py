@@ -324,3 +324,36 @@ def test_a_class_that_is_gone_is_a_copy(run: Callable[..., list[str]], tmp_path:
     run("script.py")
     written(tmp_path, {"script.py": "from pgresults import ResultStore\nprint(ResultStore().read('row').result)"})
     assert run("script.py") == ["Row(x=1)"]
+
+
+def test_json_gives_a_program_its_own_classes_and_no_others(run: Callable[..., list[str]], tmp_path: Path) -> None:
+    script = """
+    from pydantic import BaseModel
+    from pgresults import task
+    from pgresults.cache_policies import INPUTS
+
+    class Row(BaseModel):
+        x: int
+
+    @task(result_serializer="json", result_storage_key="rows")
+    def load():
+        print("computed")
+        return [Row(x=1)]
+
+    row = load()[0]
+    print(type(row) is Row, row)
+    """
+    written(tmp_path, {"script.py": script, "other.py": script.replace("x=1", "x=2")})
+    assert run("script.py") == ["computed", "True x=1"]
+    assert run("script.py") == ["True x=1"]
+    assert run("other.py") == ["computed", "True x=2"]  # the same name, another's class
+
+
+def test_json_names_a_module_alike_however_it_is_started(run: Callable[..., list[str]], tmp_path: Path) -> None:
+    source = MODULE.replace("ResultStore()", "ResultStore(serializer='json')").replace("[Row(1), Row]", "[Row(1), 1]")
+    source = source.replace("cls is Row", "cls == 1")
+    written(tmp_path, {"package/__init__.py": "", "package/module.py": source})
+    assert run("-m", "package.module", "write") == []
+    assert run("-m", "package.module", "read") == ["True True True True"]
+    assert run("-c", "import package.module as module; module.read(); module.write()") == ["True True True True"]
+    assert run("-m", "package.module", "read") == ["True True True True"]

@@ -113,7 +113,7 @@ def _encode_model(obj: BaseModel, encode: Encode) -> Tag:
             alias = name
         if alias != name:
             names[alias] = name
-        if field.annotation is Json or Json in field.metadata:  # Prefect's validation takes its text
+        if field.annotation is Json or any(type(said) is Json for said in field.metadata):  # validated as text
             data[alias], values[name] = to_json(value).decode(), value
         else:
             data[alias] = value

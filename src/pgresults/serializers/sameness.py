@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
+from pydantic_core import TzInfo
 
 from pgresults.serializers.exceptions import attributes_of
 
@@ -81,4 +82,4 @@ def _is_same_zone(read: tzinfo | None, written: tzinfo | None) -> bool:
         return False
     if isinstance(read, ZoneInfo) and isinstance(written, ZoneInfo):
         return read.key == written.key is not None
-    return written is None or (isinstance(written, timezone) and repr(read) == repr(written))
+    return written is None or (isinstance(written, timezone | TzInfo) and repr(read) == repr(written))

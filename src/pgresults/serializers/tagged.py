@@ -12,7 +12,7 @@ import base64
 import ipaddress
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -20,6 +20,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
+from pydantic_core import TzInfo
 
 from pgresults.serializers.classes import class_of
 from pgresults.serializers.instances import build_exception, build_instance, encode_instance
@@ -108,12 +109,22 @@ def _encode_deque(obj: "deque[Any]") -> Tag:
 
 def _encode_moment(obj: datetime | time) -> Tag:
     path = "datetime.datetime" if isinstance(obj, datetime) else "datetime.time"
-    further: Tag = {"fold": obj.fold} if obj.fold else {}
-    if isinstance(obj.tzinfo, ZoneInfo) and obj.tzinfo.key:
-        further["zone"] = obj.tzinfo.key
-    elif isinstance(obj.tzinfo, timezone) and obj.tzinfo != UTC and obj.tzinfo.tzname(None)[:3] != "UTC":
-        further["zone_name"] = obj.tzinfo.tzname(None)
-    return _tag(path, obj.isoformat(), **further)
+    fold: Tag = {"fold": obj.fold} if obj.fold else {}
+    return _tag(path, obj.isoformat(), **fold, **_zone(obj.tzinfo))
+
+
+def _zone(zone: tzinfo | None) -> Tag:
+    """What there is to know of a zone beside its offset."""
+    if isinstance(zone, ZoneInfo) and zone.key:
+        return {"zone": zone.key}
+    if isinstance(zone, TzInfo):  # that of times which pydantic has read
+        return {"offset": "pydantic"}
+    if isinstance(zone, timezone):
+        named = zone != UTC and not zone.tzname(None).startswith("UTC")
+        return {"zone_name": zone.tzname(None)} if named else {}
+    if zone is None:
+        return {}
+    raise TypeError(f"JSON has no form for the zone {type(zone).__module__}.{type(zone).__qualname__}: take a ZoneInfo")
 
 
 def _decode_moment(kind: type[datetime] | type[time]) -> Callable[[str, Tag], datetime | time]:
@@ -122,8 +133,10 @@ def _decode_moment(kind: type[datetime] | type[time]) -> Callable[[str, Tag], da
         if "zone" in tag:
             return moment.replace(tzinfo=ZoneInfo(tag["zone"]))
         offset = moment.utcoffset()
-        if "zone_name" in tag and offset is not None:
+        if offset is not None and "zone_name" in tag:
             return moment.replace(tzinfo=timezone(offset, tag["zone_name"]))
+        if offset is not None and tag.get("offset") == "pydantic":
+            return moment.replace(tzinfo=TzInfo(offset.total_seconds()))
         return moment
 
     return decode
