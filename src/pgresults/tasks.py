@@ -5,6 +5,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from types import MethodType
 from typing import Any, Final, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
@@ -316,6 +317,8 @@ async def aexplain(task: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> Exp
 
 
 def _require_task(task: Any) -> Task[Any, Any]:
+    if isinstance(task, MethodType) and isinstance(task.__func__, Task):  # of a class, below @classmethod
+        return task.__func__._bound_to(MethodType(task.__func__.fn, task.__self__))
     if not isinstance(task, Task):
         raise TypeError(f"only the call of a task can be explained, not of a {type(task).__name__}")
     return task
