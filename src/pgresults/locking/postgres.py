@@ -35,6 +35,8 @@ from pgresults.sql.schema import SCHEMA
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_MOMENTS, _MOMENT = 10, 0.005
+
 
 class PostgresLockManager:
     """A `LockManager` whose locks end with their holder's process, and whose holders prove them when they write.
@@ -229,9 +231,7 @@ class PostgresLockManager:
         deadline = Deadline.after(acquire_timeout, "acquire_timeout")
         Deadline.after(hold_timeout, "hold_timeout")
         wish = _Wish(self._place(key), _require_holder(holder), hold_timeout, time.monotonic())
-        held = yield from self._try(wish)
-        if isinstance(held, Held) and held.free:
-            held = yield from self._try(wish)  # what is left of a released lock may be being swept away
+        held = yield from self._try_first(wish)
         if held is True or deadline.passed():
             return held is True
         waiter = self._watch.waiter(key, holder)
@@ -242,6 +242,15 @@ class PostgresLockManager:
         finally:
             self._queues.leave(key, waiter.place)
             self._watch.left(waiter)
+
+    def _try_first(self, wish: "_Wish") -> Program[bool | Held | None]:
+        """Try, and for a moment again where nobody has the lock: what is left of it may just be swept away."""
+        for _ in range(_MOMENTS):
+            held = yield from self._try(wish)
+            if held is True or (isinstance(held, Held) and not held.free):
+                break
+            yield from waiting.pause(_MOMENT)
+        return held
 
     def _contend(self, wish: "_Wish", waiter: Waiter, deadline: Deadline) -> Program[bool]:
         """Try and wait in turn until the lock is ours or the time is up."""
