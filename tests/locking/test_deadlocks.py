@@ -203,10 +203,12 @@ class TestCycles:
         for key in "ab":
             await locking.awrite(0, key=key)
 
+        both = threading.Barrier(2)
+
         async def read(own: str, other: str) -> Any:
             async with transaction(own, locking, isolation_level=SERIALIZABLE, overwrite=True) as txn:
                 txn.stage(1)
-                await asyncio.sleep(0)
+                await asyncio.to_thread(both.wait)
                 return (await locking.aread(other)).result
 
         with ends_soon():
@@ -238,7 +240,7 @@ class TestCycles:
     async def test_a_dead_process_waits_for_nobody(self, postgres: PostgresLockManager, connection: Any) -> None:
         await postgres.aacquire_lock("a", "one")
         await postgres.aacquire_lock("b", "two")
-        row = "INSERT INTO pgresults.waiting VALUES (%s, 'a', %s, 'two', false, now() - interval '1 hour', now() - %s)"
+        row = "INSERT INTO pgresults.waiting VALUES (%s, 'a', %s, 'two', false, now() - interval '1 hour', now() - %s::interval)"
         connection.execute(row, [postgres._storage_id, uuid4(), "20 s"])
         assert await postgres.aacquire_lock("b", "one", 2.5) is False
         connection.execute(row, [postgres._storage_id, uuid4(), "0 s"])

@@ -35,6 +35,8 @@ from pgresults.sql.schema import SCHEMA
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_MOMENTS, _MOMENT = 10, 0.005
+
 
 class PostgresLockManager:
     """A `LockManager` whose locks end with their holder's process, and whose holders prove them when they write.
@@ -239,9 +241,7 @@ class PostgresLockManager:
 
     def _acquire(self, wish: "_Wish", acquire_timeout: float | None) -> Program[bool]:
         deadline, key = Deadline.after(acquire_timeout, "acquire_timeout"), wish.place.key
-        held = yield from self._try(wish)
-        if isinstance(held, Held) and held.free:
-            held = yield from self._try(wish)  # what is left of a released lock may be being swept away
+        held = yield from self._try_first(wish)
         if held is True or deadline.passed():
             return held is True
         waiter = self._watch.waiter(key, wish.holder)
@@ -261,6 +261,15 @@ class PostgresLockManager:
         self._grants.forget(token)
         with suppress(PgResultsError):
             yield from self._on_session(lambda session: locks.release(wish.place, token, session.id))
+
+    def _try_first(self, wish: "_Wish") -> Program[bool | Held | None]:
+        """Try, and for a moment again where nobody has the lock: what is left of it may just be swept away."""
+        for _ in range(_MOMENTS):
+            held = yield from self._try(wish)
+            if held is True or (isinstance(held, Held) and not held.free):
+                break
+            yield from waiting.pause(_MOMENT)
+        return held
 
     def _contend(self, wish: "_Wish", waiter: Waiter, deadline: Deadline) -> Program[bool]:
         """Try and wait in turn until the lock is ours or the time is up."""

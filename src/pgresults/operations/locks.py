@@ -89,11 +89,12 @@ def try_acquire(request: Request) -> Operation[Grant | Held | None]:
     """Take a lock that nobody has; else say who has it, or None when it changed hands in that moment."""
     parameters = request._asdict() | request.place._asdict()
     row = (yield Execute(statements.TRY_ACQUIRE, parameters))[0]
-    fence, beacon, taken_over_from, beacon_is_ours, *seen = row
+    fence, beacon, taken_over_from, beacon_is_ours, overtaken, *seen = row
     if fence is None:
         return Held(*seen) if seen[0] is not None else None
-    if beacon_is_ours is False:
-        # Somebody else uses this number for an advisory lock of their own: the next fence has another one.
+    if beacon_is_ours is False or overtaken:
+        # Somebody else uses this number for an advisory lock of their own, or newer fences have been there: the next
+        # fence is another one.
         yield Execute(statements.RELEASE, parameters)
         return None
     granted = (fence, request.token, request.session, beacon, request.renewed, taken_over_from)

@@ -34,13 +34,3 @@ class Leave:
         held = partial(leave)  # no frame of ours refers to it, so that a traceback does not keep it
         block._held = weakref.ref(held, lambda _: block._let_go())
         return held
-
-
-class _Awaited:
-    """The exit of ``async with``, which lets go of it as soon as it is called: its coroutine holds it until it ends."""
-
-    def __init__(self, leave: Callable[..., Any]) -> None:
-        self._leave = leave
-
-    async def __call__(self, *failure: Any) -> None:
-        await self._leave(*failure)
