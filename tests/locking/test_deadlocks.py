@@ -240,7 +240,8 @@ class TestCycles:
     async def test_a_dead_process_waits_for_nobody(self, postgres: PostgresLockManager, connection: Any) -> None:
         await postgres.aacquire_lock("a", "one")
         await postgres.aacquire_lock("b", "two")
-        row = "INSERT INTO pgresults.waiting VALUES (%s, 'a', %s, 'two', false, now() - interval '1 hour', now() - %s::interval)"
+        times = "now() - interval '1 hour', now() - %s::interval"
+        row = f"INSERT INTO pgresults.waiting VALUES (%s, 'a', %s, 'two', false, {times})"
         connection.execute(row, [postgres._storage_id, uuid4(), "20 s"])
         assert await postgres.aacquire_lock("b", "one", 2.5) is False
         connection.execute(row, [postgres._storage_id, uuid4(), "0 s"])

@@ -1,7 +1,6 @@
 """A lock that was taken without naming a holder is one's own in a transaction or task that begins later."""
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,10 +19,10 @@ pytestmark = pytest.mark.timeout(30)
 
 
 @pytest.fixture(params=["postgres", "memory"])
-def locking(request: pytest.FixtureRequest, guarded: ResultStore) -> Iterator[ResultStore]:
+def locking(request: pytest.FixtureRequest, guarded: ResultStore) -> ResultStore:
     """A store with locks of either kind."""
     manager = guarded.lock_manager if request.param == "postgres" else MemoryLockManager()
-    yield ResultStore(result_storage=guarded.result_storage, lock_manager=manager)
+    return ResultStore(result_storage=guarded.result_storage, lock_manager=manager)
 
 
 async def test_it_is_written_and_read_with(call: Call, locking: ResultStore) -> None:
@@ -66,9 +65,11 @@ async def test_the_write_proves_it(call: Call, guarded: ResultStore, connection:
 @pytest.mark.parametrize("depth", ["root", "nested"])
 async def test_a_transaction_that_asks_for_it_has_it(call: Call, locking: ResultStore, depth: str) -> None:
     await call(locking, "acquire_lock", "k")
-    async with transaction(store=locking if depth == "root" else None):
-        async with transaction("k", locking, isolation_level=SERIALIZABLE) as txn:
-            txn.stage(1)
+    async with (
+        transaction(store=locking if depth == "root" else None),
+        transaction("k", locking, isolation_level=SERIALIZABLE) as txn,
+    ):
+        txn.stage(1)
     assert (await call(locking, "read", "k")).result == 1
     assert await call(locking, "is_lock_holder", "k"), "it is not the transaction's to give back"
     await call(locking, "release_lock", "k")

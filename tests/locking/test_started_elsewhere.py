@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(params=["postgres", "memory"])
-def locking(request: pytest.FixtureRequest, guarded: ResultStore) -> Iterator[ResultStore]:
+def locking(request: pytest.FixtureRequest, guarded: ResultStore) -> ResultStore:
     """A store with locks of either kind."""
     manager = guarded.lock_manager if request.param == "postgres" else MemoryLockManager()
-    yield ResultStore(result_storage=guarded.result_storage, lock_manager=manager)
+    return ResultStore(result_storage=guarded.result_storage, lock_manager=manager)
 
 
 def join(work: Callable[[], Any]) -> None:
