@@ -16,6 +16,7 @@ from sqlalchemy import URL, make_url
 
 from pgresults.database import migrations
 from pgresults.errors import ConfigurationError
+from pgresults.locking import memory
 from pgresults.server import binaries
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
@@ -54,6 +55,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("PGRESULTS_") and not name.startswith("PGRESULTS_TEST_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _locks_in_memory() -> Iterator[None]:
+    """What a test leaves locked in memory, of which there is one for the process, is free for the next."""
+    yield
+    memory._LOCKS.held.clear()
 
 
 @pytest.fixture(scope="session")

@@ -10,22 +10,52 @@ _FORGET = """
 CREATE FUNCTION forget_released(batch_size integer DEFAULT 1000, only_storage uuid DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
+    newest bigint;
     gone bigint;
 BEGIN
-    IF NOT has_table_privilege('lock', 'DELETE') THEN
-        RETURN 0; -- a sweeper whose rights are from before
+    IF NOT (has_table_privilege('lock', 'DELETE') AND has_sequence_privilege('forgotten', 'UPDATE'))
+       OR NOT pg_try_advisory_xact_lock(hashtext(current_schema()), 7039) THEN
+        RETURN 0; -- rights from before, or somebody else is at it
     END IF;
+    -- Who has drawn a fence already, and finds no row of its key when it comes to take the lock, sees by this that
+    -- there may have been one with a later fence.
+    SELECT last_value INTO newest FROM fence;
+    PERFORM setval('forgotten', newest);
     -- What a transaction has a part in stays; who comes for one of these meanwhile skips it and looks again.
-    DELETE FROM lock WHERE released AND (storage_id, key) IN (
+    DELETE FROM lock WHERE released AND fence <= newest AND (storage_id, key) IN (
         SELECT l.storage_id, l.key FROM lock l
-        WHERE l.released AND (only_storage IS NULL OR l.storage_id = only_storage)
-        LIMIT batch_size FOR UPDATE SKIP LOCKED
+        WHERE l.released AND l.fence <= newest AND (only_storage IS NULL OR l.storage_id = only_storage)
+        LIMIT least(batch_size, 1000) FOR UPDATE SKIP LOCKED
     );
     GET DIAGNOSTICS gone = ROW_COUNT;
     RETURN gone;
 END
 $$
 """
+
+_AS_BEFORE = """
+DO $$
+DECLARE
+    held record;
+BEGIN
+    FOR held IN
+        SELECT target, privilege_type AS privilege,
+               CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
+        FROM pg_class c
+        JOIN (VALUES ('lock', 'TABLE waiting'), ('fence', 'SEQUENCE forgotten')) AS pairs(source, target)
+             ON c.oid = source::regclass
+        CROSS JOIN LATERAL aclexplode(c.relacl) a
+        WHERE a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('GRANT %s ON %s TO %s', held.privilege, held.target, held.grantee);
+        IF held.target LIKE 'SEQUENCE%' THEN
+            EXECUTE format('GRANT SELECT, UPDATE ON SEQUENCE forgotten TO %s', held.grantee);
+        END IF;
+    END LOOP;
+END
+$$
+"""
+"""Who may take locks may say that it waits."""
 
 _SWEEP = """
 CREATE OR REPLACE FUNCTION sweep(batch_size integer DEFAULT 1000, only_storage uuid DEFAULT NULL,
@@ -125,6 +155,8 @@ def upgrade() -> None:
         prefixes=["UNLOGGED"],
     )
     op.execute("ALTER TABLE waiting SET (fillfactor = 50)")
+    op.execute("CREATE SEQUENCE forgotten AS bigint MINVALUE 0 START 0")
+    op.execute(_AS_BEFORE)
     op.execute(_HELD_LOCKS)
     # Unless it is named last, the schema of temporary tables comes before all others.
     op.execute("SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)")

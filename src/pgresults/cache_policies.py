@@ -11,6 +11,8 @@ from uuid import UUID
 from pgresults.context import FlowRunContext, TaskRunContext
 from pgresults.errors import InvalidArgument, InvalidKey, SerializationError
 from pgresults.locking import LockManager
+from pgresults.locking.deadline import require_seconds
+from pgresults.locking.managers import require_manager
 from pgresults.objects.digests import stable_digest
 from pgresults.objects.tokens import PLAIN, digest_of
 from pgresults.storage.postgres import NullStorage, PostgresStorage
@@ -51,11 +53,13 @@ class CachePolicy:
         key_storage: where keys are kept, apart from payloads; None: together with them.
         isolation_level: SERIALIZABLE has one of several simultaneous calls compute and the others wait for it.
         lock_manager: gives the locks for that.
+        lock_timeout: seconds to wait for the lock, then LockedError is raised; None: as the settings say.
     """
 
     key_storage: PostgresStorage | NullStorage | UUID | str | Path | None = None
     isolation_level: Level = None
     lock_manager: LockManager | None = None
+    lock_timeout: float | None = None
 
     def __post_init__(self) -> None:
         self._check()
@@ -86,9 +90,15 @@ class CachePolicy:
         key_storage: PostgresStorage | NullStorage | UUID | str | Path | None = None,
         lock_manager: LockManager | None = None,
         isolation_level: Level = None,
+        lock_timeout: float | None = None,
     ) -> Self:
         """A copy with other settings; None keeps one."""
-        given = {"key_storage": key_storage, "lock_manager": lock_manager, "isolation_level": isolation_level}
+        given = {
+            "key_storage": key_storage,
+            "lock_manager": lock_manager,
+            "isolation_level": isolation_level,
+            "lock_timeout": lock_timeout,
+        }
         changed = copy.copy(self)
         for name, value in given.items():
             if value is not None:
@@ -107,7 +117,7 @@ class CachePolicy:
         if isinstance(other, NoCache):
             return self
         settings = {}
-        for name in ("key_storage", "isolation_level", "lock_manager"):
+        for name in ("key_storage", "isolation_level", "lock_manager", "lock_timeout"):
             ours, theirs = getattr(self, name), getattr(other, name)
             if ours is not None and theirs is not None and ours != theirs:
                 raise InvalidArgument(f"cache policies with different {name} cannot be added", argument=name)
@@ -124,9 +134,9 @@ class CachePolicy:
 
     def _check(self) -> None:
         # Here, where the policy is made, what is wrong with it is found; its calls may be elsewhere.
-        if not isinstance(self.lock_manager, LockManager | None):
-            kind = type(self.lock_manager).__name__
-            raise TypeError(f"lock_manager is a LockManager such as storage.lock_manager(), not {kind}")
+        if self.lock_manager is not None:
+            require_manager(self.lock_manager)
+        require_seconds(self.lock_timeout, "lock_timeout")
         object.__setattr__(self, "isolation_level", IsolationLevel.of(self.isolation_level, "isolation_level"))
 
     @property

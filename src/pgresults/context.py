@@ -1,6 +1,5 @@
 """The runs around the running code: of a flow, of a task, and carrying them into threads and processes."""
 
-import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -11,10 +10,9 @@ from threading import current_thread, main_thread
 from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar
 from uuid import UUID, uuid4
 
-import cloudpickle
-
 from pgresults.errors import SerializationError
-from pgresults.records.provenance import RUN
+from pgresults.records.provenance import AWAITED_BY, HOLDER, RUN
+from pgresults.serializers.pickles import dumps, loads
 from pgresults.settings import current_settings
 from pgresults.store.run_options import TEMPLATE_NAMES
 from pgresults.store.store import CURRENT_STORE, ResultStore
@@ -225,32 +223,42 @@ class carried(Generic[P, R]):  # noqa: N801 (used like a function)
         self._function = function
         self._runs = tuple(run for run in (FlowRunContext.get(), TaskRunContext.get()) if run is not None)
         self._context: Context | None = copy_context()
+        holder = HOLDER.get()
+        self._awaited_by = AWAITED_BY.get() if holder is None else (*AWAITED_BY.get(), holder)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._context is not None:
             return self._context.copy().run(self._function, *args, **kwargs)
+        function, runs, awaited_by = self._opened
         with ExitStack() as stack:
-            for run in self._runs:
+            token = AWAITED_BY.set(awaited_by)
+            stack.callback(AWAITED_BY.reset, token)
+            for run in runs:
                 stack.enter_context(replace(run))
-            return self._function(*args, **kwargs)
+            return function(*args, **kwargs)
 
     def __reduce__(self) -> Any:
         return _received, (self._sent,)
 
     @cached_property
     def _sent(self) -> bytes:
-        return _dumped((self._function, [_sendable(run) for run in self._runs]))
+        return dumps((self._function, [_sendable(run) for run in self._runs], self._awaited_by))
+
+    @cached_property
+    def _opened(self) -> tuple[Callable[P, R], list[_RunContext], Any]:
+        """Function and runs in another process; opened at the first call, whose failure it then is."""
+        function, sent, awaited_by = loads(self._sent)
+        runs = [
+            run._with_parameters({**run.parameters, **{name: _LeftBehind(why) for name, why in left_behind.items()}})
+            for run, left_behind in sent
+        ]
+        return function, runs, awaited_by
 
 
 @lru_cache(maxsize=16)
 def _received(sent: bytes) -> "carried[Any, Any]":
-    function, runs = pickle.loads(sent)
     received: carried[Any, Any] = carried.__new__(carried)
-    received._function, received._context = function, None
-    received._runs = tuple(
-        run._with_parameters({**run.parameters, **{name: _LeftBehind(why) for name, why in left_behind.items()}})
-        for run, left_behind in runs
-    )
+    vars(received).update(_context=None, _sent=sent)
     return received
 
 
@@ -272,16 +280,12 @@ def _sendable(run: _RunContext) -> tuple[_RunContext, dict[str, str]]:
     kept, left_behind = {}, {}
     for name, value in run.parameters.items():
         try:
-            _dumped(value)
+            dumps(value)
         except Exception as error:
             left_behind[name] = f"{name!r}, {type(error).__name__}: {error}"
         else:
             kept[name] = value
     return run._with_parameters(kept), left_behind
-
-
-def _dumped(value: Any) -> bytes:
-    return cloudpickle.dumps(value)  # type: ignore[no-any-return]
 
 
 def get_result_store() -> ResultStore:

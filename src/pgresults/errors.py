@@ -54,6 +54,7 @@ class MissingResult(PgResultsError, ValueError):  # noqa: N818 (the field's esta
 class SerializationError(PgResultsError, ValueError):
     """An object could not be turned into bytes, or bytes into an object."""
 
+    key: str | None = None
     result_type: str | None = None
     serializer_type: str | None = None
 

@@ -24,6 +24,23 @@ def is_interruption(error: BaseException) -> bool:
     return False
 
 
+def interruption_behind(error: BaseException, handled: BaseException | None) -> BaseException | None:
+    """What interrupted the code that then failed with an error of its own; None where nothing did.
+
+    Parameters:
+        error: the failure.
+        handled: what was being handled already when that code was called, by `sys.exc_info`.
+    """
+    seen: set[int] = set()
+    behind = error.__context__
+    while behind is not None and behind is not handled and id(behind) not in seen:
+        if is_interruption(behind):
+            return behind
+        seen.add(id(behind))
+        behind = behind.__context__
+    return None
+
+
 def _handlers() -> Iterator[CodeType]:
     functions: list[Any] = [signal.getsignal(number) for number in signal.valid_signals()]
     for function in (*functions, sys.gettrace()):

@@ -20,6 +20,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -113,6 +114,9 @@ class Settings(BaseSettings):
     lease: PositiveFloat = Field(default=30.0, description="seconds a lock outlives its process behind a pooler")
     read_lock_timeout: PositiveFloat | None = Field(
         default=None, description="seconds a read waits for a lock; None: for ever"
+    )
+    lock_timeout: NonNegativeFloat | None = Field(
+        default=None, description="seconds a transaction or task waits for a lock; None: for ever"
     )
     offload_bytes: PositiveInt = Field(
         default=64 * 1024, description="async work above this size runs in a thread, in bytes"

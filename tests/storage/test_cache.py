@@ -105,6 +105,16 @@ async def test_what_cannot_be_changed_is_not_made_again(call: Any, store: Result
     assert first is second is third
 
 
+@pytest.mark.parametrize("depth", [1, 8, 9, 400])
+def test_what_is_nested_deeply_is_read_again(store: ResultStore, depth: int) -> None:
+    value: Any = ("x",)
+    for _ in range(depth):
+        value = (value,)
+    store.write(value, key="k")
+    for _ in range(3):
+        assert store.read("k").result == value
+
+
 async def test_the_memory_is_never_stale(call: Any, store: ResultStore, shared_url: URL) -> None:
     other = ResultStore(result_storage=store.result_storage, cache=ResultCache(10, 1000))
     await call(store, "write", "old", key="k")

@@ -137,7 +137,7 @@ async def test_a_cancellation_ends_async_calls(storage: PostgresStorage, store: 
 
     mapping = asyncio.create_task(work.amap(range(100)))
     await begun.wait()
-    while not await store.aexists("0"):  # noqa: ASYNC110 (the server is what is waited for)
+    while not await store.aexists("0"):
         await asyncio.sleep(0)
     mapping.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from pgresults.runtime.binding import Binder
 
-# ruff: noqa: ARG005 (only their parameters count)
-
 FUNCTIONS: list[Callable[..., Any]] = [
     lambda: 0,
     lambda a: 0,

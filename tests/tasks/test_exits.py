@@ -5,7 +5,7 @@ import gc
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,28 @@ async def test_stop_iteration_out_of_a_coroutine_is_pythons(storage: PostgresSto
 
     with pytest.raises(RuntimeError, match="coroutine raised StopIteration"):
         await fail()
+    await storage.aclose()
+
+
+async def test_generators_that_are_closed_within_a_transaction(storage: PostgresStorage, store: ResultStore) -> None:
+    def numbers() -> Iterator[int]:
+        with transaction("t", store) as txn:
+            txn.stage(1)
+            yield 1
+
+    async def anumbers() -> AsyncIterator[int]:
+        async with transaction("t", store) as txn:
+            txn.stage(1)
+            yield 1
+
+    blocking = numbers()
+    assert next(blocking) == 1
+    blocking.close()  # type: ignore[attr-defined]
+    awaiting = anumbers()
+    assert await anext(awaiting) == 1
+    await awaiting.aclose()  # type: ignore[attr-defined]
+    assert get_transaction() is None
+    assert stored(store, "t") == {}
     await storage.aclose()
 
 

@@ -164,6 +164,41 @@ def test_locks_of_an_unstored_task_are_those_of_its_thread(guarded: ResultStore)
     assert stored(guarded, "k", "t") == {"k": 1, "t": 1}
 
 
+@pytest.mark.parametrize("outer_fails", [False, True])
+async def test_what_ends_after_a_stored_task_belongs_to_what_is_around_that(
+    storage: PostgresStorage, store: ResultStore, outer_fails: bool
+) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+    strays: list[asyncio.Task[Any]] = []
+
+    @task(result_storage=storage, result_storage_key="inner")
+    async def inner() -> int:
+        began.set()
+        await ended.wait()
+        return 1
+
+    @task(result_storage=storage, result_storage_key="outer")
+    async def outer() -> int:
+        strays.append(asyncio.ensure_future(inner()))
+        await began.wait()
+        if outer_fails:
+            raise Failure
+        return 2
+
+    @task
+    async def around() -> None:
+        with suppress(Failure):
+            await outer()
+
+    async with transaction():
+        await around()
+        ended.set()
+        await strays[0]
+        assert stored(store, "inner", "outer") == {}
+    assert stored(store, "inner", "outer") == ({} if outer_fails else {"inner": 1, "outer": 2})
+    await storage.aclose()
+
+
 def test_a_commit_mode_reaches_through_it(storage: PostgresStorage, store: ResultStore) -> None:
     @task(result_storage=storage, result_storage_key="inner")
     def inner() -> int:

@@ -154,7 +154,7 @@ class TestPolicies:
             INPUTS + "name"
         with pytest.raises(InvalidArgument, match=r"SERIALIZABLE, not 'SERIALISABLE'"):
             INPUTS.configure(isolation_level="SERIALISABLE")
-        with pytest.raises(TypeError, match=r"storage\.lock_manager\(\), not str"):
+        with pytest.raises(ConfigurationError, match=r"storage\.lock_manager\(\)"):
             INPUTS.configure(lock_manager="postgres")  # type: ignore[arg-type]
 
     def test_an_input_that_cannot_be_hashed_is_named(self) -> None:

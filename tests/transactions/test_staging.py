@@ -1,5 +1,7 @@
 """A result is taken as it is when it is staged."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -46,6 +48,75 @@ def test_what_a_task_returned_is_what_is_stored_of_it(storage: PostgresStorage) 
     with transaction():
         load(5).clear()
     assert load(5) == [5]
+
+
+async def test_what_an_async_task_returned_is_what_is_stored_of_it(storage: PostgresStorage) -> None:
+    @task(result_storage=storage, cache_policy=INPUTS)
+    async def load(number: int) -> dict[str, Any]:
+        return {"number": number, "rows": [number]}
+
+    @task(result_storage=storage, cache_policy=INPUTS)
+    async def outer() -> list[dict[str, Any]]:
+        loaded = await asyncio.gather(*map(load, range(3)))
+        for one in loaded:
+            one["rows"].clear()
+            one["more"] = True
+        return loaded
+
+    assert [one["rows"] for one in await outer()] == [[]] * 3
+    assert await asyncio.gather(*map(load, range(3))) == [{"number": n, "rows": [n]} for n in range(3)]
+
+
+def test_a_column_that_is_added_later_is_not_stored(storage: PostgresStorage) -> None:
+    pandas = pytest.importorskip("pandas")
+
+    @task(result_storage=storage, cache_policy=INPUTS)
+    def load() -> Any:
+        return pandas.DataFrame({"a": [1, 2]})
+
+    @task(result_storage=storage, cache_policy=INPUTS)
+    def outer() -> list[str]:
+        frame = load()
+        frame["b"] = 0
+        frame.loc[0, "a"] = 999
+        return list(frame)
+
+    assert outer() == ["a", "b"]
+    assert load().to_dict("list") == {"a": [1, 2]}
+
+
+class Heavy:
+    """Says in which thread it was serialized."""
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+
+    def __reduce__(self) -> Any:
+        self.threads.append(threading.get_ident())
+        return Heavy, ()
+
+
+async def test_an_event_loop_does_not_wait_for_a_result_to_be_serialized(storage: PostgresStorage) -> None:
+    @task(result_storage=storage, cache_policy=INPUTS)
+    async def load() -> Heavy:
+        return Heavy()
+
+    heavy = await load()
+    assert heavy.threads
+    assert threading.get_ident() not in heavy.threads
+    assert (await load()).threads == []
+
+
+async def test_what_an_event_loop_cannot_serialize_is_said_at_the_commit(
+    storage: PostgresStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    @task(result_storage=storage, cache_policy=INPUTS)
+    async def load() -> Any:
+        return (number for number in range(3))
+
+    assert list(await load()) == [0, 1, 2]
+    assert caplog.text.count("cannot be serialized") == 1
+    assert list(await load()) == [0, 1, 2]
 
 
 async def test_a_value_that_cannot_be_serialized_is_said_at_the_commit(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from psycopg import BaseConnection, NotSupportedError, OperationalError
 from psycopg.abc import Buffer, PQGen
-from psycopg.pq import ExecStatus, Format, PGconn
+from psycopg.pq import ExecStatus, Format, PGconn, TransactionStatus
 from psycopg.pq.abc import PGresult
 
 with suppress(ImportError):  # psycopg promises nobody that they stay: `AVAILABLE` says whether they are there
@@ -92,6 +92,11 @@ class PreparedStatements:
         self._pgconn.exit_pipeline_mode()
         *results, _ = [self._successful(answer[-1]) for answer in answers]
         return [next(iter(self._rows(result)), ()) for result in results]
+
+    def drain(self) -> PQGen[None]:
+        """Read to its end what an interrupted conversation still has to say."""
+        while self._pgconn.transaction_status == TransactionStatus.ACTIVE:
+            yield from fetch_many(self._pgconn)
 
     def _adapted(self, query: bytes, values: Sequence[Any]) -> _Sending:
         transformer = self._transformer

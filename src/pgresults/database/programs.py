@@ -70,11 +70,12 @@ def perform(program: Program[T]) -> T:
     given: Any = None
     while True:
         try:
-            effect = step(given)
-            try:
-                step, given = program.send, effect.blocking()
-            except BaseException as error:
-                step, given = program.throw, _carried(error)
+            while True:  # within the `try`, for it is where a loop turns that signals are looked after
+                effect = step(given)
+                try:
+                    step, given = program.send, effect.blocking()
+                except BaseException as error:
+                    step, given = program.throw, _carried(error)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         except _Carrier as carrier:
@@ -97,14 +98,15 @@ async def aperform(program: Program[T]) -> T:
     can_wait = _can_wait()
     while True:
         try:
-            effect = step(given)
-            try:
-                if not can_wait:
-                    raise GeneratorExit
-                step, given = program.send, await effect.awaiting()
-            except BaseException as error:
-                step, given = program.throw, _carried(error)
-                can_wait = can_wait and (not isinstance(error, GeneratorExit) or _can_wait())
+            while True:
+                effect = step(given)
+                try:
+                    if not can_wait:
+                        raise GeneratorExit
+                    step, given = program.send, await effect.awaiting()
+                except BaseException as error:
+                    step, given = program.throw, _carried(error)
+                    can_wait = can_wait and (not isinstance(error, GeneratorExit) or _can_wait())
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
         except _Carrier as carrier:

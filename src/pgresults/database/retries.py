@@ -1,10 +1,12 @@
 """When a database call is tried again: where repeating is safe, and only there."""
 
+import sys
 from types import TracebackType
 
 from pgresults.database.connections import Silence
 from pgresults.database.errors import DRIVER_ERRORS, AlreadyStored, Conflict, ConnectionLost, translate
 from pgresults.errors import StorageUnavailable
+from pgresults.interruptions import interruption_behind
 from pgresults.operations.requests import Request
 
 _MOST_LOSSES = 2
@@ -25,12 +27,13 @@ class Attempts:
         most: how many tries there are at most.
     """
 
-    __slots__ = ("_changing", "_left", "_losses", "_repeatable", "connected", "started")
+    __slots__ = ("_changing", "_handled", "_left", "_losses", "_repeatable", "connected", "started")
 
     def __init__(self, *, repeatable: bool, most: int = _MOST_TRIES) -> None:
         self._left = most
         self._losses = 0
         self._changing = False
+        self._handled: BaseException | None = None
         self._repeatable = repeatable
         self.connected = False
         self.started = False
@@ -54,12 +57,15 @@ class Attempts:
 
     def __enter__(self) -> None:
         self._left -= 1
+        self._handled = sys.exc_info()[1]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         if not isinstance(error, DRIVER_ERRORS):
             return False
+        if (interruption := interruption_behind(error, self._handled)) is not None:
+            raise interruption  # what it left behind is no failure of the database's
         translated = translate(error, connected=self.connected)
         if self._may_follow(error, translated):
             self.connected = self.started = False

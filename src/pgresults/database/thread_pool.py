@@ -1,5 +1,6 @@
 """The connections of a process's threads."""
 
+import sys
 import time
 import weakref
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ from pgresults.database.connections import Connection, NoneFree, PoolOptions
 from pgresults.database.engines import is_idle
 from pgresults.database.opening import Opener
 from pgresults.database.refusals import may_pass
+from pgresults.interruptions import interruption_behind, is_interruption
 
 _PAUSE = (0.005, 0.05)
 
@@ -66,6 +68,10 @@ class ThreadPool:
             return self._places.get(timeout=self._options.connect_timeout)
         except Empty:
             raise NoneFree from None
+
+    def free(self, place: _Place) -> None:
+        """Give a place back."""
+        self._places.put(place)
 
     def take(self) -> Connection:
         """An idle connection, else a new one; raises the driver's errors.
@@ -122,18 +128,22 @@ class ThreadPool:
 
 
 class _Lease(AbstractContextManager[Connection]):
-    __slots__ = ("_connection", "_place", "_pool")
+    __slots__ = ("_connection", "_handled", "_place", "_pool")
 
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
+        self._handled = sys.exc_info()[1]
 
     def __enter__(self) -> Connection:
         self._place = self._pool.place()
         self._connection = self._pool.take()
         return self._connection
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
         try:
+            if error is not None and (is_interruption(error) or interruption_behind(error, self._handled)):
+                self._connection.close()  # idle or not: psycopg itself may have stopped half-way
             self._pool.give(self._connection)
         finally:
+            self._pool.free(self._place)
             del self._connection, self._place

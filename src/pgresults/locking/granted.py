@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from uuid import UUID
 
 from pgresults.errors import ConfigurationError
 from pgresults.locking.workers import Worker
@@ -57,6 +58,19 @@ class Grants:
         with self._mutex:
             self._workers.pop((key, holder), None)
             return self._grants.pop((key, holder), None)
+
+    def forget(self, token: UUID) -> None:
+        """Forget a grant that its acquirer never learnt of."""
+        with self._mutex:
+            for place, grant in list(self._grants.items()):
+                if grant.token == token:
+                    del self._grants[place]
+
+    def doubt(self, grant: Grant | None) -> None:
+        """Know that a grant may have been released: that was tried, and no answer came."""
+        with self._mutex:
+            if grant is not None and self._grants.get((grant.place.key, grant.holder)) == grant:
+                self._grants[grant.place.key, grant.holder] = grant._replace(in_doubt=True)
 
     def lapse(self, grant: Grant) -> None:
         """Renew a grant no more that was lost; a late write still has it to prove, and fails."""

@@ -5,8 +5,9 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 from zlib import crc32
 
@@ -15,7 +16,7 @@ from pgresults.database.database import Database, Target
 from pgresults.database.programs import Program, aperform, call, perform, wait_for
 from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.locking import waiting
-from pgresults.locking.deadline import Deadline
+from pgresults.locking.deadline import Deadline, require_seconds
 from pgresults.locking.granted import Grants
 from pgresults.locking.leases import Renewal
 from pgresults.locking.queues import Queues
@@ -33,6 +34,8 @@ from pgresults.sql.schema import SCHEMA
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+
+_MOMENTS, _MOMENT = 10, 0.005
 
 
 class PostgresLockManager:
@@ -69,13 +72,23 @@ class PostgresLockManager:
 
         Raises: InvalidKey; InvalidArgument; ConfigurationError when this process holds too many; StorageUnavailable.
         """
-        return perform(self._acquire(key, holder, acquire_timeout, hold_timeout))
+        wish = self._wish(key, holder, hold_timeout)
+        try:
+            return perform(self._acquire(wish, acquire_timeout))
+        except BaseException as error:
+            perform(self._decline(wish, error))
+            raise
 
     async def aacquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
         """Take the lock; see `acquire_lock`."""
-        return await aperform(self._acquire(key, holder, acquire_timeout, hold_timeout))
+        wish = self._wish(key, holder, hold_timeout)
+        try:
+            return await aperform(self._acquire(wish, acquire_timeout))
+        except BaseException as error:
+            await aperform(self._decline(wish, error))
+            raise
 
     def release_lock(self, key: str, holder: str) -> None:
         """Give the lock back.
@@ -176,6 +189,10 @@ class PostgresLockManager:
         place = self._place(key)
         return call(self.database, lambda _: locks.state(place))
 
+    def _holder_of(self, key: str) -> Program[str | None]:
+        held = yield from self._state(key)
+        return None if held is None else held.holder
+
     def _let_go(self, grant: Grant) -> Program[None]:
         """Let go of a grant whose row is released in a transaction of the caller's; who waits for it waits for that."""
         self._grants.pop(grant.place.key, grant.holder)
@@ -217,17 +234,17 @@ class PostgresLockManager:
     def _place(self, key: str) -> Place:
         return Place(self._storage_id, require_key(key))
 
-    def _acquire(
-        self, key: str, holder: str, acquire_timeout: float | None, hold_timeout: float | None
-    ) -> Program[bool]:
+    def _wish(self, key: str, holder: str, hold_timeout: float | None) -> "_Wish":
         self._notice_fork()
-        deadline = Deadline.after(acquire_timeout, "acquire_timeout")
-        Deadline.after(hold_timeout, "hold_timeout")
-        wish = _Wish(self._place(key), _require_holder(holder), hold_timeout, time.monotonic())
-        held = yield from self._try(wish)
+        hold_timeout = require_seconds(hold_timeout, "hold_timeout")
+        return _Wish(self._place(key), _require_holder(holder), hold_timeout, time.monotonic())
+
+    def _acquire(self, wish: "_Wish", acquire_timeout: float | None) -> Program[bool]:
+        deadline, key = Deadline.after(acquire_timeout, "acquire_timeout"), wish.place.key
+        held = yield from self._try_first(wish)
         if held is True or deadline.passed():
             return held is True
-        waiter = self._watch.waiter(key, holder)
+        waiter = self._watch.waiter(key, wish.holder)
         try:
             if not (yield from self._queues.enter(key, waiter.place, deadline)):
                 return False
@@ -235,6 +252,24 @@ class PostgresLockManager:
         finally:
             self._queues.leave(key, waiter.place)
             self._watch.left(waiter)
+
+    def _decline(self, wish: "_Wish", error: BaseException) -> Program[None]:
+        """Give back what may have been granted in the moment in which its acquirer was interrupted or cancelled."""
+        token = wish.token
+        if token is None or isinstance(error, PgResultsError):
+            return
+        self._grants.forget(token)
+        with suppress(PgResultsError):
+            yield from self._on_session(lambda session: locks.release(wish.place, token, session.id))
+
+    def _try_first(self, wish: "_Wish") -> Program[bool | Held | None]:
+        """Try, and for a moment again where nobody has the lock: what is left of it may just be swept away."""
+        for _ in range(_MOMENTS):
+            held = yield from self._try(wish)
+            if held is True or (isinstance(held, Held) and not held.free):
+                break
+            yield from waiting.pause(_MOMENT)
+        return held
 
     def _contend(self, wish: "_Wish", waiter: Waiter, deadline: Deadline) -> Program[bool]:
         """Try and wait in turn until the lock is ours or the time is up."""
@@ -250,21 +285,12 @@ class PostgresLockManager:
         """Try once: True when the lock is ours, else who has it, or None when that changed in this moment."""
         if self._grant(wish.place.key, wish.holder) is None:
             self._grants.require_room()
-        token = uuid4()
-        try:
-            outcome = yield from self._on_session(
-                lambda session: locks.try_acquire(self._request(wish, token, session))
-            )
-        except PgResultsError:
-            raise
-        except BaseException:
-            # Interrupted or cancelled: the server may have granted what nobody is there to receive.
-            with suppress(PgResultsError):
-                yield from self._on_session(lambda session: locks.release(wish.place, token, session.id))
-            raise
+        wish.token = token = uuid4()
+        outcome = yield from self._on_session(lambda session: locks.try_acquire(self._request(wish, token, session)))
         if isinstance(outcome, Grant):
             self._accept(outcome, time.monotonic() - wish.begun)
             return True
+        wish.token = None
         if outcome is None or outcome.free or outcome.holder != wish.holder:
             return outcome
         self._share(wish, outcome)
@@ -324,16 +350,22 @@ class PostgresLockManager:
 
     def _release(self, key: str, holder: str) -> Program[None]:
         self._notice_fork()
-        place, grant = self._place(key), self._grants.pop(key, holder)
+        place, grant = self._place(key), self._grants.get(key, holder)
         token = grant.token if grant is not None else (yield from self._token_elsewhere(key, holder))
+        doubt = _Doubt(grant is not None and grant.in_doubt)
         try:
-            session_id, released = yield from self._on_session(lambda session: _release_on(session, place, token))
+            session_id, released = yield from self._on_session(
+                lambda session: _release_on(session, place, holder, token, doubt)
+            )
         except PgResultsError:
+            self._grants.doubt(grant)
             raise
         except BaseException:
             # Interrupted or cancelled: nobody else would ever release a lock whose process lives on.
             yield from self._on_session(lambda session: locks.release(place, token, session.id))
+            self._grants.pop(key, holder)
             raise
+        self._grants.pop(key, holder)
         if grant is not None and not (released and session_id == grant.session):
             yield from self._put_out(grant)
         if not released:
@@ -377,17 +409,35 @@ class PostgresLockManager:
             logger.warning("lock of %r, fence %d, lost by %s", grant.place.key, grant.fence, grant.holder)
 
 
-class _Wish(NamedTuple):
-    """What an acquirer wants; ``begun`` is when it came, on this process's clock."""
+@dataclass(slots=True)
+class _Wish:
+    """What an acquirer wants.
+
+    ``begun`` is when it came, on this process's clock; ``token`` is that of a try which the server may have granted.
+    """
 
     place: Place
     holder: str
     hold_timeout: float | None
     begun: float
+    token: UUID | None = None
 
 
-def _release_on(session: Session, place: Place, token: UUID) -> Operation[tuple[UUID, bool]]:
-    return session.id, (yield from locks.release(place, token, session.id))
+@dataclass
+class _Doubt:
+    """Whether an earlier try to release may have been carried out, whose answer was lost."""
+
+    repeated: bool
+
+
+def _release_on(
+    session: Session, place: Place, holder: str, token: UUID, doubt: _Doubt
+) -> Operation[tuple[UUID, bool]]:
+    repeated, doubt.repeated = doubt.repeated, True
+    released = yield from locks.release(place, token, session.id)
+    if not released and repeated:
+        released = yield from locks.was_released(place, holder, token)
+    return session.id, released
 
 
 def _put_out_on(session: Session, grant: Grant) -> Operation[None]:

@@ -54,7 +54,11 @@ class HeldLock(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """A lock as it was granted to us; ``renewed``: it lasts as long as it is prolonged in time."""
+    """A lock as it was granted to us.
+
+    ``renewed``: it lasts as long as it is prolonged in time; ``in_doubt``: it may have been released without our
+    having been told.
+    """
 
     place: Place
     holder: str
@@ -64,6 +68,7 @@ class Grant(NamedTuple):
     beacon: int | None
     renewed: bool = False
     taken_over_from: str | None = None
+    in_doubt: bool = False
 
 
 class Request(NamedTuple):
@@ -84,11 +89,12 @@ def try_acquire(request: Request) -> Operation[Grant | Held | None]:
     """Take a lock that nobody has; else say who has it, or None when it changed hands in that moment."""
     parameters = request._asdict() | request.place._asdict()
     row = (yield Execute(statements.TRY_ACQUIRE, parameters))[0]
-    fence, beacon, taken_over_from, beacon_is_ours, *seen = row
+    fence, beacon, taken_over_from, beacon_is_ours, overtaken, *seen = row
     if fence is None:
         return Held(*seen) if seen[0] is not None else None
-    if beacon_is_ours is False:
-        # Somebody else uses this number for an advisory lock of their own: the next fence has another one.
+    if beacon_is_ours is False or overtaken:
+        # Somebody else uses this number for an advisory lock of their own, or newer fences have been there: the next
+        # fence is another one.
         yield Execute(statements.RELEASE, parameters)
         return None
     granted = (fence, request.token, request.session, beacon, request.renewed, taken_over_from)
@@ -99,6 +105,15 @@ def release(place: Place, token: UUID, session: UUID | None) -> Operation[bool]:
     """Give a grant back and put its beacon out if this is its session; False when it was no longer the key's."""
     rows = yield Execute(statements.RELEASE, {**place._asdict(), "token": token, "session": session})
     return bool(rows)
+
+
+def was_released(place: Place, holder: str, token: UUID) -> Operation[bool]:
+    """Whether a holder's grant was given back, as far as can be seen: the row may be gone, or another's since."""
+    rows = yield Execute(statements.AFTERWARDS, {**place._asdict(), "token": token})
+    if not rows:
+        return True
+    is_ours, released, taken_over_from = rows[0]
+    return bool(released) if is_ours else taken_over_from != holder
 
 
 def put_out(beacon: int) -> Operation[None]:

@@ -2,9 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -16,8 +14,8 @@ from pgresults.context import (
     lost_flow,
     persisting,
 )
-from pgresults.database.programs import Program, aperform, calling, compute, perform, wait_for
-from pgresults.errors import MissingResult, PgResultsError
+from pgresults.database.programs import Program, aperform, calling, perform, wait_for
+from pgresults.errors import MissingResult, SerializationError
 from pgresults.records.keys import require_key
 from pgresults.runtime.functions import Wrapped
 from pgresults.runtime.iterables import Arguments
@@ -149,7 +147,7 @@ class Called(Wrapped[P, R]):
         store = yield from self._prepared.store(self, to_write=False)
         for start in range(0, len(keys), _READ_AT_ONCE):
             some = keys[start : start + _READ_AT_ONCE]
-            records = yield from wait_for(partial(store.read_many, some), partial(store.aread_many, some))
+            records = yield from store._read_many(some, self._report_unreadable)
             results.update({key: record.result for key, record in records.items()})
         return results
 
@@ -188,14 +186,22 @@ class Called(Wrapped[P, R]):
             record = yield from read_at_once((yield from store._keyspace()), key, store.cache if remembering else None)
         except MissingResult:
             return None
+        except SerializationError as error:
+            self._report_unreadable(key, error)
+            return None
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("hit: %s under %r", self.name, key)
         return Outcome(record.result, reused=True)
 
+    def _report_unreadable(self, key: str, error: SerializationError) -> None:
+        """Say that a stored result cannot be loaded here; whoever can compute it need not fail."""
+        logger.warning("the result of %s under %r is computed again: %s", self.name, key, error)
+
     def _transact(self, context: TaskRunContext, key: str | None, arguments: Arguments) -> Program[Outcome]:
         """Compute a result in a transaction of its own."""
         store = None if key is None else context.result_store
-        txn = CallTransaction(key, store, self._isolation(key), self.refresh_cache)
+        patience = getattr(self.cache_policy, "lock_timeout", None)
+        txn = CallTransaction(key, store, self._isolation(key), self.refresh_cache, patience)
         return (yield from txn.around(self._compute(txn, context, arguments)))
 
     def _compute(self, txn: CallTransaction, context: TaskRunContext, arguments: Arguments) -> Program[Outcome]:
@@ -214,15 +220,11 @@ class Called(Wrapped[P, R]):
         return Outcome(result, reused=False)
 
     def _draft(self, context: TaskRunContext, txn: CallTransaction, result: Any) -> Program[Any]:
-        """What a transaction is to stage: where it is stored, it is serialized already, if that takes a while."""
+        """What a transaction is to stage: where it is stored, it is serialized already."""
         store, key = context.result_store, txn.key
         if key is None:
             return result
-        draft = store._draft(result, key, expires_in=self.cache_expiration)
-        if not draft.is_small((yield from store._keyspace()).payloads.settings.offload_bytes):
-            with suppress(PgResultsError):  # the transaction will say so
-                return (yield from compute(lambda: store._serialized(draft, key), small=False))
-        return draft
+        return (yield from store._taking(store._draft(result, key, expires_in=self.cache_expiration)))
 
     def _isolation(self, key: str | None) -> IsolationLevel | None:
         level = None if key is None or self.cache_policy is None else self.cache_policy.isolation_level

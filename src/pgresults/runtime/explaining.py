@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgresults.database.programs import Program, calling
-from pgresults.errors import MissingResult
+from pgresults.errors import MissingResult, SerializationError
 from pgresults.runtime.calls import Called
 from pgresults.runtime.iterables import Arguments
-from pgresults.storage.misses import require_live
+from pgresults.store.reading import read_at_once
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ def explaining(task: Called[Any, Any], arguments: Arguments) -> Program[Explanat
         if task.refresh_cache:
             return Explanation(key, False, "the call always runs: refresh_cache is set", parts)
         try:
-            storage = (yield from context.result_store._keyspace()).entries
-            head = require_live((yield from storage._fetch(key)), key).head
+            found = yield from read_at_once((yield from context.result_store._keyspace()), key)
         except MissingResult as miss:
             return Explanation(key, False, str(miss), parts)
-        return Explanation(key, True, f"version {head.version} is live", parts)
+        except SerializationError as error:
+            return Explanation(key, False, f"the call computes it again: {error}", parts)
+        return Explanation(key, True, f"version {found.metadata.version} is live", parts)

@@ -1,7 +1,6 @@
 """What tasks and flows have in common: a function with a name, a signature, a source, and a place in a module."""
 
 import inspect
-import pickle
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -9,13 +8,13 @@ from functools import reduce, update_wrapper
 from types import MethodType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
-import cloudpickle
-
 from pgresults.objects.definitions import GivesToken, Token
 from pgresults.objects.identity import Identity, code_digest
 from pgresults.objects.names import StandIn, underlying
+from pgresults.objects.programs import MAIN_NAMES
 from pgresults.objects.tokens import joined
 from pgresults.runtime.binding import Binder
+from pgresults.serializers.pickles import dumps, loads
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -108,17 +107,17 @@ class Wrapped(StandIn, GivesToken, Generic[P, R]):
             found: Any = reduce(getattr, name.split("."), sys.modules[self.__module__])
         except (AttributeError, KeyError):
             found = None
-        if self.__module__ == "__main__":
+        if self.__module__ in MAIN_NAMES:
             found = None  # another module, where this is unpickled
         if found is self:
             return name
         if isinstance(found, Wrapped) and found.fn is self.fn:
-            return _varied, (found, cloudpickle.dumps((self.options, self._extras())))
+            return _varied, (found, dumps((self.options, self._extras())))
         if _PICKLING.get():
             return _blank, (type(self),), (self._definition, self.options, self._extras())
         token = _PICKLING.set(True)
         try:
-            return pickle.loads, (cloudpickle.dumps(self),)
+            return loads, (dumps(self),)
         finally:
             _PICKLING.reset(token)
 
@@ -152,7 +151,7 @@ def _bound(unbound: Wrapped[Any, Any], instance: Any) -> Wrapped[Any, Any]:
 
 
 def _varied(known: Wrapped[Any, Any], state: bytes) -> Wrapped[Any, Any]:
-    options, extras = cloudpickle.loads(state)
+    options, extras = loads(state)
     varied: Wrapped[Any, Any] = _blank(type(known))
     varied.__setstate__((known._definition, options, extras))
     return varied

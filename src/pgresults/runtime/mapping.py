@@ -14,6 +14,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import Any, NamedTuple, TypeVar
 
 from pgresults.errors import InvalidArgument, PgResultsError
+from pgresults.runtime.parcels import Parcel, answered
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -142,14 +143,14 @@ def _each(
     stop: Future[None] | None,
     begun: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[A, R], None, None]:
-    futures: dict[Future[R], A] = {}
+    futures: dict[Future[Parcel[R]], A] = {}
     try:
         for argument in arguments:
-            futures[pool.submit(function, argument)] = argument
+            futures[pool.submit(answered, function, Parcel(argument))] = argument
         begun()
         awaited: list[Future[Any]] = [*futures] if stop is None else [*futures, stop]
         for future in islice(as_completed(awaited), len(futures)):
-            outcome = future.result()
+            outcome = future.result().open()
             yield futures[future], outcome
     finally:
         for future in futures:

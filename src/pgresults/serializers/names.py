@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import AfterValidator
 
+from pgresults.serializers.own_classes import own_module
 from pgresults.settings import current_settings
 
 _KNOWN = frozenset(
@@ -95,20 +96,6 @@ COMPRESSES = _library("compress", "decompress")
 CALLABLE = AfterValidator(_callable)
 
 
-def class_path(cls: type) -> str:
-    """Give the dotted name under which `find_class` finds the class; raises TypeError when there is none."""
-    generic: dict[str, Any] = getattr(cls, "__pydantic_generic_metadata__", {})
-    cls = generic.get("origin") or cls
-    path = f"{cls.__module__}.{cls.__qualname__}"
-    try:
-        found = find_class(path)
-    except ValueError:
-        found = None
-    if found is not cls:
-        raise TypeError(f"the class {path} is not found under that name: define it at the top of a module")
-    return path
-
-
 def find_class(path: str) -> type:
     """Give the class that a payload names; raises ValueError.
 
@@ -133,6 +120,7 @@ def find_class(path: str) -> type:
 
 
 def _import_if_it_binds(module: str, name: str) -> ModuleType | None:
+    module = own_module(module)
     if module in sys.modules:
         return sys.modules[module]
     try:

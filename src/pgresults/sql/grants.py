@@ -111,6 +111,10 @@ def _statements(schema: str, role: sql.Identifier, kind: Kind) -> Iterator[sql.C
     if kind in (Kind.WRITER, Kind.OWNER):
         fence = sql.Identifier(schema, tables.fence.name)
         yield sql.SQL("GRANT USAGE, SELECT ON SEQUENCE {} TO {}").format(fence, role)
+    if kind in (Kind.WRITER, Kind.OWNER, Kind.SWEEPER):
+        forgotten = sql.Identifier(schema, tables.forgotten.name)
+        yield sql.SQL("GRANT SELECT ON SEQUENCE {} TO {}").format(sql.Identifier(schema, tables.fence.name), role)
+        yield sql.SQL("GRANT SELECT, UPDATE ON SEQUENCE {} TO {}").format(forgotten, role)
 
 
 def _script(statements: Iterator[sql.Composed]) -> str:

@@ -40,13 +40,15 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from pgresults.sql.compiled import CallStatement, Statement
 from pgresults.sql.guards import HELD, lives
-from pgresults.sql.schema import SCHEMA, fence, lock
+from pgresults.sql.schema import SCHEMA, fence, forgotten, lock
 
 ONE_LOCK = and_(lock.c.storage_id == bindparam("storage_id"), lock.c.key == bindparam("key"))
 """The condition that picks one key's lock."""
 
 _CLOCK: ColumnElement[Any] = func.clock_timestamp()
 _SESSION = bindparam("session", type_=Uuid)
+
+_FORGOTTEN = Table(forgotten.name, MetaData(schema=SCHEMA), Column("last_value", BigInteger))
 
 _PG_LOCKS = Table(
     "pg_locks",
@@ -142,6 +144,10 @@ def _try_acquire() -> Statement:
         .returning(lock.c.fence, lock.c.beacon, lock.c.taken_over_from)
         .cte("granted")
     )
+    # Where there was no row, one with a newer fence may have come and gone since this one was drawn. A sequence is
+    # read as it is now, whatever the statement's snapshot.
+    newest = select(_FORGOTTEN.c.last_value).scalar_subquery()
+    overtaken = case((seen.c.fence.is_(None), granted.c.fence <= newest), else_=false())
     always = select(literal_column("1").label("one")).subquery("always")
     return Statement(
         select(
@@ -149,6 +155,7 @@ def _try_acquire() -> Statement:
             granted.c.beacon,
             granted.c.taken_over_from,
             func.pg_try_advisory_lock(granted.c.beacon),
+            overtaken,
             seen.c.fence,
             seen.c.holder,
             seen.c.token,
@@ -179,6 +186,11 @@ def _release() -> Statement:
 
 RELEASE = _release()
 """Give a grant back: no row when it was no longer the key's."""
+
+AFTERWARDS = Statement(
+    select(lock.c.token == bindparam("token", type_=Uuid), lock.c.released, lock.c.taken_over_from).where(ONE_LOCK)
+)
+"""What has become of a lock that may have been given back."""
 
 UNLOCK = Statement(select(func.pg_advisory_unlock(bindparam("beacon", type_=BigInteger))))
 """Put a beacon out whose row is another's already."""

@@ -182,6 +182,9 @@ document = Table(
 
 fence = Sequence("fence", metadata=metadata, data_type=BigInteger)
 
+forgotten = Sequence("forgotten", metadata=metadata, data_type=BigInteger, minvalue=0, start=0)
+"""The newest fence of which a row may have been deleted; no row is, whose fence is newer."""
+
 lock = Table(
     "lock",
     metadata,

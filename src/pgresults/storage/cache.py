@@ -19,15 +19,12 @@ _UNCHANGEABLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A payload that was read and checked.
-
-    ``shared`` says that nobody can change its ``result``, which then is kept as well.
-    """
+    """A payload that was read and checked; None in place of it: nobody can change its ``result``, which is kept."""
 
     payload_id: UUID
-    payload: bytes
-    shared: bool
-    result: Any
+    size: int
+    payload: bytes | None
+    result: Any = None
 
 
 class ResultCache:
@@ -47,7 +44,7 @@ class ResultCache:
         self.max_bytes = max_bytes
         # A payload counts at least its share of the bytes, rounded up, so that one bound keeps both.
         share = -(-max_bytes // max_entries)
-        self._entries: LRUCache[Any, Kept] = LRUCache(max_bytes, lambda entry: max(len(entry.payload), share))
+        self._entries: LRUCache[Any, Kept] = LRUCache(max_bytes, lambda entry: max(entry.size, share))
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
@@ -57,12 +54,13 @@ class ResultCache:
             return self._entries.get(place)
 
     def keep(self, place: tuple[UUID, str], head: Head, payload: bytes | bytearray | None, result: Any) -> None:
-        """Keep a payload, unless it alone exceeds the bound; the result only where it cannot be changed."""
+        """Keep a payload, or its result where that cannot be changed, unless it alone exceeds the bound."""
         if head.payload_id is None or payload is None or len(payload) > self.max_bytes:
             return
-        shared = _cannot_be_changed(result)
+        size = len(payload)
+        kept = (None, result) if _cannot_be_changed(result) else (bytes(payload),)
         with self._own_lock():
-            self._entries[place] = Kept(head.payload_id, bytes(payload), shared, result if shared else None)
+            self._entries[place] = Kept(head.payload_id, size, *kept)
 
     def _own_lock(self) -> threading.Lock:
         """The lock; a forked child starts empty, for a thread of its parent's may have held the lock and half changed
@@ -81,7 +79,8 @@ class ResultCache:
         self.__init__(**state)  # type: ignore[misc] # configuration travels, payloads do not
 
 
-def _cannot_be_changed(result: Any) -> bool:
+def _cannot_be_changed(result: Any, depth: int = 8) -> bool:
+    """Whether nobody can change a result; what is nested deeper is taken for changeable."""
     if type(result) in (tuple, frozenset):
-        return all(map(_cannot_be_changed, result))
+        return depth > 0 and all(_cannot_be_changed(item, depth - 1) for item in result)
     return type(result) in _UNCHANGEABLE

@@ -134,8 +134,18 @@ def loaded(metadata: ResultRecordMetadata, payload: bytes, trust: Trust) -> Resu
 
     Raises: SerializationError; PayloadTooLarge.
     """
-    with within_bounds(trust.allow_pickle, trust.max_bytes):
-        return ResultRecord._from_payload(metadata, payload)
+    try:
+        with within_bounds(trust.allow_pickle, trust.max_bytes):
+            return ResultRecord._from_payload(metadata, payload)
+    except SerializationError as error:
+        key = metadata.storage_key
+        raise SerializationError(
+            f"version {metadata.version} of {key!r} cannot be loaded. {error} Else compute it again and write it (a "
+            f"task does so by itself), take its bytes with storage.read_path({key!r}), or store.delete({key!r}).",
+            key=key,
+            result_type=error.result_type,
+            serializer_type=error.serializer_type,
+        ) from (error.__cause__ or error)
 
 
 @lru_cache(maxsize=256)

@@ -1,8 +1,11 @@
 """The lock methods of a result store, each delegating to its lock manager."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
-from pgresults.arguments import require_text
+from pgresults.database.programs import Program, aperform, perform
+from pgresults.locking.managers import ask
+from pgresults.locking.own import acting_holder, forget, remember
 from pgresults.locking.protocol import LockManager
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import default_holder
@@ -27,14 +30,16 @@ class LockMethods(ABC):
 
         Parameters:
             key: what to lock.
-            holder: who takes it; None: the enclosing transaction or this thread. The present holder gets True.
+            holder: who takes it; None: the enclosing transaction or this thread, which counts as the transactions
+                that it enters later. The present holder gets True.
             timeout: seconds to wait; 0: do not wait, None: for ever.
             hold_timeout: seconds after which the lock ends by itself; None: with its release or this process.
 
         Returns: whether the lock is the holder's now.
-        Raises: ConfigurationError without a lock manager; InvalidKey; InvalidArgument; StorageUnavailable.
+        Raises: DeadlockDetected when the present holder waits for a lock of this holder; ConfigurationError without
+            a lock manager; InvalidKey; InvalidArgument; StorageUnavailable.
         """
-        return self._locks().acquire_lock(require_key(key), self._holder(holder), timeout, hold_timeout)
+        return perform(self._acquire(key, holder, timeout, hold_timeout))
 
     async def aacquire_lock(
         self,
@@ -44,40 +49,40 @@ class LockMethods(ABC):
         hold_timeout: float | None = None,
     ) -> bool:
         """Take the lock of a key; see `acquire_lock`."""
-        return await self._locks().aacquire_lock(require_key(key), self._holder(holder), timeout, hold_timeout)
+        return await aperform(self._acquire(key, holder, timeout, hold_timeout))
 
     def release_lock(self, key: str, holder: str | None = None) -> None:
         """Give the lock of a key back.
 
         Raises: ValueError when the holder does not have it; ConfigurationError; StorageUnavailable.
         """
-        self._locks().release_lock(require_key(key), self._holder(holder))
+        perform(self._release(key, holder))
 
     async def arelease_lock(self, key: str, holder: str | None = None) -> None:
         """Give the lock of a key back; see `release_lock`."""
-        await self._locks().arelease_lock(require_key(key), self._holder(holder))
+        await aperform(self._release(key, holder))
 
     def is_locked(self, key: str) -> bool:
         """Whether anybody holds the lock of a key.
 
         Raises: ConfigurationError without a lock manager; StorageUnavailable.
         """
-        return self._locks().is_locked(require_key(key))
+        return perform(self._ask("is_locked", key))
 
     async def ais_locked(self, key: str) -> bool:
         """Whether anybody holds the lock of a key; see `is_locked`."""
-        return await self._locks().ais_locked(require_key(key))
+        return await aperform(self._ask("is_locked", key))
 
     def is_lock_holder(self, key: str, holder: str | None = None) -> bool:
         """Whether a holder, by default the enclosing transaction or this thread, has the lock of a key.
 
         Raises: ConfigurationError without a lock manager; StorageUnavailable.
         """
-        return self._locks().is_lock_holder(require_key(key), self._holder(holder))
+        return perform(self._is_holder(key, holder))
 
     async def ais_lock_holder(self, key: str, holder: str | None = None) -> bool:
         """Whether a holder has the lock of a key; see `is_lock_holder`."""
-        return await self._locks().ais_lock_holder(require_key(key), self._holder(holder))
+        return await aperform(self._is_holder(key, holder))
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Wait until nobody holds the lock of a key.
@@ -89,15 +94,40 @@ class LockMethods(ABC):
         Returns: whether nobody holds it; True at once when nobody did.
         Raises: ConfigurationError without a lock manager; StorageUnavailable.
         """
-        return self._locks().wait_for_lock(require_key(key), timeout)
+        return perform(self._ask("wait_for_lock", key, timeout))
 
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Wait until nobody holds the lock of a key; see `wait_for_lock`."""
-        return await self._locks().await_for_lock(require_key(key), timeout)
+        return await aperform(self._ask("wait_for_lock", key, timeout))
 
     @abstractmethod
     def _locks(self) -> LockManager:
         """The lock manager; raises ConfigurationError without one."""
 
-    def _holder(self, holder: str | None) -> str:
-        return require_text(holder, "holder") or self.generate_default_holder()
+    def _acquire(
+        self, key: str, holder: str | None, timeout: float | None, hold_timeout: float | None
+    ) -> Program[bool]:
+        locks, who = self._locks(), (yield from self._holder(key, holder))
+        taken: bool = yield from ask(locks, "acquire_lock", key, who, timeout, hold_timeout)
+        if taken and holder is None:
+            remember(locks, key, who)
+        return taken
+
+    def _release(self, key: str, holder: str | None) -> Program[None]:
+        locks, who = self._locks(), (yield from self._holder(key, holder))
+        yield from ask(locks, "release_lock", key, who)
+        forget(locks, key, who)
+
+    def _is_holder(self, key: str, holder: str | None) -> Program[bool]:
+        held: bool = yield from ask(self._locks(), "is_lock_holder", key, (yield from self._holder(key, holder)))
+        return held
+
+    def _ask(self, name: str, key: str, *arguments: Any) -> Program[bool]:
+        return ask(self._locks(), name, require_key(key), *arguments)
+
+    def _holder(self, key: str, holder: str | None) -> Program[str]:
+        """Who is named, or is meant where nobody is."""
+        require_key(key)
+        if holder is not None:
+            return holder
+        return (yield from acting_holder(self._locks(), key, self.generate_default_holder()))

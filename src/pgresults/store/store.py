@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Annotated, Any, NoReturn, Self, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny, field_validator
 
-from pgresults.database.programs import Program, aperform, perform
+from pgresults.database.programs import Program, aperform, compute, perform
 from pgresults.errors import ConfigurationError, InvalidArgument
+from pgresults.locking.managers import require_manager
 from pgresults.locking.protocol import LockManager
 from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
-from pgresults.settings import current_settings
+from pgresults.settings import Settings, current_settings
 from pgresults.storage.cache import ResultCache
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import NullStorage, PostgresStorage
@@ -55,6 +56,10 @@ def _random_key() -> str:
     return uuid4().hex
 
 
+def _lock_manager(given: Any) -> LockManager | None:
+    return None if given is None else require_manager(given)
+
+
 class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
     """Reads and writes results under keys; see ``docs/results.md``.
 
@@ -79,7 +84,7 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
 
     result_storage: PostgresStorage | UUID | str | Path | None = None
     metadata_storage: PostgresStorage | NullStorage | UUID | str | Path | None = None
-    lock_manager: LockManager | None = None
+    lock_manager: Annotated[LockManager | None, PlainValidator(_lock_manager)] = None
     persist_result: bool | None = None
     cache_result_in_memory: bool = True
     serializer: SerializeAsAny[Serializer] = Field(default_factory=default_serializer)
@@ -323,13 +328,23 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
     ) -> Draft:
         return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in)
 
-    def _serialized(self, value: Any, key: str) -> Draft:
-        """The draft of a value, a record or a draft under a key, serialized as it is now."""
+    def _drafted(self, value: Any, key: str) -> Draft:
+        """The draft of a value, a record or a draft under a key."""
         if isinstance(value, ResultRecord):
             value = Draft.of(value)
-        draft = value._replace(storage_key=key) if isinstance(value, Draft) else self._draft(value, key)
+        return value._replace(storage_key=key) if isinstance(value, Draft) else self._draft(value, key)
+
+    def _taken(self, draft: Draft) -> Draft:
+        """A draft with its payload, or with why there is none: what is done to the object later changes nothing."""
+        return draft.taken(self._bounds())
+
+    def _taking(self, draft: Draft) -> Program[Draft]:
+        """The same; an event loop has a thread do it unless the object is small."""
+        return compute(lambda: self._taken(draft), small=draft.is_small(self._bounds().offload_bytes))
+
+    def _bounds(self) -> Settings:
         storage = self.result_storage
-        return draft.serialized(storage.settings if isinstance(storage, PostgresStorage) else current_settings())
+        return storage.settings if isinstance(storage, PostgresStorage) else current_settings()
 
     def _encode(self, draft: Draft, holder: str) -> Program[list[Staged]]:
         return (yield from writing.encode((yield from self._keyspace()), draft, self._new_key, holder))

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pgresults.arguments import require_moment, require_span, require_tags, require_text
 from pgresults.database.programs import Program, call, compute, is_small
-from pgresults.errors import InvalidArgument
+from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.locking.proofs import prove
 from pgresults.operations.results import Upload, Written, write_all
 from pgresults.records.keys import require_key
@@ -38,6 +38,8 @@ class Draft(NamedTuple):
     expires_in: timedelta | None = None
     payload: bytes | None = None
     """What the result was serialized to, where that is done; then the result itself is not kept."""
+    failure: PgResultsError | None = None
+    """Why it could not be serialized, which is said when it is to be stored."""
 
     @classmethod
     def of(cls, record: ResultRecord[Any]) -> "Draft":
@@ -70,10 +72,19 @@ class Draft(NamedTuple):
 
         Raises: SerializationError; PayloadTooLarge.
         """
+        if self.failure is not None:
+            raise self.failure
         if self.payload is not None:
             return self
         with within_bounds(settings.allow_pickle, settings.max_payload_bytes):
             return self._replace(result=None, payload=payload_of(self.result, self.serializer))
+
+    def taken(self, settings: Settings) -> "Draft":
+        """The draft as it is now: with its payload, or with what kept it from being made."""
+        try:
+            return self.serialized(settings)
+        except PgResultsError as error:
+            return self._replace(result=None, failure=error)
 
     def is_small(self, limit: int) -> bool:
         """Whether making it ready surely takes no noticeable time."""

@@ -18,6 +18,7 @@ def transaction(
     write_on_commit: bool = True,
     logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
     connection: Caller | None = None,
+    lock_timeout: float | None = None,
 ) -> Transaction:
     """A transaction to be entered: ``with transaction(...) as txn`` or ``async with transaction(...) as txn``.
 
@@ -32,10 +33,15 @@ def transaction(
         logger: where rollbacks are reported.
         connection: a connection or session of the caller's (SQLAlchemy's or psycopg's). The writes join its database
             transaction: they are stored when the caller commits, and with the caller's own rows.
+        lock_timeout: seconds to wait for the key's lock, then LockedError is raised; None: as the enclosing
+            transaction does, at the root as the settings say.
 
-    Raises: ConfigurationError; InvalidArgument; InvalidKey.
+    Raises: ConfigurationError; InvalidArgument; InvalidKey. Entering it: LockedError, and DeadlockDetected where the
+        lock's holder waits for a lock of this tree.
     """
-    return Transaction(key, store, commit_mode, isolation_level, overwrite, write_on_commit, logger, connection)
+    return Transaction(
+        key, store, commit_mode, isolation_level, overwrite, write_on_commit, logger, connection, lock_timeout
+    )
 
 
 atransaction = transaction

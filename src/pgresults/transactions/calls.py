@@ -22,17 +22,23 @@ class CallTransaction(Transaction):
         store: what it is stored with.
         isolation_level: see `transaction`.
         overwrite: whether a live result is of no interest.
+        lock_timeout: seconds to wait for the lock; None: as the settings say.
     """
 
     def __init__(
-        self, key: str | None, store: ResultStore | None, isolation_level: IsolationLevel | None, overwrite: bool
+        self,
+        key: str | None,
+        store: ResultStore | None,
+        isolation_level: IsolationLevel | None,
+        overwrite: bool,
+        lock_timeout: float | None,
     ) -> None:
-        super().__init__(key, store, isolation_level=isolation_level, overwrite=overwrite)
+        super().__init__(key, store, isolation_level=isolation_level, overwrite=overwrite, lock_timeout=lock_timeout)
 
     def around(self, work: Program[T]) -> Program[T]:
         """Carry a program out within the transaction."""
-        self._enter()
         try:
+            self._enter()
             yield from self._begin()
             try:
                 result = yield from work

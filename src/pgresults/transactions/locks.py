@@ -4,10 +4,14 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pgresults.database.programs import Program, wait_for
-from pgresults.errors import LockedError, PgResultsError
+from pgresults.database.programs import Program
+from pgresults.errors import PgResultsError
 from pgresults.locking import LockManager, PostgresLockManager
+from pgresults.locking.managers import ask
+from pgresults.locking.own import Surroundings, holder_around
+from pgresults.locking.proofs import locked_by_another
 from pgresults.operations.locks import Grant
+from pgresults.settings import current_settings
 
 
 class Claim(NamedTuple):
@@ -29,19 +33,36 @@ class TreeLocks:
         self.holder = holder
         self._logger = logger
         self._claims: list[Claim] = []
+        self._surroundings = Surroundings(holder) if holder else None
 
-    def take(self, claim: Claim) -> Program[None]:
+    def take(self, claim: Claim, timeout: float | None) -> Program[Claim | None]:
         """Take a lock, or a share in it where the tree has it.
 
-        Raises: LockedError when the manager refuses; what `LockManager.acquire_lock` raises.
+        Parameters:
+            claim: whose lock.
+            timeout: seconds to wait; None: as the settings say.
+
+        Returns: the claim to give back; None where the tree's surroundings have the lock and keep it.
+        Raises: LockedError when the time is up; DeadlockDetected; what `LockManager.acquire_lock` raises.
         """
         manager, key = claim
-        taken = yield from wait_for(
-            lambda: manager.acquire_lock(key, self.holder), lambda: manager.aacquire_lock(key, self.holder)
-        )
-        if not taken:
-            raise LockedError(f"the lock manager refuses the lock of {key!r}", key=key)
+        around = holder_around(manager, key, self.holder)
+        if around is not None and (yield from ask(manager, "is_lock_holder", key, around)):
+            return None
+        seconds = _patience(manager) if timeout is None else timeout
         self._claims.append(claim)
+        try:
+            if not (yield from ask(manager, "acquire_lock", key, self.holder, seconds)):
+                refusal = f"the lock manager refuses the lock of {key!r}"
+                if seconds is not None:
+                    refusal = f"the lock of {key!r} was not free within {seconds:g} s"
+                raise (yield from locked_by_another(manager, key, refusal))
+        except BaseException:
+            self._claims.remove(claim)
+            if claim not in self._claims and self._grant(claim) is not None:
+                yield from self._release(claim, by_caller=False)  # interrupted when it was ours already
+            raise
+        return claim
 
     def grants(self, claims: Sequence[Claim]) -> list[Grant]:
         """What proves the locks in Postgres of which nothing is left when claims are given back."""
@@ -60,7 +81,8 @@ class TreeLocks:
             try:
                 yield from self._release(claim, by_caller)
             except BaseException as error:
-                interruption = error  # but not before the others are released
+                interruption = error  # but not before all are released
+                yield from self._release(claim, by_caller)
         if interruption is not None:
             raise interruption
 
@@ -72,12 +94,16 @@ class TreeLocks:
             if by_caller and grant is not None and isinstance(manager, PostgresLockManager):
                 yield from manager._let_go(grant)
             else:
-                yield from wait_for(
-                    lambda: manager.release_lock(key, self.holder), lambda: manager.arelease_lock(key, self.holder)
-                )
+                yield from ask(manager, "release_lock", key, self.holder)
         except (ValueError, PgResultsError) as error:
             self._logger.warning("the lock of %r could not be released: %s", key, error)
 
     def _grant(self, claim: Claim) -> Grant | None:
         manager, key = claim
         return manager._grant(key, self.holder) if isinstance(manager, PostgresLockManager) else None
+
+
+def _patience(manager: LockManager) -> float | None:
+    """For how many seconds the settings have a transaction wait for a lock."""
+    settings = manager.database.settings if isinstance(manager, PostgresLockManager) else current_settings()
+    return settings.lock_timeout

@@ -4,31 +4,25 @@ import copy
 import logging
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pgresults.database.caller_transactions import Caller, require_caller
 from pgresults.database.programs import Program, aperform, perform, wait_for
-from pgresults.errors import (
-    InvalidArgument,
-    PgResultsError,
-    SerializationError,
-    StorageUnavailable,
-)
-from pgresults.interruptions import is_interruption
+from pgresults.errors import InvalidArgument
+from pgresults.locking.deadline import require_seconds
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import HOLDER, transaction_holder
 from pgresults.records.records import ResultRecord
 from pgresults.store.run_options import ENCLOSING_LOCKS
 from pgresults.store.store import CURRENT_STORE, ResultStore
-from pgresults.store.writing import Draft, Staged
 from pgresults.transactions import refusals
-from pgresults.transactions.hooks import Hook, run_hook
+from pgresults.transactions.hooks import Hook
+from pgresults.transactions.leaving import Leave
 from pgresults.transactions.locks import Claim, TreeLocks
 from pgresults.transactions.states import CommitMode, IsolationLevel, TransactionState
-from pgresults.transactions.writes import store_all, were_stored
+from pgresults.transactions.trees import NOT_SET, Member
 
 _CURRENT: ContextVar["Transaction | None"] = ContextVar("pgresults.transaction", default=None)
 
@@ -36,21 +30,13 @@ _ENDING = threading.Lock()
 """Whoever joins a transaction comes before its end or sees that it is over."""
 
 
-class _NotSet:
-    """What stands for an argument that was not given, where None is a value."""
-
-    def __repr__(self) -> str:
-        return "NotSet"
-
-
-NOT_SET: Final = _NotSet()
-
-
-class Transaction:
+class Transaction(Member):
     """Work under a key; enter it with ``with`` or ``async with``. See `transaction` for the parameters.
 
     Its methods exist twice where they touch the database: ``name`` blocks, ``aname`` is for an event loop.
     """
+
+    children: list["Transaction"]
 
     def __init__(
         self,
@@ -62,7 +48,9 @@ class Transaction:
         write_on_commit: bool = True,
         logger: logging.Logger | logging.LoggerAdapter[Any] | None = None,
         connection: Caller | None = None,
+        lock_timeout: float | None = None,
     ) -> None:
+        require_seconds(lock_timeout, "lock_timeout")
         if connection is not None:
             require_caller(connection)
         if store is not None and not isinstance(store, ResultStore):
@@ -71,20 +59,18 @@ class Transaction:
                 argument="store",
                 value=store,
             )
-        self.key = None if key is None else require_key(key)
-        self.store = store if store is not None or key is None else _store_around()
+        super().__init__(
+            None if key is None else require_key(key),
+            store if store is not None or key is None else _store_around(),
+            write_on_commit,
+            logger or logging.getLogger("pgresults.transactions"),
+        )
         self.overwrite = overwrite
-        self.write_on_commit = write_on_commit
-        self.logger = logger or logging.getLogger("pgresults.transactions")
-        self.state = TransactionState.PENDING
-        self.children: list[Transaction] = []
-        self.on_commit_hooks: list[Hook] = []
-        self.on_rollback_hooks: list[Hook] = []
         self._commit_mode = CommitMode.of(commit_mode, "commit_mode")
         self._isolation_level = IsolationLevel.of(isolation_level, "isolation_level")
         self._connection = connection
+        self._lock_timeout = lock_timeout
         self._values: dict[str, Any] = {}
-        self._staged: Any = NOT_SET
         self._around: Transaction | None = None
         """What it was entered in."""
         self._parent: Transaction | None = None
@@ -93,9 +79,9 @@ class Transaction:
         """Whether its block was left."""
         self._undone_by: BaseException | None = None
         """The failure of a child that took everything back."""
-        self._locks = TreeLocks("", self.logger)
-        self._claim: Claim | None = None
-        self._entered: list[tuple[ContextVar[Any], Token[Any]]] | None = None
+        self._entered: list[tuple[ContextVar[Any], Any]] | None = None
+        """The variables of the context, as they were before."""
+        self._held: object = None
         self._require_locks()
 
     @property
@@ -113,9 +99,11 @@ class Transaction:
         return IsolationLevel.READ_COMMITTED if self._parent is None else self._parent.isolation_level
 
     @property
-    def holder(self) -> str:
-        """The name under which the whole tree holds locks, in whichever thread or task."""
-        return self._locks.holder
+    def lock_timeout(self) -> float | None:
+        """For how many seconds it waits for its key's lock: as given, else as its parent, else as the settings say."""
+        if self._lock_timeout is not None or self._parent is None:
+            return self._lock_timeout
+        return self._parent.lock_timeout
 
     @property
     def connection(self) -> Caller | None:
@@ -190,7 +178,7 @@ class Transaction:
             raise refusals.rolled_back(self.key, self._undone_by) from self._undone_by
         if self._entered is None or self.is_rolled_back():
             raise refusals.not_within(self.state)
-        self._staged = self._serialized(value)
+        self._staged = self._taken(value)
         self.on_rollback_hooks.extend(on_rollback_hooks)
         self.on_commit_hooks.extend(on_commit_hooks)
         self.state = TransactionState.STAGED
@@ -249,16 +237,19 @@ class Transaction:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _exit(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         try:
             perform(self._end(error))
         finally:
             self._leave()
 
+    if TYPE_CHECKING:
+        __exit__ = _exit
+    else:
+        __exit__ = Leave(_exit)
+
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         try:
             await aperform(self._end(error))
@@ -290,13 +281,29 @@ class Transaction:
             (HOLDER, self._holder_inside()),
             (ENCLOSING_LOCKS, locks),
         )
-        self._entered = [(variable, variable.set(value)) for variable, value in values]
+        self._entered = [(variable, variable.get()) for variable, _ in values]
+        for variable, value in values:
+            variable.set(value)
 
     def _leave(self) -> None:
-        entered, self._entered = self._entered, None
-        with suppress(ValueError):  # a coroutine that nobody awaits any more is closed in another context
-            for variable, token in entered or ():
-                variable.reset(token)
+        """Have the context be as it was before, unless it is another's: that of who closes a forgotten coroutine."""
+        inner = _CURRENT.get()
+        while inner is not None and inner is not self:
+            inner = inner._around
+        if inner is self:
+            for variable, before in self._entered or ():
+                variable.set(before)
+        self._entered = None
+
+    def _let_go(self) -> None:
+        """Whatever kept the block from being left: nothing of it stays stored, taken or current."""
+        if self._entered is None:
+            return
+        self._leave()
+        try:
+            perform(self._end(InterruptedError("the block was given up before it could be left")))
+        except Exception as error:
+            self.logger.warning("transaction %r was interrupted, and could not be undone: %s", self.key, error)
 
     def _tree_around(self) -> "Transaction | None":
         """The innermost transaction around that stores what was staged within it, and whose block goes on."""
@@ -322,19 +329,16 @@ class Transaction:
         self.state = TransactionState.ACTIVE
         if self.key is None or self.store is None:
             return
-        key, manager = self.key, self.store.lock_manager
-        if self.isolation_level is IsolationLevel.SERIALIZABLE and manager is not None:
-            claim = Claim(manager, key)
-            yield from self._locks.take(claim)
-            self._claim = claim
+        manager = self.store.lock_manager
         try:
-            done = yield from self._is_done()
+            if self.isolation_level is IsolationLevel.SERIALIZABLE and manager is not None:
+                self._claim = yield from self._locks.take(Claim(manager, self.key), self.lock_timeout)
+            if (yield from self._is_done()):
+                self.state = TransactionState.COMMITTED
+                yield from self._give_back([self])
         except BaseException:
             yield from self._give_back([self])
             raise
-        if done:
-            self.state = TransactionState.COMMITTED
-            yield from self._give_back([self])
 
     def _is_done(self) -> Program[bool]:
         """Whether there is a live result that is not to be replaced."""
@@ -354,8 +358,7 @@ class Transaction:
             failure = error
             raise
         finally:
-            if self._parent is not None:
-                yield from self._join(self._parent)
+            yield from self._join()
             if self._around is not None and self.is_rolled_back():
                 yield from self._around._lose_child(failure)
 
@@ -367,17 +370,19 @@ class Transaction:
         elif self._parent is None:
             yield from (self._rollback() if self.commit_mode is CommitMode.OFF else self._commit())
 
-    def _join(self, parent: "Transaction") -> Program[None]:
-        """Leave the rest to the parent; one whose block was left meanwhile has no more part in it."""
-        with _ENDING:
-            late = parent._over
-            if not late:
-                parent.add_child(self)
-        if parent.is_rolled_back():
-            yield from self._rollback()
-        elif late:
-            self._parent = None
-            yield from self._settle(failed=self.is_rolled_back())
+    def _join(self) -> Program[None]:
+        """Leave the rest to the parent or, where its block was left meanwhile, to what is around that, if anything."""
+        while (parent := self._parent) is not None:
+            with _ENDING:
+                late = parent._over
+                if not late:
+                    parent.add_child(self)
+            if parent.is_rolled_back():
+                yield from self._rollback()
+            if not late or self.is_rolled_back():
+                return
+            self._parent = parent._parent
+            yield from self._settle(failed=False)
 
     def _lose_child(self, failure: BaseException | None) -> Program[None]:
         """Take everything back with a child; ``failure``: for which reason, if it was not asked to."""
@@ -390,105 +395,6 @@ class Transaction:
         """Take everything back because the user says so, who need not be told of it any more."""
         self._undone_by = None
         return (yield from self._rollback())
-
-    def _commit(self) -> Program[bool]:
-        members, staged = self._unfinished(), []
-        if not members:
-            return False
-        try:
-            for member in members:
-                for hook in member.on_commit_hooks:
-                    yield from run_hook(hook, member)
-            staged = yield from self._encode(members)
-            yield from store_all(staged, self.connection, self._locks.grants(_claims(members)))
-        except SerializationError as error:
-            self.logger.warning("transaction %r is rolled back: %s", self.key, error)
-            yield from self._rollback()
-            return False
-        except PgResultsError:
-            yield from self._rollback()
-            raise
-        except BaseException:
-            # Cancelled or interrupted, perhaps when all was stored already.
-            if self.connection is None and (yield from self._were_stored(staged)):
-                yield from self._finish(members, staged)
-            else:
-                yield from self._rollback()
-            raise
-        yield from self._finish(members, staged)
-        return True
-
-    def _were_stored(self, staged: Sequence[Staged]) -> Program[bool]:
-        try:
-            return (yield from were_stored(staged))
-        except StorageUnavailable as error:
-            self.logger.warning("whether transaction %r was stored is not known: %s", self.key, error)
-            return False
-
-    def _finish(self, members: Sequence["Transaction"], staged: Sequence[Staged]) -> Program[None]:
-        for member in members:
-            member.state = TransactionState.COMMITTED
-        yield from self._give_back(members, by_caller=bool(staged) and self.connection is not None)
-
-    def _encode(self, members: Sequence["Transaction"]) -> Program[list[Staged]]:
-        staged: list[Staged] = []
-        for member in members:
-            if member.key is not None and member.store is not None and member._has_something_to_write():
-                if isinstance(member._staged, PgResultsError):
-                    raise member._staged
-                staged.extend((yield from member.store._encode(member._staged, self.holder)))
-        return staged
-
-    def _has_something_to_write(self) -> bool:
-        return self.write_on_commit and self._staged is not NOT_SET
-
-    def _serialized(self, value: Any) -> Draft | PgResultsError | None:
-        """The value as it is now, or why it cannot be stored, which the commit says; None where nothing is stored."""
-        if self.key is None or self.store is None or not self.write_on_commit:
-            return None
-        try:
-            return self.store._serialized(value, self.key)
-        except PgResultsError as error:
-            return error
-
-    def _rollback(self) -> Program[bool]:
-        members = self._unfinished()
-        if not members:
-            return False
-        for member in reversed(members):
-            member.state = TransactionState.ROLLED_BACK
-        try:
-            for member in reversed(members):
-                for hook in reversed(member.on_rollback_hooks):
-                    yield from self._run_rollback_hook(hook, member)
-        finally:
-            yield from self._give_back(members)
-        return True
-
-    def _run_rollback_hook(self, hook: Hook, member: "Transaction") -> Program[None]:
-        """Call a hook; its failure does not keep the others from being called."""
-        try:
-            yield from run_hook(hook, member)
-        except Exception as error:
-            if is_interruption(error):
-                raise
-            self.logger.exception("a rollback hook of transaction %r failed", member.key)
-
-    def _give_back(self, members: Sequence["Transaction"], *, by_caller: bool = False) -> Program[None]:
-        """Let the members' locks go; ``by_caller``: they are released in the caller's transaction already."""
-        claims = _claims(members)
-        for member in members:
-            member._claim = None
-        return self._locks.give_back(claims, by_caller=by_caller)
-
-    def _unfinished(self) -> list["Transaction"]:
-        """The transactions of its tree that are neither committed nor rolled back, children before parents."""
-        below = [member for child in self.children for member in child._unfinished()]
-        return below if self.state.is_final else [*below, self]
-
-
-def _claims(members: Sequence[Transaction]) -> list[Claim]:
-    return [member._claim for member in members if member._claim is not None]
 
 
 def _store_around() -> ResultStore:
