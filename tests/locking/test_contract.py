@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pgresults.errors import InvalidArgument, InvalidKey
-from pgresults.locking import LockManager
+from pgresults.locking import LockManager, PostgresLockManager
 from tests.support.calls import Call
 
 

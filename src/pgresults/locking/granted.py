@@ -88,5 +88,5 @@ _EVERYWHERE: "weakref.WeakSet[Grants]" = weakref.WeakSet()
 
 def holders_standing_still_for(waiter: Worker) -> set[str]:
     """The holders in this process that cannot go on before a waiter has its lock."""
-    workers = {pair for grants in list(_EVERYWHERE) for pair in grants.workers()}
+    workers = [pair for grants in list(_EVERYWHERE) for pair in grants.workers()]
     return {holder for holder, worker in workers if worker.stands_still_for(waiter)}
