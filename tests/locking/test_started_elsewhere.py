@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from sqlalchemy import URL
 
 from pgresults.cache_policies import INPUTS
 from pgresults.errors import DeadlockDetected, LockedError
-from pgresults.locking import MemoryLockManager
 from pgresults.store import ResultStore
 from pgresults.tasks import explain, task
 from pgresults.transactions import transaction
@@ -24,13 +23,6 @@ from tests.support.database import psycopg_url
 from tests.support.transactions import SERIALIZABLE
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(params=["postgres", "memory"])
-def locking(request: pytest.FixtureRequest, guarded: ResultStore) -> Iterator[ResultStore]:
-    """A store with locks of either kind."""
-    manager = guarded.lock_manager if request.param == "postgres" else MemoryLockManager()
-    yield ResultStore(result_storage=guarded.result_storage, lock_manager=manager)
 
 
 def join(work: Callable[[], Any]) -> None:
