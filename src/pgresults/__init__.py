@@ -20,7 +20,7 @@ from pgresults.results import (
     should_persist_result,
 )
 from pgresults.storage.postgres import EmbeddedPostgres, NullStorage, PostgresStorage
-from pgresults.tasks import task
+from pgresults.tasks import task, unmapped
 from pgresults.transactions import atransaction, get_transaction, transaction
 
 __all__ = [
@@ -48,4 +48,5 @@ __all__ = [
     "should_persist_result",
     "task",
     "transaction",
+    "unmapped",
 ]

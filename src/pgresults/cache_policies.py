@@ -1,17 +1,20 @@
 """Which calls of a task are the same call: what makes the key of its result."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
 from pgresults.context import FlowRunContext, TaskRunContext
-from pgresults.errors import InvalidArgument
+from pgresults.errors import InvalidArgument, InvalidKey, SerializationError
 from pgresults.locking import LockManager
-from pgresults.locking.deadline import Deadline
+from pgresults.locking.deadline import require_seconds
 from pgresults.locking.managers import require_manager
-from pgresults.runtime.hashing import stable_digest
+from pgresults.objects.digests import stable_digest
+from pgresults.objects.tokens import PLAIN, digest_of
 from pgresults.storage.postgres import NullStorage, PostgresStorage
 from pgresults.transactions import IsolationLevel
 
@@ -20,10 +23,31 @@ CacheKeyFn: TypeAlias = Callable[[TaskRunContext, dict[str, Any]], str | None]
 
 Level: TypeAlias = IsolationLevel | Literal["READ_COMMITTED", "SERIALIZABLE"] | None
 
+_Parts: TypeAlias = dict[str, str | None]
+"""What goes into a key, by name; None where something has no part in it this time."""
 
-@dataclass(frozen=True, kw_only=True)
+
+class _Call(NamedTuple):
+    """What a policy makes a key of."""
+
+    context: TaskRunContext
+    inputs: dict[str, Any]
+    flow_parameters: dict[str, Any]
+
+
+def call_of(context: TaskRunContext) -> _Call:
+    """What policies are asked about a call; each is given what it may change."""
+    flow = FlowRunContext.get()
+    return _Call(context, dict(context.parameters), {} if flow is None else dict(flow.parameters))
+
+
+_VERSION = b"pgresults key 2,"
+"""How keys are made: what is raised when equal calls get other keys than before."""
+
+
+@dataclass(kw_only=True)
 class CachePolicy:
-    """What makes a key; policies are combined with ``+``.
+    """What makes a key; policies are combined with ``+``. Subclasses have a `compute_key` of their own.
 
     Parameters:
         key_storage: where keys are kept, apart from payloads; None: together with them.
@@ -38,37 +62,28 @@ class CachePolicy:
     lock_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        # Here, where the policy is made, what is wrong with it is found; its calls may be elsewhere.
-        if self.lock_manager is not None:
-            require_manager(self.lock_manager)
-        Deadline.after(self.lock_timeout, "lock_timeout")
-        object.__setattr__(self, "isolation_level", IsolationLevel.of(self.isolation_level, "isolation_level"))
-
-    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
-        """What goes into the key, by name; None where something has no part in it this time."""
-        raise NotImplementedError
+        self._check()
 
     def compute_key(
-        self, task_ctx: TaskRunContext, inputs: Mapping[str, Any], flow_parameters: Mapping[str, Any] | None = None
+        self,
+        task_ctx: TaskRunContext,
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],
+        **kwargs: Any,
     ) -> str | None:
         """The key of a call, or None when it is not to be cached.
+
+        In a sum, it is a part of the key, beside the task's identity; None: it has no part this time.
 
         Parameters:
             task_ctx: the call's context.
             inputs: the task's parameters by name.
-            flow_parameters: unused; the context knows them.
+            flow_parameters: the parameters of the flow around by name; empty outside of flows.
+            kwargs: for what may be added later.
 
         Raises: SerializationError for an input of which no key can be made.
         """
-        parts = {name: part for name, part in self._key_parts(task_ctx, inputs).items() if part is not None}
-        return stable_digest(parts, "the cache key") if parts else None
-
-    def _key_parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
-        """The parts together with the task: two tasks of the same inputs must not take each other's results."""
-        parts = self._parts(context, inputs)
-        if all(part is None for part in parts.values()):
-            return parts
-        return {"task": getattr(context.task, "full_name", None), **parts}
+        raise NotImplementedError(f"the cache policy {type(self).__name__} has no method compute_key")
 
     def configure(
         self,
@@ -84,7 +99,12 @@ class CachePolicy:
             "isolation_level": isolation_level,
             "lock_timeout": lock_timeout,
         }
-        return replace(self, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        changed = copy.copy(self)
+        for name, value in given.items():
+            if value is not None:
+                object.__setattr__(changed, name, value)
+        changed._check()
+        return changed
 
     @staticmethod
     def from_cache_key_fn(cache_key_fn: CacheKeyFn) -> "CachePolicy":
@@ -102,112 +122,244 @@ class CachePolicy:
             if ours is not None and theirs is not None and ours != theirs:
                 raise InvalidArgument(f"cache policies with different {name} cannot be added", argument=name)
             settings[name] = ours if ours is not None else theirs
-        return CompoundCachePolicy(policies=(*_members(self), *_members(other)), **settings)
+        exclude = self._excluded() | other._excluded()
+        return CompoundCachePolicy(policies=(*_members(self), *_members(other)), exclude=exclude, **settings)
 
     def __sub__(self, other: str) -> "CachePolicy":
         if not isinstance(other, str):
             raise TypeError(f"the name of an input is subtracted from a cache policy, not {type(other).__name__}")
-        return self
+        settings = {name: getattr(self, name) for name in ("key_storage", "isolation_level", "lock_manager")}
+        exclude = self._excluded() | {other}
+        return CompoundCachePolicy(policies=_members(self), exclude=exclude, **settings)
+
+    def _check(self) -> None:
+        # Here, where the policy is made, what is wrong with it is found; its calls may be elsewhere.
+        if self.lock_manager is not None:
+            require_manager(self.lock_manager)
+        require_seconds(self.lock_timeout, "lock_timeout")
+        object.__setattr__(self, "isolation_level", IsolationLevel.of(self.isolation_level, "isolation_level"))
+
+    @property
+    def _label(self) -> str:
+        """What its part in a key is called."""
+        return f"policy {type(self).__name__}"
+
+    def _excluded(self) -> frozenset[str]:
+        """The names of the inputs that were subtracted."""
+        return frozenset()
+
+    def _parts(self, call: _Call) -> _Parts:
+        """What it has in the key of a sum."""
+        key: object = self.compute_key(call.context, dict(call.inputs), dict(call.flow_parameters))
+        if not isinstance(key, str | None):
+            reason = f"it is a {type(key).__name__}, not a str"
+            raise InvalidKey(f"the {self._label} gave no key: {reason}", key=key, reason=reason)
+        return {self._label: key}
+
+    def _key_parts(self, call: _Call) -> _Parts:
+        """What makes the key of a call, by name."""
+        return self._parts(call)
 
 
-@dataclass(frozen=True, kw_only=True)
+class _Combined(CachePolicy):
+    """A policy whose parts make a key together with the task: no task takes the results of another one."""
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],
+        **kwargs: Any,
+    ) -> str | None:
+        """The key of a call, or None when it is not to be cached; see `CachePolicy.compute_key`."""
+        call = _Call(task_ctx, inputs, flow_parameters)
+        parts = _with_task(call, self._computed(call))
+        given = sorted([(name, part) for name, part in parts.items() if part is not None])
+        return sha256(_VERSION + _unmistakable(given)).hexdigest() if given else None
+
+    def _computed(self, call: _Call) -> _Parts:
+        """What goes into the key."""
+        raise NotImplementedError
+
+    def _parts(self, call: _Call) -> _Parts:
+        return super()._parts(call) if self._is_changed else self._computed(call)
+
+    def _key_parts(self, call: _Call) -> _Parts:
+        return super()._parts(call) if self._is_changed else _with_task(call, self._computed(call))
+
+    @property
+    def _is_changed(self) -> bool:
+        """Whether it is somebody's own, made from one of ours."""
+        return type(self).compute_key is not _Combined.compute_key
+
+
+@dataclass(kw_only=True)
 class CacheKeyFnPolicy(CachePolicy):
     """The key that a function makes, as it is."""
 
     cache_key_fn: CacheKeyFn
 
-    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
-        """The function's key."""
-        return {"cache_key_fn": self.cache_key_fn(context, dict(inputs))}
-
-    def _key_parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
-        """The function's key alone."""
-        return self._parts(context, inputs)
-
     def compute_key(
-        self, task_ctx: TaskRunContext, inputs: Mapping[str, Any], flow_parameters: Mapping[str, Any] | None = None
+        self,
+        task_ctx: TaskRunContext,
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],
+        **kwargs: Any,
     ) -> str | None:
         """The function's key."""
-        return self._parts(task_ctx, inputs)["cache_key_fn"]
+        return self.cache_key_fn(task_ctx, inputs)
+
+    @property
+    def _label(self) -> str:
+        return "cache_key_fn"
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompoundCachePolicy(CachePolicy):
-    """Several policies, each with its part in the key."""
+@dataclass(kw_only=True)
+class CompoundCachePolicy(_Combined):
+    """Several policies, each with its part in the key.
+
+    Parameters:
+        policies: those added.
+        exclude: the names of inputs that were subtracted, from whichever of them.
+    """
 
     policies: tuple[CachePolicy, ...]
+    exclude: frozenset[str] = frozenset()
 
-    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
-        """The parts of all of them."""
-        return {name: part for policy in self.policies for name, part in policy._parts(context, inputs).items()}
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        members = [member for policy in self.policies for member in _members(policy)]
+        self.exclude = frozenset(self.exclude).union(*(member._excluded() for member in members))
+        inputs = Inputs(exclude=self.exclude)
+        different: list[CachePolicy] = []
+        for member in (inputs if type(member) is Inputs else member for member in members):
+            if member not in different:
+                different.append(member)
+        self.policies = tuple(different)
 
-    def __sub__(self, other: str) -> "CachePolicy":
-        return replace(self, policies=tuple(policy - other for policy in self.policies))
+    def _excluded(self) -> frozenset[str]:
+        return self.exclude
+
+    def _computed(self, call: _Call) -> _Parts:
+        """The parts of all of them; several of one name in an order of their own."""
+        named: dict[str, set[str | None]] = {}
+        for policy in self.policies:
+            for name, part in policy._parts(call).items():
+                named.setdefault(name, set()).add(part)
+        parts: _Parts = {}
+        for name, several in named.items():
+            for number, part in enumerate(sorted(part for part in several if part is not None) or [None], 1):
+                parts[name if number == 1 else f"{name} ({number})"] = part
+        return parts
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inputs(CachePolicy):
+@dataclass(kw_only=True)
+class Inputs(_Combined):
     """The task's inputs but those of some names."""
 
     exclude: frozenset[str] = field(default=frozenset())
 
-    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.exclude = frozenset(self.exclude)
+
+    def _excluded(self) -> frozenset[str]:
+        return self.exclude
+
+    def _computed(self, call: _Call) -> _Parts:
         """One part for each input."""
-        name = getattr(context.task, "name", "the task")
+        task, exclude = call.context.task, self.exclude
         return {
-            f"input {key}": stable_digest(value, f"the input {key!r} of {name!r}")
-            for key, value in sorted(inputs.items())
-            if key not in self.exclude
+            f"input {name}": _digest_of_input(task, name, value)
+            for name, value in call.inputs.items()
+            if name not in exclude
         } or {"inputs": "none"}
 
     def __sub__(self, other: str) -> "CachePolicy":
         if not isinstance(other, str):
             return super().__sub__(other)
-        return replace(self, exclude=self.exclude | {other})
+        changed = copy.copy(self)
+        changed.exclude = self.exclude | {other}
+        return changed
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskSource(CachePolicy):
+@dataclass(kw_only=True)
+class TaskSource(_Combined):
     """The source code of the task's function, without the functions that it calls."""
 
-    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _computed(self, call: _Call) -> _Parts:
         """The digest of the source."""
-        return {"task source": context.task.code_hash}
+        return {"task source": call.context.task.code_hash}
 
 
-@dataclass(frozen=True, kw_only=True)
-class FlowParameters(CachePolicy):
+@dataclass(kw_only=True)
+class FlowParameters(_Combined):
     """The parameters of the flow; none outside of flows."""
 
-    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _computed(self, call: _Call) -> _Parts:
         """The digest of the parameters."""
-        flow = FlowRunContext.get()
-        return {"flow parameters": stable_digest(dict(flow.parameters), "the flow's parameters") if flow else None}
+        parameters = call.flow_parameters
+        if not parameters and FlowRunContext.get() is None:
+            return {"flow parameters": None}
+        return {"flow parameters": stable_digest(parameters, "the flow's parameters", _ADVICE)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunId(CachePolicy):
+@dataclass(kw_only=True)
+class RunId(_Combined):
     """The run of the flow, or of the task outside of flows."""
 
-    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _computed(self, call: _Call) -> _Parts:
         """The id of the run."""
-        return {"run": str(context.task_run.flow_run_id or context.task_run.id)}
+        return {"run": str(call.context.task_run.flow_run_id or call.context.task_run.id)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoCache(CachePolicy):
+@dataclass(kw_only=True)
+class NoCache(_Combined):
     """No key: every call runs, and its result is not stored."""
 
-    def _parts(self, context: TaskRunContext, inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    def _computed(self, call: _Call) -> _Parts:
         """Nothing."""
         return {}
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
         return other
 
+    def __sub__(self, other: str) -> "CachePolicy":
+        super().__sub__(other)
+        return self
+
+
+def _unmistakable(pairs: list[tuple[str, str]]) -> bytes:
+    """The bytes of pairs that no other pairs have."""
+    texts = "".join([f"{len(name)}:{name}{len(part)}:{part}" for name, part in pairs])
+    return texts.encode("utf-8", "surrogatepass")
+
+
+def _with_task(call: _Call, parts: _Parts) -> _Parts:
+    if all(part is None for part in parts.values()):
+        return parts
+    return {"task": call.context.task.identity, **parts}
+
 
 def _members(policy: CachePolicy) -> tuple[CachePolicy, ...]:
     return policy.policies if isinstance(policy, CompoundCachePolicy) else (policy,)
+
+
+_ADVICE = "Give a cache_key_fn, or use NO_CACHE"
+
+
+def _digest_of_input(task: Any, name: str, value: Any) -> str:
+    if (plain := PLAIN.get(type(value))) is not None:  # most are, and shall not wait for texts about what may go wrong
+        return digest_of(plain(value))
+    advice = f'Leave it out with a policy like INPUTS - "{name}", give a cache_key_fn, or use NO_CACHE'
+    if name in ("self", "cls"):
+        advice = f"A method's instance counts by its class and state: have it keep plain values. {advice}"
+    try:
+        return stable_digest(value, f"the input {name!r} of {task.name!r}", advice)
+    except SerializationError:
+        if value is task._signature.parameters[name].default:  # like a sentinel or a lock: the same for each call
+            return "default"
+        raise
 
 
 INPUTS = Inputs()

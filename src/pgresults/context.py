@@ -1,19 +1,18 @@
 """The runs around the running code: of a flow, of a task, and carrying them into threads and processes."""
 
-import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from contextvars import Context, ContextVar, Token, copy_context
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from threading import current_thread, main_thread
 from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar
 from uuid import UUID, uuid4
 
-import cloudpickle
-
 from pgresults.errors import SerializationError
 from pgresults.records.provenance import AWAITED_BY, HOLDER, RUN
+from pgresults.serializers.pickles import dumps, loads
 from pgresults.settings import current_settings
 from pgresults.store.run_options import TEMPLATE_NAMES
 from pgresults.store.store import CURRENT_STORE, ResultStore
@@ -26,19 +25,49 @@ R = TypeVar("R")
 class FlowRun:
     """One call of a flow."""
 
-    name: str
+    flow_name: str
     parameters: Mapping[str, Any]
     id: UUID = field(default_factory=uuid4)
+
+    @property
+    def name(self) -> str:
+        """The run's own name, unlike that of every other run."""
+        return _run_name(self.flow_name, self.id)
+
+
+class _Drawn:
+    """An id that is drawn when it is first asked for, which most calls with a stored result never do."""
+
+    def __get__(self, run: Any, _: Any = None) -> UUID:
+        if run is None:
+            return None  # type: ignore[return-value] # the default of the field
+        return vars(run).get("id") or vars(run).setdefault("id", uuid4())  # type: ignore[no-any-return]
+
+    def __set__(self, run: Any, given: UUID | None) -> None:
+        if given is not None:
+            vars(run)["id"] = given
 
 
 @dataclass(frozen=True)
 class TaskRun:
     """One call of a task; ``flow_run_id`` is None outside of a flow."""
 
-    name: str
+    task_name: str
     parameters: Mapping[str, Any]
     flow_run_id: UUID | None = None
-    id: UUID = field(default_factory=uuid4)
+    id: _Drawn = _Drawn()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "id": self.id}
+
+    @property
+    def name(self) -> str:
+        """The run's own name, unlike that of every other run."""
+        return _run_name(self.task_name, self.id)
+
+
+def _run_name(name: str, run: UUID) -> str:
+    return f"{name}-{run.hex[:20]}"  # 76 bits by chance: a template may make a key of it
 
 
 @dataclass
@@ -73,21 +102,48 @@ class _RunContext(ABC):
         """What is recorded with every result."""
 
     def __enter__(self) -> Self:
-        names = {**TEMPLATE_NAMES.get(), **self._names()}
-        run = {**RUN.get(), **self._provenance()}
-        values: dict[ContextVar[Any], Any] = {
-            type(self)._current: self,
-            CURRENT_STORE: self.result_store,
-            TEMPLATE_NAMES: names,
-            RUN: run,
-        }
-        self._tokens: list[tuple[ContextVar[Any], Token[Any]]] = [(var, var.set(values[var])) for var in values]
+        values: tuple[tuple[ContextVar[Any], Any], ...] = (
+            (type(self)._current, self),
+            (_INNERMOST, self),
+            (CURRENT_STORE, self.result_store),
+            (TEMPLATE_NAMES, _Said(TEMPLATE_NAMES.get(), self._names)),
+            (RUN, _Said(RUN.get(), self._provenance)),
+        )
+        self._tokens = [(variable, variable.set(value)) for variable, value in values]
         return self
 
     def __exit__(self, *_: object) -> None:
-        for variable, token in reversed(self._tokens):
-            variable.reset(token)
-        del self._tokens
+        with suppress(ValueError):  # a coroutine that nobody awaits any more is closed in another context
+            for variable, token in self.__dict__.pop("_tokens", ()):
+                variable.reset(token)
+
+
+class _Said(Mapping[str, Any]):
+    """What runs say of themselves, the inner one last; made when it is asked for, which most calls never do."""
+
+    def __init__(self, around: Mapping[str, Any], own: Callable[[], dict[str, Any]]) -> None:
+        self._around = around
+        self._own = own
+
+    @cached_property
+    def _all(self) -> dict[str, Any]:
+        return {**self._around, **self._own()}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+_INNERMOST: ContextVar[_RunContext | None] = ContextVar("pgresults.innermost", default=None)
+"""The innermost run around the caller, of a task or of a flow."""
+
+_running_flows: dict[int, "FlowRunContext"] = {}
+"""The runs of flows that are under way in this process."""
 
 
 @dataclass
@@ -98,6 +154,14 @@ class FlowRunContext(_RunContext):
     flow_run: FlowRun
 
     _current: ClassVar[ContextVar[Any]] = ContextVar("pgresults.flow", default=None)
+
+    def __enter__(self) -> Self:
+        _running_flows[id(self)] = self
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        _running_flows.pop(id(self), None)
+        super().__exit__()
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -141,7 +205,10 @@ class TaskRunContext(_RunContext):
 
     def _provenance(self) -> dict[str, Any]:
         """What is recorded with every result."""
-        return {"task": {"name": self.task.name, "run_id": str(self.task_run.id), "code": self.task.code_hash}}
+        said = {"name": self.task.name, "run_id": str(self.task_run.id), "code": self.task.code_hash}
+        with suppress(SerializationError):  # a template may be the key of what has no identity
+            said["identity"] = self.task.identity
+        return {"task": said}
 
 
 class carried(Generic[P, R]):  # noqa: N801 (used like a function)
@@ -162,30 +229,36 @@ class carried(Generic[P, R]):  # noqa: N801 (used like a function)
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._context is not None:
             return self._context.copy().run(self._function, *args, **kwargs)
+        function, runs, awaited_by = self._opened
         with ExitStack() as stack:
-            token = AWAITED_BY.set(self._awaited_by)
+            token = AWAITED_BY.set(awaited_by)
             stack.callback(AWAITED_BY.reset, token)
-            for run in self._runs:
+            for run in runs:
                 stack.enter_context(replace(run))
-            return self._function(*args, **kwargs)
+            return function(*args, **kwargs)
 
     def __reduce__(self) -> Any:
         return _received, (self._sent,)
 
     @cached_property
     def _sent(self) -> bytes:
-        return _dumped((self._function, [_sendable(run) for run in self._runs], self._awaited_by))
+        return dumps((self._function, [_sendable(run) for run in self._runs], self._awaited_by))
+
+    @cached_property
+    def _opened(self) -> tuple[Callable[P, R], list[_RunContext], Any]:
+        """Function and runs in another process; opened at the first call, whose failure it then is."""
+        function, sent, awaited_by = loads(self._sent)
+        runs = [
+            run._with_parameters({**run.parameters, **{name: _LeftBehind(why) for name, why in left_behind.items()}})
+            for run, left_behind in sent
+        ]
+        return function, runs, awaited_by
 
 
 @lru_cache(maxsize=16)
 def _received(sent: bytes) -> "carried[Any, Any]":
-    function, runs, awaited_by = pickle.loads(sent)
     received: carried[Any, Any] = carried.__new__(carried)
-    received._function, received._context, received._awaited_by = function, None, awaited_by
-    received._runs = tuple(
-        run._with_parameters({**run.parameters, **{name: _LeftBehind(why) for name, why in left_behind.items()}})
-        for run, left_behind in runs
-    )
+    vars(received).update(_context=None, _sent=sent)
     return received
 
 
@@ -207,16 +280,12 @@ def _sendable(run: _RunContext) -> tuple[_RunContext, dict[str, str]]:
     kept, left_behind = {}, {}
     for name, value in run.parameters.items():
         try:
-            _dumped(value)
+            dumps(value)
         except Exception as error:
             left_behind[name] = f"{name!r}, {type(error).__name__}: {error}"
         else:
             kept[name] = value
     return run._with_parameters(kept), left_behind
-
-
-def _dumped(value: Any) -> bytes:
-    return cloudpickle.dumps(value)  # type: ignore[no-any-return]
 
 
 def get_result_store() -> ResultStore:
@@ -237,6 +306,21 @@ def get_default_persist_setting_for_tasks() -> bool:
 
 
 def should_persist_result() -> bool:
-    """Whether results are stored here: as the task around the caller says, else the flow, else the setting."""
-    run = TaskRunContext.get() or FlowRunContext.get()
+    """Whether results are stored here: as the innermost run around the caller says, else the setting."""
+    run = _INNERMOST.get()
     return get_default_persist_setting() if run is None else run.persist_result
+
+
+def persisting(chosen: bool | None, setting: Callable[[], bool]) -> bool:
+    """Whether a run's results are stored: as it says itself, else as the run around it, else as the setting."""
+    if chosen is not None:
+        return chosen
+    run = _INNERMOST.get()
+    return setting() if run is None else run.persist_result
+
+
+def lost_flow() -> FlowRunContext | None:
+    """A flow that is running in this process while a thread beside the main one has no part in any; or None."""
+    if not _running_flows or _INNERMOST.get() is not None or current_thread() is main_thread():
+        return None
+    return next(iter([*_running_flows.values()]), None)

@@ -9,6 +9,7 @@
     ├── LockLostError            the fence of a write is no longer the key's       (also a RuntimeError)
     ├── ConfigurationError       the parts do not fit together, or one is missing
     ├── MissingContextError      asked outside of a run or transaction   (also a RuntimeError)
+    │   └── RolledBackError      the transaction went on although a failure in it had taken it back
     ├── StorageUnavailable       the database is out of reach or does not answer
     ├── SchemaVersionError       the database is behind or ahead of this code
     ├── PayloadTooLarge          the payload exceeds the limit           (also a ValueError)
@@ -53,6 +54,7 @@ class MissingResult(PgResultsError, ValueError):  # noqa: N818 (the field's esta
 class SerializationError(PgResultsError, ValueError):
     """An object could not be turned into bytes, or bytes into an object."""
 
+    key: str | None = None
     result_type: str | None = None
     serializer_type: str | None = None
 
@@ -99,6 +101,12 @@ class ConfigurationError(PgResultsError):
 
 class MissingContextError(PgResultsError, RuntimeError):
     """Something was asked that only a run or a transaction can answer."""
+
+
+class RolledBackError(MissingContextError):
+    """A transaction went on although the failure of what was in it had taken it back; its cause is that failure."""
+
+    key: str | None = None
 
 
 class StorageUnavailable(PgResultsError):  # noqa: N818 (the field's established name)

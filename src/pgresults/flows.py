@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
-from pgresults.context import FlowRun, FlowRunContext, get_default_persist_setting, get_result_store
+from pgresults.context import FlowRun, FlowRunContext, get_default_persist_setting, get_result_store, persisting
 from pgresults.database.programs import Program, aperform, perform, wait_for
 from pgresults.runtime.functions import Wrapped
+from pgresults.runtime.options import require_options
 from pgresults.serializers import Serializer
 from pgresults.storage.postgres import PostgresStorage
 
@@ -31,8 +32,7 @@ class Flow(Wrapped[P, R]):
 
     def __init__(self, fn: Callable[P, R], options: dict[str, Any]) -> None:
         super().__init__(fn, options)
-        if unknown := sorted(options.keys() - FlowOptions.__annotations__.keys()):
-            raise TypeError(f"a flow has no option {unknown[0]!r}")
+        require_options("flow", options, FlowOptions.__annotations__)
         self.result_storage = options.get("result_storage")
         self.result_serializer = options.get("result_serializer")
         self.cache_result_in_memory: bool = options.get("cache_result_in_memory", True)
@@ -46,12 +46,12 @@ class Flow(Wrapped[P, R]):
 
     def with_options(self, **options: Unpack[FlowOptions]) -> "Flow[P, R]":
         """A copy of the flow with other options; see `flow`."""
-        return type(self)(self.fn, {**self.options, **options})
+        return self._changed(options)
 
     def _run(self, args: Any, kwargs: Any) -> Program[Any]:
         run = FlowRun(self.name, self._bind(args, kwargs))
         store = yield from get_result_store()._update_for_flow(self)
-        persist = get_default_persist_setting() if self.persist_result is None else self.persist_result
+        persist = persisting(self.persist_result, get_default_persist_setting)
         with FlowRunContext(persist, store, self, run):
             function: Any = self.fn
             result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))

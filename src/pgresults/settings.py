@@ -85,6 +85,12 @@ class Settings(BaseSettings):
     database_schema: str = Field(default="pgresults", description="schema that holds the tables")
     pool_size: PositiveInt = Field(default=5, description="connections kept open per process (and per event loop)")
     pool_overflow: int = Field(default=10, ge=0, description="connections opened beyond that under load")
+    pool_max_idle: PositiveFloat = Field(
+        default=300.0, allow_inf_nan=False, description="seconds after which an unused connection is closed"
+    )
+    pool_max_lifetime: PositiveFloat = Field(
+        default=3600.0, allow_inf_nan=False, description="seconds after which a connection is replaced"
+    )
     connect_timeout: PositiveFloat = Field(
         default=10.0, allow_inf_nan=False, description="seconds to wait for a connection"
     )
@@ -176,8 +182,7 @@ def current_settings() -> Settings:
     """
     if _TEMPORARY.get().values:
         return load_settings()
-    variables = tuple(sorted((name, value) for name, value in os.environ.items() if name.upper().startswith(PREFIX)))
-    return _remembered(variables, str(Path.cwd()), _stamp(_DOTENV), _stamp(_PYPROJECT))
+    return _remembered(_variables(), os.getcwd(), _stamp(_DOTENV), _stamp(_PYPROJECT))  # noqa: PTH109 (a text will do)
 
 
 @contextmanager
@@ -257,7 +262,28 @@ def _remembered(_variables: Any, _directory: str, _dotenv: int, _pyproject: int)
     return load_settings()
 
 
+_environment: tuple[dict[Any, Any], tuple[tuple[str, str], ...]] = {}, ()
+
+
+def _variables() -> tuple[tuple[str, str], ...]:
+    """The variables of the environment that are settings.
+
+    `os.environ` decodes every variable at every look, which takes as long as a short read; what it is kept in is
+    compared in a hundredth of that.
+    """
+    global _environment
+    kept: dict[Any, Any] | None = getattr(os.environ, "_data", None)
+    before, variables = _environment
+    if kept is None or kept != before:
+        now = {} if kept is None else kept.copy()
+        variables = tuple(sorted((name, text) for name, text in os.environ.items() if name.upper().startswith(PREFIX)))
+        _environment = now, variables
+    return variables
+
+
 def _stamp(path: Path) -> int:
+    if not os.access(path, os.F_OK):  # quicker than an error, and mostly there is none
+        return 0
     try:
         return path.stat().st_mtime_ns
     except OSError:

@@ -1,45 +1,61 @@
 """`task`: functions whose results are stored under keys made of their calls, and computed once."""
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
+from types import MethodType
+from typing import Any, Final, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 from uuid import UUID
 
 from pgresults.arguments import require_span
-from pgresults.cache_policies import DEFAULT, NO_CACHE, CacheKeyFn, CachePolicy, NoCache
-from pgresults.context import (
-    FlowRunContext,
-    TaskRun,
-    TaskRunContext,
-    carried,
-    get_default_persist_setting_for_tasks,
-    get_result_store,
+from pgresults.audit.changes import invalidate_task
+from pgresults.cache_policies import (
+    DEFAULT,
+    NO_CACHE,
+    CacheKeyFn,
+    CachePolicy,
+    FlowParameters,
+    Inputs,
+    NoCache,
+    RunId,
+    TaskSource,
+    call_of,
 )
-from pgresults.database.programs import Program, aperform, perform, wait_for
-from pgresults.errors import InvalidArgument, MissingResult
-from pgresults.records.keys import require_key
-from pgresults.runtime.functions import Wrapped
-from pgresults.runtime.mapping import Mapped, MapProgress, Outcome, call_all
+from pgresults.context import TaskRunContext
+from pgresults.database.programs import Program, aperform, perform
+from pgresults.errors import InvalidArgument
+from pgresults.runtime.calls import Called
+from pgresults.runtime.explaining import Explanation, explaining
+from pgresults.runtime.iterables import Arguments, unmapped
+from pgresults.runtime.many_calls import MapOptions, mapping
+from pgresults.runtime.mapping import MapProgress
+from pgresults.runtime.options import require_options
+from pgresults.runtime.tallies import CacheInfo
 from pgresults.serializers import Serializer
-from pgresults.storage.misses import require_live
 from pgresults.storage.postgres import PostgresStorage
-from pgresults.store.run_options import key_from_template
-from pgresults.transactions import IsolationLevel, Transaction, transaction
 from pgresults.transactions.hooks import Hook
 
+__all__ = [
+    "CacheInfo",
+    "Explanation",
+    "MapProgress",
+    "NotSet",
+    "Task",
+    "TaskOptions",
+    "aexplain",
+    "explain",
+    "task",
+    "unmapped",
+]
+
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
 NotSet: Final[Any] = object()
 """What stands for an option that was not given, where None is a value."""
-
-_READ_AT_ONCE = 500  # keys in a query: what bounds the payloads in memory beside the results
 
 
 class TaskOptions(TypedDict, total=False):
@@ -57,26 +73,12 @@ class TaskOptions(TypedDict, total=False):
     refresh_cache: bool | None
 
 
-class _Planned(NamedTuple):
-    """A call to be made."""
-
-    run: TaskRun
-    key: str | None
-    args: tuple[Any, ...]
-
-    @property
-    def place(self) -> str | UUID:
-        """What calls of the same result have in common."""
-        return self.run.id if self.key is None else self.key
-
-
-class Task(Wrapped[P, R]):
+class Task(Called[P, R]):
     """A function whose calls are transactions; made by `task`."""
 
     def __init__(self, fn: Callable[P, R], options: dict[str, Any]) -> None:
         super().__init__(fn, options)
-        if unknown := sorted(options.keys() - TaskOptions.__annotations__.keys()):
-            raise TypeError(f"a task has no option {unknown[0]!r}")
+        require_options("task", options, TaskOptions.__annotations__)
         self.result_storage = options.get("result_storage")
         self.result_storage_key: str | None = options.get("result_storage_key")
         self.result_serializer = options.get("result_serializer")
@@ -85,19 +87,19 @@ class Task(Wrapped[P, R]):
         self.cache_expiration = _as_span(options.get("cache_expiration"))
         self.refresh_cache: bool = bool(options.get("refresh_cache"))
         self.cache_policy = self._policy()
+        self._require_inputs()
         self.persist_result: bool | None = self._persistence()
+        self._own_policy = all(type(part) in _OWN_POLICIES for part in _parts_of(self.cache_policy))
         self.on_commit_hooks: list[Hook] = []
         self.on_rollback_hooks: list[Hook] = []
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        program = self._run(args, kwargs)
+        program = self._run(Arguments(args, kwargs))
         return cast("R", aperform(program) if self.isasync else perform(program))
 
     def with_options(self, **options: Unpack[TaskOptions]) -> "Task[P, R]":
         """A copy of the task with other options; see `task`."""
-        changed = type(self)(self.fn, self._changed(dict(options), NotSet))
-        vars(changed).update(self._extras())
-        return changed
+        return self._changed({name: value for name, value in options.items() if value is not NotSet})
 
     def on_commit(self, hook: Hook) -> Hook:
         """Have a function called with the transaction before a result of the task is stored."""
@@ -105,16 +107,17 @@ class Task(Wrapped[P, R]):
         return hook
 
     def on_rollback(self, hook: Hook) -> Hook:
-        """Have a function called with the transaction when a result of the task is not to be stored after all."""
+        """Have a function called with the transaction when a call of the task fails or is taken back."""
         self.on_rollback_hooks.append(hook)
         return hook
 
     def map(
         self,
-        *iterables: Iterable[Any],
+        *iterables: Any,
         executor: Executor | None = None,
         processes: int | None = None,
         progress: Callable[[MapProgress], None] | None = None,
+        **keywords: Any,
     ) -> list[R]:
         """Call a sync task for every item, in threads or processes, within the runs around the caller.
 
@@ -122,56 +125,99 @@ class Task(Wrapped[P, R]):
         fails, or at Ctrl-C, calls under way are finished and stored, and others do not begin.
 
         Parameters:
-            iterables: one for each parameter.
+            iterables: one for each parameter, of the same length; `unmapped` values go to every call.
             executor: of threads or processes; it stays open.
             processes: how many processes to start for this; None, and no executor: threads, as many as Python's
                 default. What runs in another process has no part in a transaction around the caller.
             progress: told before the first call and after every one, in the caller's thread.
+            keywords: the same as iterables for parameters by name.
 
         Returns: the results in the items' order.
-        Raises: what a call raises; PgResultsError when a process was killed.
+        Raises: InvalidArgument for iterables of unequal length, and for what is none; what a call raises;
+            PgResultsError when a process was killed.
         """
         if self.isasync:
-            raise TypeError(f"{self.name} is async: await asyncio.gather(*map({self.name}, items)) instead")
-        planned = [perform(self._plan(args)) for args in zip(*iterables, strict=False)]
-        mapped = Mapped([call.place for call in planned], perform(self._live(planned)), progress)
-        if missing := [planned[position] for position in mapped.missing()]:
-            with closing(call_all(carried(self._carry_out), missing, executor, processes)) as outcomes:
-                for call, outcome in outcomes:
-                    mapped.take(call.place, outcome)
-        return mapped.results()
+            raise TypeError(f"{self.name} is async: await {self.name}.amap(...) instead")
+        return perform(mapping(self, Arguments(iterables, keywords), MapOptions(executor, processes, progress)))
 
-    def _run_of(self, args: Any, kwargs: Any) -> TaskRun:
-        """A new run, of a call with these arguments.
+    @overload
+    async def amap(
+        self: "Task[..., Coroutine[Any, Any, T]]",
+        *iterables: Any,
+        executor: Executor | None = None,
+        processes: int | None = None,
+        progress: Callable[[MapProgress], None] | None = None,
+        **keywords: Any,
+    ) -> list[T]: ...
+    @overload
+    async def amap(
+        self,
+        *iterables: Any,
+        executor: Executor | None = None,
+        processes: int | None = None,
+        progress: Callable[[MapProgress], None] | None = None,
+        **keywords: Any,
+    ) -> list[R]: ...
+    async def amap(
+        self,
+        *iterables: Any,
+        executor: Executor | None = None,
+        processes: int | None = None,
+        progress: Callable[[MapProgress], None] | None = None,
+        **keywords: Any,
+    ) -> Any:
+        """Call a task for every item without blocking the event loop; see `map`.
 
-        Raises: TypeError as the call itself would.
+        Calls of an async task are awaited together, at most 32 at a time; a sync one is called in threads or processes.
         """
-        flow = FlowRunContext.get()
-        return TaskRun(self.name, self._bind(args, kwargs), flow.flow_run.id if flow is not None else None)
+        return await aperform(mapping(self, Arguments(iterables, keywords), MapOptions(executor, processes, progress)))
 
-    def _running(self, run: TaskRun) -> Program[TaskRunContext]:
-        """The context of a run."""
-        flow = FlowRunContext.get()
-        store = yield from get_result_store()._update_for_task(self)
-        persist = self.persist_result
-        if persist is None:
-            persist = flow.persist_result if flow is not None else get_default_persist_setting_for_tasks()
-        return TaskRunContext(persist, store, self, run)
+    def cache_info(self) -> CacheInfo:
+        """How many calls in this process got a stored result, and how many ran the function."""
+        return self._tally.info()
 
-    def _key_of(self, context: TaskRunContext) -> str | None:
-        """The key of a call, or None when its result is not stored; asked inside of the context.
+    def is_cached(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Whether a call would get a stored result; nothing is run.
 
-        Raises: SerializationError for an input of which no key can be made; InvalidKey; ConfigurationError.
+        Raises: what the call raises before it runs.
         """
-        if not context.persist_result:
-            return None
-        if self.cache_policy is not None:
-            key = self.cache_policy.compute_key(context, context.parameters)
-        elif self.result_storage_key is not None:
-            key = key_from_template(self.result_storage_key)
-        else:
-            key = str(context.task_run.id)
-        return None if key is None else require_key(key)
+        return perform(explaining(self, Arguments(args, kwargs))).hit
+
+    async def ais_cached(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Whether a call would get a stored result; see `is_cached`."""
+        return (await aperform(explaining(self, Arguments(args, kwargs)))).hit
+
+    def invalidate(self) -> int:
+        """Delete the task's live results in its store; their history stays.
+
+        They are those of its function, under whichever name, of all instances where it is a method; tasks that merely
+        have its name keep theirs.
+
+        Returns: how many there were.
+        Raises: LockedError where another holder has the lock of one of them: then none is deleted; StorageUnavailable.
+        """
+        return perform(self._invalidate())
+
+    async def ainvalidate(self) -> int:
+        """Delete the task's live results in its store; see `invalidate`."""
+        return await aperform(self._invalidate())
+
+    def _invalidate(self) -> Program[int]:
+        store = yield from self._prepared.store(self, to_write=False)
+        return (yield from invalidate_task((yield from store._keyspace()), self.identity))
+
+    def _knows_its_key(self) -> bool:
+        return self._own_policy
+
+    def _policy_key(self, context: TaskRunContext) -> str | None:
+        policy: CachePolicy = self.cache_policy
+        return policy.compute_key(*call_of(context))
+
+    def _policy_parts(self, context: TaskRunContext) -> dict[str, str | None]:
+        return {} if self.cache_policy is None else self.cache_policy._key_parts(call_of(context))
+
+    def _names_the_run(self) -> bool:
+        return any(isinstance(part, RunId) for part in _parts_of(self.cache_policy))
 
     def _policy(self) -> CachePolicy | None:
         policy: Any = self.options.get("cache_policy", NotSet)
@@ -187,6 +233,18 @@ class Task(Wrapped[P, R]):
             raise TypeError(f"cache_policy is a CachePolicy such as INPUTS, not {type(policy).__name__}")
         return DEFAULT if policy is NotSet else cast("CachePolicy | None", policy)
 
+    def _require_inputs(self) -> None:
+        """See that the function has the inputs that its policy leaves out."""
+        known = self._signature.parameters
+        excluded = frozenset() if self.cache_policy is None else self.cache_policy._excluded()
+        if unknown := sorted(excluded - known.keys()):
+            raise InvalidArgument(
+                f"the cache policy of {self.name} leaves out {unknown[0]!r}, which is none of its inputs: "
+                f"{', '.join(known) or 'it has none'}",
+                argument="cache_policy",
+                value=unknown[0],
+            )
+
     def _persistence(self) -> bool | None:
         chosen: bool | None = self.options.get("persist_result")
         if chosen is not None:
@@ -196,82 +254,17 @@ class Task(Wrapped[P, R]):
         said = any(option is not None for option in options) or (policy is not None and not isinstance(policy, NoCache))
         return True if said else None
 
-    def _run(self, args: Any, kwargs: Any) -> Program[Any]:
-        context = yield from self._running(self._run_of(args, kwargs))
-        with context:
-            return (yield from self._obtain(context, self._key_of(context), args, kwargs)).result
-
-    def _plan(self, args: Any) -> Program[_Planned]:
-        context = yield from self._running(self._run_of(args, {}))
-        with context:
-            return _Planned(context.task_run, self._key_of(context), args)
-
-    def _live(self, planned: Sequence[_Planned]) -> Program[dict[str, Any]]:
-        """The results that are there already, by key."""
-        keys = list(dict.fromkeys(call.key for call in planned if call.key is not None))
-        results: dict[str, Any] = {}
-        if self.refresh_cache or not keys:
-            return results
-        store = yield from get_result_store()._update_for_task(self)
-        for start in range(0, len(keys), _READ_AT_ONCE):
-            some = keys[start : start + _READ_AT_ONCE]
-            records = yield from wait_for(partial(store.read_many, some), partial(store.aread_many, some))
-            results.update({key: record.result for key, record in records.items()})
-        return results
-
-    def _carry_out(self, call: _Planned) -> Outcome:
-        return perform(self._running_planned(call))
-
-    def _running_planned(self, call: _Planned) -> Program[Outcome]:
-        context = yield from self._running(call.run)
-        with context:
-            return (yield from self._obtain(context, call.key, call.args, {}))
-
-    def _obtain(self, context: TaskRunContext, key: str | None, args: Any, kwargs: Any) -> Program[Outcome]:
-        try:
-            return (yield from self._transact(context, key, args, kwargs, self.refresh_cache))
-        except _Gone:
-            return (yield from self._transact(context, key, args, kwargs, overwrite=True))
-
-    def _transact(
-        self, context: TaskRunContext, key: str | None, args: Any, kwargs: Any, overwrite: bool
-    ) -> Program[Outcome]:
-        store = None if key is None else context.result_store
-        patience = getattr(self.cache_policy, "lock_timeout", None)
-        level = self._isolation(key)
-        txn = transaction(key, store, isolation_level=level, overwrite=overwrite, lock_timeout=patience)
-        yield from wait_for(txn.__enter__, txn.__aenter__)
-        try:
-            result = yield from self._result(txn, context, args, kwargs)
-        except BaseException as error:
-            failure: Any = (type(error), error, error.__traceback__)
-            if isinstance(error, _Gone):
-                failure = (None, None, None)
-            yield from wait_for(lambda: txn.__exit__(*failure), lambda: txn.__aexit__(*failure))
-            raise
-        yield from wait_for(lambda: txn.__exit__(None, None, None), lambda: txn.__aexit__(None, None, None))
-        return result
-
-    def _result(self, txn: Transaction, context: TaskRunContext, args: Any, kwargs: Any) -> Program[Outcome]:
-        if txn.is_committed():
-            try:
-                return Outcome((yield from wait_for(txn.read, txn.aread)).result, reused=True)
-            except MissingResult as error:
-                raise _Gone from error
-        function: Any = self.fn
-        result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))
-        staged = result
-        if txn.key is not None:
-            staged = context.result_store._draft(result, txn.key, expires_in=self.cache_expiration)
-        txn.stage(staged, self.on_rollback_hooks, self.on_commit_hooks)
-        return Outcome(result, reused=False)
-
-    def _isolation(self, key: str | None) -> IsolationLevel | None:
-        level = None if key is None or self.cache_policy is None else self.cache_policy.isolation_level
-        return IsolationLevel[level] if isinstance(level, str) else level
-
     def _extras(self) -> dict[str, Any]:
-        return {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
+        hooks = {"on_commit_hooks": [*self.on_commit_hooks], "on_rollback_hooks": [*self.on_rollback_hooks]}
+        return super()._extras() | hooks
+
+
+_OWN_POLICIES = (Inputs, TaskSource, FlowParameters, RunId, NoCache)
+
+
+def _parts_of(policy: Any) -> tuple[Any, ...]:
+    """The policies that one is made of."""
+    return getattr(policy, "policies", (policy,))
 
 
 def _as_span(expiration: Any) -> timedelta | None:
@@ -282,10 +275,6 @@ def _as_span(expiration: Any) -> timedelta | None:
         with suppress(OverflowError, ValueError):
             expiration = timedelta(seconds=expiration)
     return require_span(expiration, "cache_expiration")
-
-
-class _Gone(Exception):  # noqa: N818 (a signal within this module)
-    """The result that was there expired before it was read."""
 
 
 @overload
@@ -314,46 +303,22 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     return Task(fn, options) if fn is not None else lambda function: Task(function, options)
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """Why a call would run or not: its key, the parts of it, whether a live result is there, and why (not)."""
-
-    key: str | None
-    hit: bool
-    reason: str
-    parts: dict[str, str | None] = field(default_factory=dict)
-
-
 def explain(task: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> Explanation:
     """Say which key a call has, what made it, and whether it would run; nothing is run.
 
     Raises: what the call raises before it runs; TypeError for what is no task.
     """
-    return perform(_explain(task, args, kwargs))
+    return perform(explaining(_require_task(task), Arguments(args, kwargs)))
 
 
 async def aexplain(task: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> Explanation:
     """Say which key a call has, what made it, and whether it would run; see `explain`."""
-    return await aperform(_explain(task, args, kwargs))
+    return await aperform(explaining(_require_task(task), Arguments(args, kwargs)))
 
 
-def _explain(task: Task[Any, Any], args: Any, kwargs: Any) -> Program[Explanation]:
+def _require_task(task: Any) -> Task[Any, Any]:
+    if isinstance(task, MethodType) and isinstance(task.__func__, Task):  # of a class, below @classmethod
+        return task.__func__._bound_to(MethodType(task.__func__.fn, task.__self__))
     if not isinstance(task, Task):
         raise TypeError(f"only the call of a task can be explained, not of a {type(task).__name__}")
-    context = yield from task._running(task._run_of(args, kwargs))
-    with context:
-        key = task._key_of(context)
-        policy = task.cache_policy
-        parts = {} if policy is None else policy._key_parts(context, context.parameters)
-        if key is None:
-            why = "its policy gives no key" if context.persist_result else "results are not persisted here"
-            return Explanation(None, False, f"the call always runs: {why}", parts)
-        if task.refresh_cache:
-            return Explanation(key, False, "the call always runs: refresh_cache is set", parts)
-        try:
-            store = context.result_store
-            storage = (yield from store._keyspace()).entries
-            head = require_live((yield from storage._fetch(key)), key).head
-        except MissingResult as miss:
-            return Explanation(key, False, str(miss), parts)
-        return Explanation(key, True, f"version {head.version} is live", parts)
+    return task

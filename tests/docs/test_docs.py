@@ -19,7 +19,7 @@ from pgresults.serializers import JSONSerializer, Serializer
 from pgresults.storage import PostgresStorage
 from pgresults.storage.registry import _shared
 from pgresults.store import ResultStore
-from pgresults.tasks import TaskOptions
+from pgresults.tasks import Task, TaskOptions
 from tests.support.database import psycopg_url
 from tests.support.documents import ROOT, RUNNERS, Reader, parse, require_output
 
@@ -124,7 +124,10 @@ NAMES: dict[str, set[str]] = {
     "a store": operations(ResultStore)
     | set(ResultStore.model_fields)
     | {"create_result_record", "generate_default_holder", "result_storage_block_id", "supports_isolation_level"},
-    "a task": set(TaskOptions.__annotations__) | set(FlowOptions.__annotations__) | {"map", "with_options", "explain"},
+    "a task": set(TaskOptions.__annotations__)
+    | set(FlowOptions.__annotations__)
+    | operations(Task)
+    | {"map", "with_options", "explain", "cache_info", "on_commit", "on_rollback", "unmapped"},
     "a transaction": operations(transactions.Transaction)
     | {name for name in dir(transactions.Transaction) if name.startswith("is_")}
     | {"add_child", "children", "get", "get_parent", "holder", "set", "stage", "state"},

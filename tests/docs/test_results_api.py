@@ -27,6 +27,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "write_on_commit": True,
         "logger": None,
         "connection": None,
+        "lock_timeout": None,
     },
     "pgresults.transactions:Transaction.stage": {"value": ..., "on_rollback_hooks": (), "on_commit_hooks": ()},
     "pgresults.transactions:Transaction.set": {"name": ..., "value": ...},
@@ -103,6 +104,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "key_storage": None,
         "lock_manager": None,
         "isolation_level": None,
+        "lock_timeout": None,
     },
 }
 
@@ -136,13 +138,14 @@ NAMES = {
     "pgresults.cache_policies": "INPUTS TASK_SOURCE FLOW_PARAMETERS RUN_ID NO_CACHE DEFAULT CachePolicy",
     "pgresults.context": "FlowRunContext TaskRunContext",
     "pgresults.flows": "flow Flow",
-    "pgresults.tasks": "task Task explain aexplain",
+    "pgresults.tasks": "task Task explain aexplain unmapped",
     "pgresults.serializers": "Serializer PickleSerializer JSONSerializer CompressedSerializer",
     "pgresults.locking": "LockManager PostgresLockManager MemoryLockManager",
     "pgresults.transactions": "Transaction TransactionState IsolationLevel CommitMode transaction atransaction "
     "get_transaction",
     "pgresults.errors": "PgResultsError MissingResult SerializationError IntegrityError LockedError LockLostError "
-    "ConfigurationError StorageUnavailable SchemaVersionError PayloadTooLarge InvalidKey MissingContextError",
+    "RolledBackError ConfigurationError StorageUnavailable SchemaVersionError PayloadTooLarge InvalidKey "
+    "MissingContextError",
     "pgresults": "PersistedResult ResultRecord ResultRecordMetadata ResultStore get_result_store flow task transaction "
     "PostgresStorage NullStorage EmbeddedPostgres",
 }
@@ -159,6 +162,7 @@ TWINS: list[Any] = [
     PostgresLockManager,
     pgresults,
     tasks,
+    tasks.Task,
 ]
 
 
@@ -231,6 +235,7 @@ def test_twins_have_the_same_parameters(owner: Any) -> None:
         (PersistedResult, "create write get"),
         (ResultRecord, "from_metadata"),
         (Transaction, "commit rollback read"),
+        (tasks.Task, "map is_cached invalidate"),
         (
             pgresults,
             "get_default_result_storage resolve_result_storage get_or_create_default_task_scheduling_storage",

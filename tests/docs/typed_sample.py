@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any, assert_type
 
-from pgresults import PostgresStorage, ResultRecord, ResultStore, flow, task, transaction
+from pgresults import PostgresStorage, ResultRecord, ResultStore, flow, task, transaction, unmapped
 from pgresults.cache_policies import INPUTS, TASK_SOURCE
 from pgresults.records.records import ResultRecordMetadata
 from pgresults.tasks import Explanation, explain
@@ -35,6 +35,13 @@ async def main() -> dict[str, int]:
     assert_type(await later(1), bytes)
     assert_type(configured.with_options(refresh_cache=True)(2), list[int])
     assert_type(configured.map([1, 2]), list[list[int]])
+    assert_type(await later.amap([1, 2]), list[bytes])
+    assert_type(await configured.amap(x=[1, 2]), list[list[int]])
+    assert_type(plain.map([1, 2], by=unmapped(3.0)), list[str])
+    assert_type(configured.cache_info().hits, int)
+    assert_type(configured.is_cached(1), bool)
+    assert_type(await later.ais_cached(1), bool)
+    assert_type(configured.invalidate(), int)
     assert_type(explain(plain, 1, by=2.0), Explanation)
     return {"done": 1}
 

@@ -195,7 +195,7 @@ async def test_a_lost_lease_is_no_proof(call: Call, pooled: ResultStore, connect
     locks = pooled.lock_manager
     assert await call(pooled, "acquire_lock", "k", "late")
     connection.execute("UPDATE pgresults.lock SET released = true WHERE storage_id = %s", [pooled.result_storage.id])
-    while locks._grants.leases():  # noqa: ASYNC110 (a thread notices it)
+    while locks._grants.leases():
         await asyncio.sleep(0)
     with pytest.raises(LockLostError):
         await call(pooled, "write", "stale", key="k", holder="late")

@@ -3,7 +3,7 @@
 import math
 import subprocess
 from collections import defaultdict, deque, namedtuple
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, Flag, IntEnum, StrEnum
@@ -62,12 +62,6 @@ class Point:
         object.__setattr__(self, "norm", math.fabs(self.x))
 
 
-@dataclass
-class NeedsMore:
-    factor: InitVar[int]
-    value: int = 0
-
-
 class Colour(Enum):
     RED = (255, 0, 0)
 
@@ -97,14 +91,6 @@ class CodeError(RuntimeError):
     def __init__(self, code: int) -> None:
         super().__init__(f"failed with {code}")
         self.code = code
-
-
-class Unbuildable(Exception):  # noqa: N818
-    def __new__(cls) -> "Unbuildable":
-        return super().__new__(cls)
-
-    def __init__(self) -> None:
-        super().__init__("an argument that its constructor does not take")
 
 
 WITH_JSON = [serializer for serializer in BUILT_IN if "json" in serializer.model_dump_json()]
@@ -211,7 +197,7 @@ def test_payloads_pass_through_the_text_of_documents(serializer: Serializer, obj
 def test_json_keeps_what_json_lacks(serializer: Serializer, obj: Any) -> None:
     read = serializer.loads(serializer.dumps(obj))
     assert read == obj
-    assert type(read) is type(obj) or type(obj) is Box[int]
+    assert type(read) is type(obj)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +227,7 @@ def test_json_keeps_exceptions(exc: BaseException) -> None:
 
 @pytest.mark.parametrize(
     "obj",
-    [object(), range(3), int, Holder(secret="x"), NeedsMore(2), Unbuildable(), [{"deep": lambda: 0}]],
+    [object(), range(3), int, Holder(secret="x"), defaultdict(int, a=1), [{"deep": lambda: 0}]],
     ids=lambda obj: type(obj).__name__,
 )
 def test_json_refuses_at_writing_what_could_not_be_read(obj: Any) -> None:
@@ -255,7 +241,3 @@ def test_json_refuses_a_class_that_no_reader_finds() -> None:
 
     with pytest.raises(TypeError, match="top of a module"):
         JSONSerializer().dumps(Local(x=1))
-
-
-def test_json_gives_subclasses_of_its_own_types_as_plain() -> None:
-    assert JSONSerializer().loads(JSONSerializer().dumps(defaultdict(int, a=1))) == {"a": 1}

@@ -8,7 +8,7 @@ import psycopg
 
 async def watched(connection: psycopg.Connection[Any], query: str) -> None:
     """Return when a query gives a row."""
-    while connection.execute(query).fetchone() is None:  # noqa: ASYNC110 (the server tells nobody)
+    while connection.execute(query).fetchone() is None:
         await asyncio.sleep(0)
 
 

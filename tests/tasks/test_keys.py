@@ -37,7 +37,9 @@ def test_the_default_policy_is_inputs_source_and_run(storage: PostgresStorage) -
 
 def test_storage_key_templates(storage: PostgresStorage, store: ResultStore) -> None:
     @task(
-        result_storage=storage, result_storage_key="reports/{parameters[day]}/{task_run.name}", result_serializer="json"
+        result_storage=storage,
+        result_storage_key="reports/{parameters[day]}/{task_run.task_name}",
+        result_serializer="json",
     )
     def report(day: str) -> dict[str, str]:
         return {"day": str(called(day))}
@@ -50,7 +52,7 @@ def test_storage_key_templates(storage: PostgresStorage, store: ResultStore) -> 
 
 
 def test_flow_names_in_templates(storage: PostgresStorage) -> None:
-    @task(result_storage=storage, result_storage_key="{flow_run.name}/{parameters[x]}")
+    @task(result_storage=storage, result_storage_key="{flow_run.flow_name}/{parameters[x]}")
     def work(x: int) -> int:
         return x
 
@@ -152,7 +154,7 @@ class TestPolicies:
             INPUTS + "name"
         with pytest.raises(InvalidArgument, match=r"SERIALIZABLE, not 'SERIALISABLE'"):
             INPUTS.configure(isolation_level="SERIALISABLE")
-        with pytest.raises(TypeError, match=r"storage\.lock_manager\(\), not str"):
+        with pytest.raises(ConfigurationError, match=r"storage\.lock_manager\(\)"):
             INPUTS.configure(lock_manager="postgres")  # type: ignore[arg-type]
 
     def test_an_input_that_cannot_be_hashed_is_named(self) -> None:

@@ -133,7 +133,7 @@ def test_contexts(storage: PostgresStorage) -> None:
         assert run.task_run.flow_run_id == outer.flow_run.id
         assert (run.task.name, dict(run.parameters), run.persist_result) == ("inner", {"x": 1}, True)
         assert (outer.flow.name, dict(outer.parameters), outer.persist_result) == ("run", {"y": 2}, False)
-        return run.result_store.result_storage.name, outer.flow_run.name
+        return run.result_store.result_storage.name, outer.flow_run.flow_name
 
     @flow
     def run(y: int) -> tuple[Any, Any]:
@@ -187,8 +187,6 @@ def test_methods_and_generators(storage: PostgresStorage) -> None:
         def many() -> Any:
             yield 1
 
-    with pytest.raises(TypeError, match="below @classmethod"):
-        task(classmethod(called))  # type: ignore[call-overload]
     assert repr(Report.rows) == "<Task 'rows'>"
     with pytest.raises(TypeError, match="no option 'cache_polcy'"):
         task(cache_polcy=INPUTS)(called)  # type: ignore[call-overload]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from pgresults.errors import LockedError, LockLostError, StorageUnavailable
+from pgresults.errors import LockedError, LockLostError, RolledBackError, StorageUnavailable
 from pgresults.locking import MemoryLockManager
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
@@ -24,13 +24,14 @@ class TestPeersMistakes:
         self, enter: Enter, guarded: ResultStore
     ) -> None:
         guarded.acquire_lock("b", "somebody")
-        async with enter("root", guarded) as root:
-            root.stage(0)
-            async with enter("a", guarded) as sibling:
-                sibling.stage(1)
-            with pytest.raises(LockedError):
-                async with enter("b", guarded, commit_mode=EAGER) as child:
-                    child.stage(2)
+        with pytest.raises(RolledBackError):
+            async with enter("root", guarded) as root:
+                root.stage(0)
+                async with enter("a", guarded) as sibling:
+                    sibling.stage(1)
+                with pytest.raises(LockedError):
+                    async with enter("b", guarded, commit_mode=EAGER) as child:
+                        child.stage(2)
         assert root.is_rolled_back()
         assert sibling.is_rolled_back()
         assert stored(guarded, "root", "a", "b") == {}

@@ -67,10 +67,19 @@ def invalidate(
     keyspace: Keyspace, prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None
 ) -> Program[int]:
     """Delete all live results that meet every given condition; see `ResultStore.invalidate`."""
-    storage, manager = keyspace.entries, keyspace.locks
     given = chosen_conditions(prefix=prefix, tags=tags, task=task, flow=flow)
     if not given:
         raise InvalidArgument("say what to invalidate: a prefix, tags, a task or a flow", argument="prefix")
+    return (yield from _invalidate(keyspace, given))
+
+
+def invalidate_task(keyspace: Keyspace, identity: str) -> Program[int]:
+    """Delete the live results of one task, and of none that merely has its name; see `Task.invalidate`."""
+    return (yield from _invalidate(keyspace, {"identity": identity}))
+
+
+def _invalidate(keyspace: Keyspace, given: dict[str, Any]) -> Program[int]:
+    storage, manager = keyspace.entries, keyspace.locks
     entry = _said("delete", f"invalidated by {', '.join(sorted(given))}")
     parameters = {**entry, "content": content_digest(entry), "storage_id": storage.id, **bound(given)}
     guarded = isinstance(manager, PostgresLockManager) and manager._guards(storage.database, storage.id)

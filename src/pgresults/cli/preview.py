@@ -7,16 +7,15 @@ import lzma
 import pickletools
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    "bz2": bz2.decompress,
-    "gzip": gzip.decompress,
-    "lzma": lzma.decompress,
-    "zlib": zlib.decompress,
-}
+from pgresults.errors import PayloadTooLarge
+from pgresults.serializers.compression import decompress
+from pgresults.serializers.names import max_decompressed
+
+_COMPRESS = {"bz2": bz2, "gzip": gzip, "lzma": lzma, "zlib": zlib}
 _BYTES_ONLY = {"PROTO", "FRAME", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "MEMOIZE", "STOP"}
 _IGNORED = {"PROTO", "FRAME", "MARK"}
 
@@ -49,14 +48,16 @@ def content_of(description: str | None, payload: bytes) -> Content:
         return Content("bytes", payload)
     serializer = json.loads(description)
     try:
-        while serializer.get("compressionlib") in _DECOMPRESS:
-            payload = _DECOMPRESS[serializer["compressionlib"]](payload)
+        while (library := _COMPRESS.get(serializer.get("compressionlib"))) is not None:
+            payload = decompress(library, payload, max_decompressed())
             serializer = serializer["serializer"]
         if serializer["type"] == "json":
             return Content("json", payload, json.loads(payload))
         if serializer["type"] == "pickle":
             plain = _plain_bytes(payload)
             return Content("pickle", payload) if plain is None else Content("bytes", plain)
+    except PayloadTooLarge:
+        raise
     except (ValueError, RecursionError, OSError, zlib.error, lzma.LZMAError, EOFError):
         pass  # not what its serializer's name says: shown as it is
     return Content("unknown", payload)

@@ -48,21 +48,23 @@ def call_on(caller: Caller, schema: str, operation: Operation[T]) -> Program[T]:
 
 def _run(caller: Caller, schema: str, operation: Operation[T]) -> T:
     connection = _psycopg(caller)
-    with Attempts.only():
+    only = Attempts.only()
+    with only:
         if _would_commit(connection):
             drive(connection, schema, ping())
         with connection.transaction():
-            return drive(connection, schema, operation)
+            return drive(connection, schema, operation, only.note)
     raise AssertionError("the only attempt returns or raises")
 
 
 async def _arun(caller: Caller, schema: str, operation: Operation[T]) -> T:
     connection = await _apsycopg(caller)
-    with Attempts.only():
+    only = Attempts.only()
+    with only:
         if _would_commit(connection):
             await adrive(connection, schema, ping())
         async with connection.transaction():
-            return await adrive(connection, schema, operation)
+            return await adrive(connection, schema, operation, only.note)
     raise AssertionError("the only attempt returns or raises")
 
 

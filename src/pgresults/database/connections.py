@@ -1,6 +1,7 @@
 """The psycopg connections that pgresults opens itself: they never wait for ever for a silent server."""
 
 import time
+from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 from typing import Any
@@ -24,15 +25,43 @@ class NoneFree(psycopg.OperationalError):
     """Every connection of a pool is in use, and none became free in time."""
 
 
+@dataclass(frozen=True)
+class PoolOptions:
+    """How connections are made and kept; times in seconds."""
+
+    size: int
+    overflow: int
+    connect_timeout: float
+    response_timeout: float
+    prepare: bool
+    max_idle: float
+    max_lifetime: float
+
+
 class OwnConnection(psycopg.BaseConnection[tuple[Any, ...]]):
     """A connection that pgresults opened itself.
 
     It may be dropped without a word: it belongs to a pool, which ends with its storage, its loop or its fork.
-    ``prepare`` says whether statements are prepared that are repeated.
+    ``prepare`` says whether statements are prepared that are repeated; ``opened_at`` and ``used_at`` are moments on
+    this process's clock.
     """
 
     response_timeout: float
     prepare: bool
+    opened_at: float
+    used_at: float
+    patience: str | None = None
+    """The time after which the server gives a statement up; None: as it was set by others."""
+
+    def set_up(self, options: PoolOptions) -> None:
+        """Have it behave as its pool's options say."""
+        self.response_timeout, self.prepare = options.response_timeout, options.prepare
+        self.opened_at = self.used_at = time.monotonic()
+
+    def is_stale(self, options: PoolOptions) -> bool:
+        """Whether it was unused for too long, or is too old."""
+        now = time.monotonic()
+        return now - self.used_at > options.max_idle or now - self.opened_at > options.max_lifetime
 
     @cached_property
     def statements(self) -> PreparedStatements:
@@ -69,7 +98,8 @@ def connection_parameters(url: URL, *, connect_timeout: float) -> dict[str, Any]
     }
     fixed = {
         "autocommit": True,
-        "prepare_threshold": None,  # see `PreparedStatements`
+        # None of psycopg's may be mixed with `PreparedStatements`; cursors in their place have to be right, not quick.
+        "prepare_threshold": None,
         "client_encoding": "utf8",  # as statements are, whatever PGCLIENTENCODING says
     }
     return {**ours, **parameters, **fixed}

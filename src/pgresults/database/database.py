@@ -12,9 +12,9 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pgresults.database import migrations
-from pgresults.database.connections import AsyncConnection, Connection
+from pgresults.database.connections import AsyncConnection, Connection, PoolOptions
 from pgresults.database.driver import adrive, drive
-from pgresults.database.pools import PoolOptions, Pools
+from pgresults.database.pools import Pools
 from pgresults.database.retries import Attempts
 from pgresults.errors import ConfigurationError
 from pgresults.operations.registry import ping, schema_revision
@@ -146,7 +146,7 @@ class Database:
                     drive(connection, self.schema, ping())
                 tries.started = True
                 with connection.transaction() if atomic else _NO_TRANSACTION:
-                    return drive(connection, self.schema, start(tries.repeated))
+                    return drive(connection, self.schema, start(tries.repeated), tries.note)
 
     async def _arun(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
         tries = Attempts(repeatable=repeatable)
@@ -160,7 +160,7 @@ class Database:
                         await adrive(connection, self.schema, ping())
                     tries.started = True
                     async with connection.transaction() if atomic else _NO_TRANSACTION:
-                        return await adrive(connection, self.schema, start(tries.repeated))
+                        return await adrive(connection, self.schema, start(tries.repeated), tries.note)
 
     def _check(self) -> None:
         if self._checked_by == os.getpid():
@@ -198,6 +198,8 @@ def _options(settings: Settings) -> PoolOptions:
         settings.connect_timeout,
         settings.response_timeout,
         settings.prepare_statements,
+        settings.pool_max_idle,
+        settings.pool_max_lifetime,
     )
 
 

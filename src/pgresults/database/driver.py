@@ -1,25 +1,33 @@
 """The two drivers that carry an operation out: over a psycopg connection, and over an async one."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import PQGen
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 
+from pgresults.database import prepared
 from pgresults.database.connections import OwnConnection
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, Stream, T
 from pgresults.sql.compiled import Query
 
+Note: TypeAlias = Callable[[Request], None]
 
-def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation[T]) -> T:
+_UNLIMITED = sql.SQL("SET statement_timeout = 0")
+
+
+def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation[T], note: Note | None = None) -> T:
     """Carry an operation out over a connection.
 
     Parameters:
         connection: a psycopg connection; its transaction, if any, is the caller's.
         schema: the schema that holds the tables.
         operation: what to do.
+        note: told each request before it is sent.
 
     Returns: what the operation returns.
     Raises: psycopg's errors, untranslated.
@@ -30,6 +38,8 @@ def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation
             request = operation.send(answer)  # type: ignore[arg-type] # a generator's first send is None
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        if note is not None:
+            note(request)
         query = request.statement.query(schema)
         talk = _talk(connection, query, request)
         if talk is None:
@@ -41,7 +51,7 @@ def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation
 
 def _talk(connection: psycopg.BaseConnection[Any], query: Query, request: Request) -> PQGen[list[Row]] | None:
     """The quick way for a request, on a connection of our own; None: a cursor carries it out."""
-    if not isinstance(connection, OwnConnection):
+    if not (prepared.AVAILABLE and isinstance(connection, OwnConnection)):
         return None
     match request:
         case Execute(_, parameters):
@@ -62,14 +72,30 @@ def _perform(connection: psycopg.Connection[Any], query: Query, request: Request
                 cursor.executemany(query.text, list(map(query.values, many)), returning=True)
                 return [cursor.fetchone() or () for _ in results_of(cursor)]
             case Stream(_, parameters, sink):
-                for row in cursor.stream(query.text, query.values(parameters)):
-                    sink(row)
+                with _unhurried(connection):
+                    for row in cursor.stream(query.text, query.values(parameters)):
+                        sink(row)
             case Copy(statement, rows):
-                with cursor.copy(query.text) as copy:
+                with _unhurried(connection), cursor.copy(query.text) as copy:
                     copy.set_types(statement.types)
                     for row in rows:
                         copy.write_row(row)
     return []
+
+
+@contextmanager
+def _unhurried(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """What is copied or streamed takes as long as its bytes, and is not silent meanwhile."""
+    patience = connection.patience if isinstance(connection, OwnConnection) else None
+    if patience is not None:
+        connection.execute(_UNLIMITED)
+    yield
+    if patience is not None:
+        connection.execute(_limited(patience))
+
+
+def _limited(patience: str) -> sql.Composed:
+    return sql.SQL("SET statement_timeout = {}").format(patience)
 
 
 def results_of(cursor: psycopg.RawCursor[Row] | psycopg.AsyncRawCursor[Row]) -> Iterator[None]:
@@ -79,7 +105,9 @@ def results_of(cursor: psycopg.RawCursor[Row] | psycopg.AsyncRawCursor[Row]) -> 
         yield
 
 
-async def adrive(connection: psycopg.AsyncConnection[Any], schema: str, operation: Operation[T]) -> T:
+async def adrive(
+    connection: psycopg.AsyncConnection[Any], schema: str, operation: Operation[T], note: Note | None = None
+) -> T:
     """Carry an operation out over an async connection; see `drive`."""
     answer: list[Row] | None = None
     while True:
@@ -87,6 +115,8 @@ async def adrive(connection: psycopg.AsyncConnection[Any], schema: str, operatio
             request = operation.send(answer)  # type: ignore[arg-type] # a generator's first send is None
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        if note is not None:
+            note(request)
         query = request.statement.query(schema)
         talk = _talk(connection, query, request)
         if talk is None:
@@ -107,11 +137,23 @@ async def _aperform(connection: psycopg.AsyncConnection[Any], query: Query, requ
                 await cursor.executemany(query.text, list(map(query.values, many)), returning=True)
                 return [await cursor.fetchone() or () for _ in results_of(cursor)]
             case Stream(_, parameters, sink):
-                async for row in cursor.stream(query.text, query.values(parameters)):
-                    sink(row)
+                async with _aunhurried(connection):
+                    async for row in cursor.stream(query.text, query.values(parameters)):
+                        sink(row)
             case Copy(statement, rows):
-                async with cursor.copy(query.text) as copy:
+                async with _aunhurried(connection), cursor.copy(query.text) as copy:
                     copy.set_types(statement.types)
                     for row in rows:
                         await copy.write_row(row)
     return []
+
+
+@asynccontextmanager
+async def _aunhurried(connection: psycopg.AsyncConnection[Any]) -> AsyncIterator[None]:
+    """The async twin of `_unhurried`."""
+    patience = connection.patience if isinstance(connection, OwnConnection) else None
+    if patience is not None:
+        await connection.execute(_UNLIMITED)
+    yield
+    if patience is not None:
+        await connection.execute(_limited(patience))

@@ -6,15 +6,16 @@ import psycopg
 from sqlalchemy import exc
 
 from pgresults.database.connections import NoneFree
-from pgresults.errors import ConfigurationError, PgResultsError, SchemaVersionError, StorageUnavailable
+from pgresults.errors import ConfigurationError, IntegrityError, PgResultsError, SchemaVersionError, StorageUnavailable
 
 DRIVER_ERRORS = (psycopg.Error, exc.SQLAlchemyError)
 """What a database call may raise before it is translated."""
 
 _UNAVAILABLE = ("08", "53", "57P", "58")
 _NO_SUCH_TABLE = ("42P01", "3F000", "42703", "42883")
+_GIVEN_UP = ("57014", "55P03")
 _CONFLICTS = ("40001", "40P01")
-_FORBIDDEN = ("42501", "28")
+_FORBIDDEN = ("42501", "28", "3D")
 
 
 class ConnectionLost(StorageUnavailable):
@@ -47,8 +48,12 @@ def translate(error: BaseException, *, connected: bool) -> PgResultsError:
         return Conflict(f"the database could not order this among other changes: {_text(error)}", sqlstate=state)
     if state == "26000":
         return Conflict("the session forgot a prepared statement, of which nothing was carried out", sqlstate=state)
+    if state in _GIVEN_UP:
+        return StorageUnavailable(
+            f"the server gave a statement up, and nothing of it was carried out: {_text(error)}", sqlstate=state
+        )
     if state == "23505":
-        return AlreadyStored("the payload is stored already")
+        return _taken(error.diag.constraint_name if isinstance(error, psycopg.Error) else None)
     if state.startswith(_NO_SUCH_TABLE):
         return SchemaVersionError(
             "the database lacks tables that this version of pgresults needs; run `pgresults db upgrade`",
@@ -56,13 +61,23 @@ def translate(error: BaseException, *, connected: bool) -> PgResultsError:
         )
     if state.startswith(_FORBIDDEN):
         return ConfigurationError(
-            f"the database refuses this user: {_text(error)}. "
-            "A database owner grants what is needed: see `pgresults db sql`."
+            f"the database refuses this user: {_text(error)}. Correct the URL's user, password or database; "
+            "a database owner grants what is needed: see `pgresults db sql`.",
+            setting=None if connected else "database_url",
         )
     if state.startswith(_UNAVAILABLE):
         kind = ConnectionLost if connected and state.startswith("57P") else StorageUnavailable
         return kind(f"the database is unavailable: {_text(error)}", sqlstate=state)
     return StorageUnavailable(f"the database failed: {_text(error)} (SQLSTATE {state})", sqlstate=state)
+
+
+def _taken(constraint: str | None) -> PgResultsError:
+    if constraint is not None and constraint.startswith("history"):
+        return IntegrityError(
+            "the history has the entry already that was to be written: its key's row among the results was removed "
+            "or altered, which `pgresults verify` shows"
+        )
+    return AlreadyStored("the payload is stored already")
 
 
 def _without_state(error: BaseException, connected: bool) -> PgResultsError:

@@ -7,15 +7,20 @@ short one.
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
-from psycopg import BaseConnection, errors, generators
+from psycopg import BaseConnection, NotSupportedError, OperationalError
 from psycopg.abc import Buffer, PQGen
-from psycopg.adapt import PyFormat, Transformer
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ExecStatus, Format, PGconn, TransactionStatus
 from psycopg.pq.abc import PGresult
+
+with suppress(ImportError):  # psycopg promises nobody that they stay: `AVAILABLE` says whether they are there
+    from psycopg.adapt import PyFormat, Transformer
+    from psycopg.errors import error_from_result
+    from psycopg.generators import execute, fetch_many, pipeline_communicate, send
 
 Rows: TypeAlias = list[tuple[Any, ...]]
 _Statement: TypeAlias = tuple[bytes, tuple[int, ...]]
@@ -64,7 +69,7 @@ class PreparedStatements:
         """
         sending = self._adapted(query, values)
         self._send(sending, self._names.get(sending.statement) or (yield from self._prepared(sending.statement)))
-        results = yield from generators.execute(self._pgconn)
+        results = yield from execute(self._pgconn)
         return self._rows(self._successful(results[-1]))
 
     def fetch_first(self, query: bytes, many: Iterable[Sequence[Any]]) -> PQGen[Rows]:
@@ -80,13 +85,18 @@ class PreparedStatements:
         waiting.append(self._pgconn.pipeline_sync)
         expected = len(waiting)
         self._pgconn.enter_pipeline_mode()
-        answers = yield from generators.pipeline_communicate(self._pgconn, waiting)
-        yield from generators.send(self._pgconn)  # the rest of the last one, without which no answer comes
+        answers = yield from pipeline_communicate(self._pgconn, waiting)
+        yield from send(self._pgconn)  # the rest of the last one, without which no answer comes
         while len(answers) < expected:
-            answers.append((yield from generators.fetch_many(self._pgconn)))
+            answers.append((yield from fetch_many(self._pgconn)))
         self._pgconn.exit_pipeline_mode()
         *results, _ = [self._successful(answer[-1]) for answer in answers]
         return [next(iter(self._rows(result)), ()) for result in results]
+
+    def drain(self) -> PQGen[None]:
+        """Read to its end what an interrupted conversation still has to say."""
+        while self._pgconn.transaction_status == TransactionStatus.ACTIVE:
+            yield from fetch_many(self._pgconn)
 
     def _adapted(self, query: bytes, values: Sequence[Any]) -> _Sending:
         transformer = self._transformer
@@ -100,7 +110,7 @@ class PreparedStatements:
             return None
         name = b"%b_%d" % (self._prefix, next(self._numbers))
         self._pgconn.send_prepare(name, *statement)
-        results = yield from generators.execute(self._pgconn)
+        results = yield from execute(self._pgconn)
         self._successful(results[-1])
         self._names[statement] = name
         return name
@@ -124,8 +134,39 @@ class PreparedStatements:
     def _successful(self, result: PGresult) -> PGresult:
         if result.status in _SUCCEEDED:
             return result
-        error = errors.error_from_result(result)
+        error = error_from_result(result)
         if error.sqlstate in _OUTDATED:
             self._names.clear()
             self._uses.clear()
         raise error
+
+
+def _rehearsed() -> bool:
+    """Whether the parts above are there and take what they are given above; nothing leaves the process."""
+    try:
+        nowhere = PGconn.connect_start(b"nowhere")  # no connection string at all, so it never connects
+        transformer = Transformer()
+        sent = transformer.dump_sequence([1], [PyFormat.AUTO])
+        types, formats = transformer.types or (), transformer.formats or ()
+        transformer.set_pgresult(nowhere.make_empty_result(_GIVES_ROWS))
+        transformer.load_rows(0, 0, tuple)
+        error_from_result(nowhere.make_empty_result(ExecStatus.FATAL_ERROR))
+        for talk in (execute(nowhere), fetch_many(nowhere), send(nowhere), pipeline_communicate(nowhere, deque())):
+            talk.close()
+        for step in (
+            partial(nowhere.send_query_params, b"", sent, types, formats, Format.BINARY),
+            partial(nowhere.send_prepare, b"", b"", types),
+            partial(nowhere.send_query_prepared, b"", sent, formats, Format.BINARY),
+            nowhere.enter_pipeline_mode,
+            nowhere.pipeline_sync,
+            nowhere.exit_pipeline_mode,
+        ):
+            with suppress(OperationalError):
+                step()
+    except (AttributeError, NameError, NotSupportedError, TypeError):  # the third: pipelines, of an old libpq
+        return False
+    return True
+
+
+AVAILABLE = _rehearsed()
+"""Whether this psycopg has what `PreparedStatements` is made of; where it has not, cursors serve."""

@@ -8,6 +8,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
+from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from pgresults.database.database import Database, Start
@@ -26,37 +27,112 @@ class Effect(Generic[T]):
 
 Program: TypeAlias = Generator[Effect[Any], Any, T]
 
+_ENDS = (StopIteration, StopAsyncIteration, GeneratorExit)
+"""What generators take for their own end, where it passes through them, and not for a failure."""
+
+
+class _Carrier(BaseException):
+    """Takes such a failure through the generators of a program, which treat it as any other one.
+
+    Parameters:
+        failure: what is taken out of the carrier where it leaves the program.
+    """
+
+    def __init__(self, failure: BaseException) -> None:
+        super().__init__(f"{type(failure).__name__} on its way out")
+        self.failure = failure
+        self.__cause__ = failure
+
+
+class _ExceptionCarrier(_Carrier, Exception):  # noqa: N818 (it stands for another)
+    """The carrier of what ``except Exception`` catches."""
+
+
+def _carried(failure: BaseException) -> BaseException:
+    """What may be thrown into a program in place of a failure."""
+    if not isinstance(failure, _ENDS):
+        return failure
+    return _ExceptionCarrier(failure) if isinstance(failure, Exception) else _Carrier(failure)
+
+
+def failure_in(error: BaseException) -> BaseException:
+    """What a program caught, as it was raised."""
+    return error.failure if isinstance(error, _Carrier) else error
+
 
 def perform(program: Program[T]) -> T:
-    """Carry a program out in this thread."""
-    outcome: Any = None
-    failure: BaseException | None = None
+    """Carry a program out in this thread.
+
+    What interrupts it between two steps of the program is thrown into it as well: a program that was begun ends by its
+    own ``finally``, with all that has to be waited for there.
+    """
+    step: Callable[[Any], Effect[Any]] = program.send
+    given: Any = None
     while True:
         try:
-            effect = program.send(outcome) if failure is None else program.throw(failure)
+            while True:  # within the `try`, for it is where a loop turns that signals are looked after
+                effect = step(given)
+                try:
+                    step, given = program.send, effect.blocking()
+                except BaseException as error:
+                    step, given = program.throw, _carried(error)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
-        outcome = failure = None
-        try:
-            outcome = effect.blocking()
+        except _Carrier as carrier:
+            left = carrier.failure
+            break
         except BaseException as error:
-            failure = error
+            if getgeneratorstate(program) == GEN_CLOSED:
+                raise
+            step, given = program.throw, error
+    raise left
 
 
 async def aperform(program: Program[T]) -> T:
-    """Carry a program out on the running event loop."""
-    outcome: Any = None
-    failure: BaseException | None = None
+    """Carry a program out on the running event loop; see `perform`.
+
+    When the loop is gone, a coroutine that is closed can wait for nothing any more: its program ends without.
+    """
+    step: Callable[[Any], Effect[Any]] = program.send
+    given: Any = None
+    can_wait = _can_wait()
     while True:
         try:
-            effect = program.send(outcome) if failure is None else program.throw(failure)
+            while True:
+                effect = step(given)
+                try:
+                    if not can_wait:
+                        raise GeneratorExit
+                    step, given = program.send, await effect.awaiting()
+                except BaseException as error:
+                    step, given = program.throw, _carried(error)
+                    can_wait = can_wait and (not isinstance(error, GeneratorExit) or _can_wait())
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
-        outcome = failure = None
-        try:
-            outcome = await effect.awaiting()
+        except _Carrier as carrier:
+            left = carrier.failure
+            break
         except BaseException as error:
-            failure = error
+            if getgeneratorstate(program) == GEN_CLOSED:
+                raise
+            step, given = program.throw, error
+    raise left
+
+
+def _can_wait() -> bool:
+    """Whether there is an event loop to wait on."""
+    return asyncio._get_running_loop() is not None
+
+
+def calling(function: Callable[[], T]) -> T:
+    """Call code of the user's within a program.
+
+    Raises: what it raises, in a way that does not end the program's generators.
+    """
+    try:
+        return function()
+    except _ENDS as end:
+        raise _carried(end) from end
 
 
 def wait_for(blocking: Callable[[], T], awaiting: Callable[[], Awaitable[T]]) -> Program[T]:

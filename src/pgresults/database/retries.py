@@ -1,10 +1,13 @@
 """When a database call is tried again: where repeating is safe, and only there."""
 
+import sys
 from types import TracebackType
 
 from pgresults.database.connections import Silence
 from pgresults.database.errors import DRIVER_ERRORS, AlreadyStored, Conflict, ConnectionLost, translate
 from pgresults.errors import StorageUnavailable
+from pgresults.interruptions import interruption_behind
+from pgresults.operations.requests import Request
 
 _MOST_LOSSES = 2
 _MOST_TRIES = 20
@@ -24,11 +27,13 @@ class Attempts:
         most: how many tries there are at most.
     """
 
-    __slots__ = ("_left", "_losses", "_repeatable", "connected", "started")
+    __slots__ = ("_changing", "_handled", "_left", "_losses", "_repeatable", "connected", "started")
 
     def __init__(self, *, repeatable: bool, most: int = _MOST_TRIES) -> None:
         self._left = most
         self._losses = 0
+        self._changing = False
+        self._handled: BaseException | None = None
         self._repeatable = repeatable
         self.connected = False
         self.started = False
@@ -40,6 +45,11 @@ class Attempts:
         only.connected = only.started = True
         return only
 
+    def note(self, request: Request) -> None:
+        """Be told what is about to be asked for."""
+        if request.statement.changes:
+            self._changing = True
+
     @property
     def repeated(self) -> bool:
         """Whether an earlier try may have been carried out."""
@@ -47,19 +57,22 @@ class Attempts:
 
     def __enter__(self) -> None:
         self._left -= 1
+        self._handled = sys.exc_info()[1]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         if not isinstance(error, DRIVER_ERRORS):
             return False
+        if (interruption := interruption_behind(error, self._handled)) is not None:
+            raise interruption  # what it left behind is no failure of the database's
         translated = translate(error, connected=self.connected)
         if self._may_follow(error, translated):
             self.connected = self.started = False
             return True
         if isinstance(translated, StorageUnavailable):
             lost = isinstance(translated, ConnectionLost) and self.started
-            translated.outcome_unknown = lost or self.repeated
+            translated.outcome_unknown = self._changing and (lost or self.repeated)
         raise translated from error
 
     def _may_follow(self, error: BaseException, translated: Exception) -> bool:

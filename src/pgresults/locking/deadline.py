@@ -5,6 +5,23 @@ from dataclasses import dataclass
 
 from pgresults.errors import InvalidArgument
 
+_FOR_EVER = 1e9
+"""Seconds that nobody waits: some thirty years, and what no clock here can count."""
+
+
+def require_seconds(seconds: float | None, argument: str) -> float | None:
+    """A number of seconds; None, as what is beyond any clock, is without end.
+
+    Raises: InvalidArgument for what is no number of seconds.
+    """
+    if seconds is None:
+        return None
+    if not isinstance(seconds, int | float) or not seconds >= 0:
+        raise InvalidArgument(
+            f"{argument} is a number of seconds, 0 or more, or None", argument=argument, value=seconds
+        )
+    return None if seconds >= _FOR_EVER else float(seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
@@ -20,11 +37,8 @@ class Deadline:
         """
         if seconds is None:
             return cls(None)
-        if not isinstance(seconds, int | float) or not seconds >= 0:
-            raise InvalidArgument(
-                f"{argument} is a number of seconds, 0 or more, or None", argument=argument, value=seconds
-            )
-        return cls(time.monotonic() + seconds)
+        seconds = require_seconds(seconds, argument)
+        return cls(None if seconds is None else time.monotonic() + seconds)
 
     def left(self) -> float | None:
         """The seconds left, never below 0; None: without end."""

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from uuid import UUID
 
 from pgresults.errors import ConfigurationError
 from pgresults.locking.workers import Worker
@@ -58,6 +59,14 @@ class Grants:
             self._workers.pop((key, holder), None)
             return self._grants.pop((key, holder), None)
 
+    def forget(self, token: UUID) -> None:
+        """Forget a grant that its acquirer never learnt of."""
+        with self._mutex:
+            for place, grant in list(self._grants.items()):
+                if grant.token == token:
+                    del self._grants[place]
+                    self._workers.pop(place, None)
+
     def doubt(self, grant: Grant | None) -> None:
         """Know that a grant may have been released: that was tried, and no answer came."""
         with self._mutex:
@@ -88,5 +97,6 @@ _EVERYWHERE: "weakref.WeakSet[Grants]" = weakref.WeakSet()
 
 def holders_standing_still_for(waiter: Worker) -> set[str]:
     """The holders in this process that cannot go on before a waiter has its lock."""
+    # No set: what has ended meanwhile cannot be hashed any more.
     workers = [pair for grants in list(_EVERYWHERE) for pair in grants.workers()]
     return {holder for holder, worker in workers if worker.stands_still_for(waiter)}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 from zlib import crc32
 
@@ -16,7 +16,7 @@ from pgresults.database.database import Database, Target
 from pgresults.database.programs import Program, aperform, call, perform, wait_for
 from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.locking import waiting
-from pgresults.locking.deadline import Deadline
+from pgresults.locking.deadline import Deadline, require_seconds
 from pgresults.locking.granted import Grants
 from pgresults.locking.leases import Renewal
 from pgresults.locking.queues import Queues
@@ -72,13 +72,23 @@ class PostgresLockManager:
 
         Raises: InvalidKey; InvalidArgument; ConfigurationError when this process holds too many; StorageUnavailable.
         """
-        return perform(self._acquire(key, holder, acquire_timeout, hold_timeout))
+        wish = self._wish(key, holder, hold_timeout)
+        try:
+            return perform(self._acquire(wish, acquire_timeout))
+        except BaseException as error:
+            perform(self._decline(wish, error))
+            raise
 
     async def aacquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
         """Take the lock; see `acquire_lock`."""
-        return await aperform(self._acquire(key, holder, acquire_timeout, hold_timeout))
+        wish = self._wish(key, holder, hold_timeout)
+        try:
+            return await aperform(self._acquire(wish, acquire_timeout))
+        except BaseException as error:
+            await aperform(self._decline(wish, error))
+            raise
 
     def release_lock(self, key: str, holder: str) -> None:
         """Give the lock back.
@@ -224,17 +234,17 @@ class PostgresLockManager:
     def _place(self, key: str) -> Place:
         return Place(self._storage_id, require_key(key))
 
-    def _acquire(
-        self, key: str, holder: str, acquire_timeout: float | None, hold_timeout: float | None
-    ) -> Program[bool]:
+    def _wish(self, key: str, holder: str, hold_timeout: float | None) -> "_Wish":
         self._notice_fork()
-        deadline = Deadline.after(acquire_timeout, "acquire_timeout")
-        Deadline.after(hold_timeout, "hold_timeout")
-        wish = _Wish(self._place(key), _require_holder(holder), hold_timeout, time.monotonic())
+        hold_timeout = require_seconds(hold_timeout, "hold_timeout")
+        return _Wish(self._place(key), _require_holder(holder), hold_timeout, time.monotonic())
+
+    def _acquire(self, wish: "_Wish", acquire_timeout: float | None) -> Program[bool]:
+        deadline, key = Deadline.after(acquire_timeout, "acquire_timeout"), wish.place.key
         held = yield from self._try_first(wish)
         if held is True or deadline.passed():
             return held is True
-        waiter = self._watch.waiter(key, holder)
+        waiter = self._watch.waiter(key, wish.holder)
         try:
             if not (yield from self._queues.enter(key, waiter.place, deadline)):
                 return False
@@ -242,6 +252,15 @@ class PostgresLockManager:
         finally:
             self._queues.leave(key, waiter.place)
             self._watch.left(waiter)
+
+    def _decline(self, wish: "_Wish", error: BaseException) -> Program[None]:
+        """Give back what may have been granted in the moment in which its acquirer was interrupted or cancelled."""
+        token = wish.token
+        if token is None or isinstance(error, PgResultsError):
+            return
+        self._grants.forget(token)
+        with suppress(PgResultsError):
+            yield from self._on_session(lambda session: locks.release(wish.place, token, session.id))
 
     def _try_first(self, wish: "_Wish") -> Program[bool | Held | None]:
         """Try, and for a moment again where nobody has the lock: what is left of it may just be swept away."""
@@ -266,21 +285,12 @@ class PostgresLockManager:
         """Try once: True when the lock is ours, else who has it, or None when that changed in this moment."""
         if self._grant(wish.place.key, wish.holder) is None:
             self._grants.require_room()
-        token = uuid4()
-        try:
-            outcome = yield from self._on_session(
-                lambda session: locks.try_acquire(self._request(wish, token, session))
-            )
-        except PgResultsError:
-            raise
-        except BaseException:
-            # Interrupted or cancelled: the server may have granted what nobody is there to receive.
-            with suppress(PgResultsError):
-                yield from self._on_session(lambda session: locks.release(wish.place, token, session.id))
-            raise
+        wish.token = token = uuid4()
+        outcome = yield from self._on_session(lambda session: locks.try_acquire(self._request(wish, token, session)))
         if isinstance(outcome, Grant):
             self._accept(outcome, time.monotonic() - wish.begun)
             return True
+        wish.token = None
         if outcome is None or outcome.free or outcome.holder != wish.holder:
             return outcome
         self._share(wish, outcome)
@@ -399,13 +409,18 @@ class PostgresLockManager:
             logger.warning("lock of %r, fence %d, lost by %s", grant.place.key, grant.fence, grant.holder)
 
 
-class _Wish(NamedTuple):
-    """What an acquirer wants; ``begun`` is when it came, on this process's clock."""
+@dataclass(slots=True)
+class _Wish:
+    """What an acquirer wants.
+
+    ``begun`` is when it came, on this process's clock; ``token`` is that of a try which the server may have granted.
+    """
 
     place: Place
     holder: str
     hold_timeout: float | None
     begun: float
+    token: UUID | None = None
 
 
 @dataclass

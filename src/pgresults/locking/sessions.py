@@ -15,9 +15,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import UUID, uuid4
 
+from psycopg import OperationalError
+
+from pgresults.database import prepared
 from pgresults.database.connections import Connection
 from pgresults.database.database import Database
 from pgresults.database.driver import drive
+from pgresults.database.engines import is_idle
 from pgresults.database.retries import Attempts
 from pgresults.locking.threads import outcome_of
 from pgresults.operations.locks import open_session
@@ -34,6 +38,21 @@ class Session:
     connection: Connection
     pooled: bool
     id: UUID = field(default_factory=uuid4)
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def require_idle(self) -> None:
+        """Have a conversation that was interrupted end before another begins; else the session is of no use any more.
+
+        Raises: psycopg.OperationalError.
+        """
+        connection = self.connection
+        if is_idle(connection):
+            return
+        if prepared.AVAILABLE and not connection.closed:
+            connection.wait(connection.statements.drain())
+        if not is_idle(connection):
+            connection.close()
+            raise OperationalError("the session of this process's locks was interrupted in mid-conversation")
 
 
 class _ProcessSession:
@@ -64,7 +83,9 @@ class Sessions:
             with tries:
                 session = self._session()
                 tries.connected = True
-                return drive(session.connection, self._database.schema, start(session))
+                with session.turn:
+                    session.require_idle()
+                    return drive(session.connection, self._database.schema, start(session))
 
     async def arun(self, start: Callable[[Session], Operation[T]]) -> T:
         """Have a thread carry an operation out, see `run`; it is carried out even if nobody awaits it any more."""
@@ -77,7 +98,7 @@ class Sessions:
             return
         process.thread.shutdown(wait=False)
         if (session := process.session) is not None:
-            with session.connection.lock:
+            with session.turn:
                 session.connection.close()
 
     async def aclose(self) -> None:

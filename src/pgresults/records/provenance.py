@@ -14,6 +14,7 @@ from uuid import uuid4
 from pydantic_core import to_json
 
 from pgresults.errors import InvalidArgument
+from pgresults.interruptions import is_interruption
 from pgresults.sql.digests import canonical_json
 
 RECORDED = frozenset(("process", "task", "flow"))
@@ -79,6 +80,8 @@ def require_json(value: dict[str, Any], argument: str) -> dict[str, Any]:
         canonical_json(value)
         to_json(value)  # what is sent, of which less can be nested
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        if is_interruption(error):
+            raise
         raise InvalidArgument(f"{argument} must be a JSON object: {error}", argument=argument) from error
     return value
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 
 from pgresults.arguments import aware_utc
 from pgresults.errors import PgResultsError, SerializationError
+from pgresults.interruptions import is_interruption
 from pgresults.serializers import PickleSerializer, Serializer
 from pgresults.serializers.base import DOCUMENT
 
@@ -186,6 +187,8 @@ class ResultRecord(BaseModel, Generic[R]):
         except PgResultsError:
             raise
         except Exception as exc:
+            if is_interruption(exc):
+                raise
             raise SerializationError(
                 f"The payload cannot be read with the serializer {serializer.type!r} "
                 f"({_in_short(exc)}). Make sure that it was written with this serializer and that the "
@@ -202,6 +205,8 @@ def payload_of(result: object, serializer: Serializer) -> bytes:
     except PgResultsError:
         raise
     except Exception as exc:
+        if is_interruption(exc):
+            raise
         raise _not_serializable(result, serializer, exc) from exc
 
 

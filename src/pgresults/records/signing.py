@@ -38,11 +38,13 @@ class Trust:
         storage_id: where the payload lies.
         keys: signing keys: the first one signs, all of them verify; none: nothing is signed or asked for.
         allow_pickle: whether payloads may be pickles at all.
+        max_bytes: how large a payload may be, also when it is decompressed.
     """
 
     storage_id: UUID
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     allow_pickle: bool = True
+    max_bytes: int = 4 * 1024**3
 
     @classmethod
     def of(cls, storage_id: UUID, settings: Settings) -> Self:
@@ -51,7 +53,7 @@ class Trust:
         if settings.signing_key is not None:
             secrets = (settings.signing_key, *settings.older_signing_keys)
             keys = tuple(secret.get_secret_value().encode() for secret in secrets)
-        return cls(storage_id, keys, settings.allow_pickle)
+        return cls(storage_id, keys, settings.allow_pickle, settings.max_payload_bytes)
 
     def sign(self, columns: Mapping[str, Any]) -> bytes | None:
         """The signature of a version, or None without a key: the key's id and the code over payload and metadata."""

@@ -9,10 +9,12 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, NamedTuple, TypeVar
 
 from pgresults.errors import InvalidArgument, PgResultsError
+from pgresults.runtime.parcels import Parcel, answered
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -37,6 +39,8 @@ class Outcome(NamedTuple):
 
     result: Any
     reused: bool
+    failure: BaseException | None = None
+    """What is to be raised in place of the result."""
 
 
 class Mapped:
@@ -57,9 +61,9 @@ class Mapped:
         self._places = places
         self._calls = Counter(places)
         self._results: dict[Hashable, Any] = dict(results)
-        self._tell = progress or (lambda _: None)
+        self.tell = progress or (lambda _: None)
         self._progress = MapProgress(len(places), sum(place in results for place in places), 0)
-        self._tell(self._progress)
+        self.tell(self._progress)
 
     def missing(self) -> list[int]:
         """The positions of the calls to be made, one for each place."""
@@ -70,14 +74,24 @@ class Mapped:
         return list(first.values())
 
     def take(self, place: Hashable, outcome: Outcome) -> None:
-        """Keep what a call gave, for all calls of its place."""
+        """Keep what a call gave, for all calls of its place.
+
+        Raises: its failure.
+        """
+        if outcome.failure is not None:
+            raise outcome.failure
         self._results[place] = outcome.result
         computed = int(not outcome.reused)
         before = self._progress
         self._progress = replace(
             before, reused=before.reused + self._calls[place] - computed, computed=before.computed + computed
         )
-        self._tell(self._progress)
+        self.tell(self._progress)
+
+    @property
+    def progress(self) -> MapProgress:
+        """How far it has come."""
+        return self._progress
 
     def results(self) -> list[Any]:
         """The results in the order of the calls."""
@@ -85,7 +99,11 @@ class Mapped:
 
 
 def call_all(
-    function: Callable[[A], R], arguments: Iterable[A], executor: Executor | None, processes: int | None
+    function: Callable[[A], R],
+    arguments: Iterable[A],
+    executor: Executor | None,
+    processes: int | None,
+    stop: Future[None] | None = None,
 ) -> Generator[tuple[A, R], None, None]:
     """Call a function with each argument, in the order given; what has not begun when it is closed never begins.
 
@@ -94,6 +112,7 @@ def call_all(
         arguments: its only argument, for each call.
         executor: what calls run on; it stays open.
         processes: how many processes to start for them; None, and no executor: threads.
+        stop: ends it with its failure, once it has one, as the failure of a call would.
 
     Returns: an argument and what the function returned for it, as the calls are done.
     Raises: what a call raised; InvalidArgument for an executor and processes; PgResultsError when a process of ours
@@ -102,14 +121,14 @@ def call_all(
     if executor is not None and processes is not None:
         raise InvalidArgument("give executor or processes, not both", argument="processes", value=processes)
     if executor is not None:
-        yield from _each(executor, function, arguments)
+        yield from _each(executor, function, arguments, stop)
     elif processes is None:
         with ThreadPoolExecutor() as threads:
-            yield from _each(threads, function, arguments)
+            yield from _each(threads, function, arguments, stop)
     else:
         try:
             with _workers(processes, function) as workers, _interrupts_held() as let_go:
-                yield from _each(workers, _call_given, arguments, let_go)
+                yield from _each(workers, _call_given, arguments, stop, let_go)
         except BrokenProcessPool as error:
             raise PgResultsError(
                 "a worker process was killed, or could not start because the program maps over processes outside of "
@@ -118,15 +137,21 @@ def call_all(
 
 
 def _each(
-    pool: Executor, function: Callable[[A], R], arguments: Iterable[A], begun: Callable[[], None] = lambda: None
+    pool: Executor,
+    function: Callable[[A], R],
+    arguments: Iterable[A],
+    stop: Future[None] | None,
+    begun: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[A, R], None, None]:
-    futures: dict[Future[R], A] = {}
+    futures: dict[Future[Parcel[R]], A] = {}
     try:
         for argument in arguments:
-            futures[pool.submit(function, argument)] = argument
+            futures[pool.submit(answered, function, Parcel(argument))] = argument
         begun()
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        awaited: list[Future[Any]] = [*futures] if stop is None else [*futures, stop]
+        for future in islice(as_completed(awaited), len(futures)):
+            outcome = future.result().open()
+            yield futures[future], outcome
     finally:
         for future in futures:
             future.cancel()

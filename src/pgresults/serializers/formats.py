@@ -18,8 +18,18 @@ from pydantic import (
 
 from pgresults.errors import SerializationError
 from pgresults.serializers.base import Serializer
-from pgresults.serializers.names import CALLABLE, COMPRESSES, DUMPS_AND_LOADS, code_named, is_pickle_allowed
-from pgresults.serializers.tagged import json_object_encoder
+from pgresults.serializers.compression import decompress, require_within
+from pgresults.serializers.names import (
+    CALLABLE,
+    COMPRESSES,
+    DUMPS_AND_LOADS,
+    code_named,
+    is_pickle_allowed,
+    max_decompressed,
+)
+from pgresults.serializers.pickles import dumps, loads
+from pgresults.serializers.sameness import require_same
+from pgresults.serializers.tagged import is_plain, json_object_encoder
 
 _PLAIN = frozenset((bytes, str, int, float, bool, type(None)))
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=\n]+")
@@ -44,12 +54,14 @@ class PickleSerializer(Serializer):
         self._require_allowed()
         if type(obj) in _PLAIN and self.picklelib == "cloudpickle":
             return pickle.dumps(obj, cloudpickle.DEFAULT_PROTOCOL)  # the same bytes in a tenth of the time
-        payload: bytes = code_named(self.picklelib).dumps(obj)
+        library = code_named(self.picklelib)
+        payload: bytes = dumps(obj) if library is cloudpickle else library.dumps(obj)
         return payload
 
     def loads(self, blob: bytes) -> Any:
         self._require_allowed()
-        return code_named(self.picklelib).loads(_raw(blob))
+        library = code_named(self.picklelib)
+        return loads(_raw(blob)) if library in (cloudpickle, pickle) else library.loads(_raw(blob))
 
     def _to_text(self, payload: bytes) -> str:
         return base64.encodebytes(_raw(payload)).decode()
@@ -104,12 +116,23 @@ class JSONSerializer(Serializer):
 
     def dumps(self, obj: Any) -> bytes:
         kwargs: dict[str, Any] = dict(self.dumps_kwargs)
+        given = obj
         if self.object_encoder == _ENCODER:
-            obj = json_object_encoder(obj)  # beforehand: JSON libraries take tuples and int enums for their own
+            if not is_plain(obj):
+                obj = json_object_encoder(obj)  # beforehand: JSON libraries take tuples and int enums for their own
         elif self.object_encoder:
             kwargs["default"] = code_named(self.object_encoder)
         text: str | bytes = code_named(self.jsonlib).dumps(obj, **kwargs)
-        return text.encode() if isinstance(text, str) else text
+        payload = text.encode() if isinstance(text, str) else text
+        if self._must_be_checked(plain=obj is given):
+            require_same(self.loads(payload), given)
+        return payload
+
+    def _must_be_checked(self, *, plain: bool) -> bool:
+        """Whether what was written might come back as something else; hooks of a user's own are the user's affair."""
+        if (self.object_encoder, self.object_decoder) != (_ENCODER, _DECODER):
+            return False
+        return not plain or self.jsonlib != "json" or bool(self.dumps_kwargs or self.loads_kwargs)
 
     def loads(self, blob: bytes) -> Any:
         kwargs: dict[str, Any] = dict(self.loads_kwargs)
@@ -126,7 +149,7 @@ class CompressedSerializer(Serializer):
     compressionlib: Annotated[str, COMPRESSES] = "lzma"
 
     def dumps(self, obj: Any) -> bytes:
-        return self._compress(self.serializer.dumps(obj))
+        return self._compress(require_within(self.serializer.dumps(obj), max_decompressed()))
 
     def loads(self, blob: bytes) -> Any:
         return self.serializer.loads(self._decompress(blob))
@@ -144,8 +167,7 @@ class CompressedSerializer(Serializer):
         return compressed
 
     def _decompress(self, payload: bytes) -> bytes:
-        data: bytes = code_named(self.compressionlib).decompress(_raw(payload))
-        return data
+        return decompress(code_named(self.compressionlib), _raw(payload), max_decompressed())
 
 
 class CompressedPickleSerializer(CompressedSerializer):

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import AfterValidator
 
+from pgresults.serializers.own_classes import own_module
 from pgresults.settings import current_settings
 
 _KNOWN = frozenset(
@@ -24,28 +25,39 @@ _KNOWN = frozenset(
 )
 """What a record may name where pickle is refused; other code could run what the payload says just as well."""
 
-_PICKLE_ALLOWED: ContextVar[bool | None] = ContextVar("pgresults.allow_pickle", default=None)
+_BOUNDS: ContextVar[tuple[bool, int] | None] = ContextVar("pgresults.bounds", default=None)
 
 
-class pickle_allowed:  # noqa: N801 (used as a function; as a generator it would cost more than many a payload)
-    """Allow or refuse pickle and code named by records inside of the block, whatever the settings say."""
+class within_bounds:  # noqa: N801 (used as a function; as a generator it would cost more than many a payload)
+    """Serialize inside of the block as a storage's settings say, whatever the present ones are.
 
-    __slots__ = ("_allowed", "_token")
+    Parameters:
+        allow_pickle: whether pickle and code named by records is allowed.
+        max_bytes: how large what comes out of a compressed payload may be.
+    """
 
-    def __init__(self, allowed: bool) -> None:
-        self._allowed = allowed
+    __slots__ = ("_bounds", "_token")
+
+    def __init__(self, allow_pickle: bool, max_bytes: int) -> None:
+        self._bounds = (allow_pickle, max_bytes)
 
     def __enter__(self) -> None:
-        self._token = _PICKLE_ALLOWED.set(self._allowed)
+        self._token = _BOUNDS.set(self._bounds)
 
     def __exit__(self, *_: object) -> None:
-        _PICKLE_ALLOWED.reset(self._token)
+        _BOUNDS.reset(self._token)
 
 
 def is_pickle_allowed() -> bool:
     """Whether pickle and code named by records is allowed here: as the enclosing block or the settings say."""
-    allowed = _PICKLE_ALLOWED.get()
-    return current_settings().allow_pickle if allowed is None else allowed
+    bounds = _BOUNDS.get()
+    return current_settings().allow_pickle if bounds is None else bounds[0]
+
+
+def max_decompressed() -> int:
+    """How many bytes may come out of a compressed payload: as the enclosing block or the settings say."""
+    bounds = _BOUNDS.get()
+    return current_settings().max_payload_bytes if bounds is None else bounds[1]
 
 
 def code_named(path: str) -> Any:
@@ -84,20 +96,6 @@ COMPRESSES = _library("compress", "decompress")
 CALLABLE = AfterValidator(_callable)
 
 
-def class_path(cls: type) -> str:
-    """Give the dotted name under which `find_class` finds the class; raises TypeError when there is none."""
-    generic: dict[str, Any] = getattr(cls, "__pydantic_generic_metadata__", {})
-    cls = generic.get("origin") or cls
-    path = f"{cls.__module__}.{cls.__qualname__}"
-    try:
-        found = find_class(path)
-    except ValueError:
-        found = None
-    if found is not cls:
-        raise TypeError(f"the class {path} is not found under that name: define it at the top of a module")
-    return path
-
-
 def find_class(path: str) -> type:
     """Give the class that a payload names; raises ValueError.
 
@@ -122,6 +120,7 @@ def find_class(path: str) -> type:
 
 
 def _import_if_it_binds(module: str, name: str) -> ModuleType | None:
+    module = own_module(module)
     if module in sys.modules:
         return sys.modules[module]
     try:

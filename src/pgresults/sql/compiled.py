@@ -8,6 +8,8 @@ from typing import Any
 from psycopg import sql
 from sqlalchemy import Delete, Dialect, Insert, Select, Table, Update
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
+from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.visitors import iterate
 
 from pgresults.sql.schema import SCHEMA
 
@@ -42,6 +44,8 @@ class Statement:
 
     def __init__(self, element: Select[Any] | Insert | Update | Delete) -> None:
         self._element = element
+        self.changes = any(isinstance(part, UpdateBase) for part in iterate(element))
+        """Whether it changes anything."""
         self.query = cache(self._compile)
 
     def _compile(self, schema: str) -> Query:
@@ -60,6 +64,7 @@ class CallStatement(Statement):
     """
 
     def __init__(self, function: str, *names: str) -> None:
+        self.changes = True
         self._function = function
         self._names = names
         self.query = cache(self._compile)
@@ -72,6 +77,8 @@ class CallStatement(Statement):
 
 class CopyStatement:
     """A ``COPY … FROM STDIN`` in binary into named columns of a table."""
+
+    changes = True
 
     def __init__(self, target: Table, columns: Sequence[str], types: Sequence[str]) -> None:
         self.types = types

@@ -205,6 +205,9 @@ CONDITIONS: dict[str, tuple[ColumnElement[bool], ...]] = {
         )
         for kind in ("task", "flow")
     },
+    "identity": (
+        result.c.provenance.op("#>>")(literal_column("'{task,identity}'::text[]")) == bindparam("identity", type_=Text),
+    ),
 }
 """What picks results beside their key; a choice of them makes one statement."""
 

@@ -32,6 +32,7 @@ from pgresults.sql.compiled import CopyStatement, Statement
 from pgresults.sql.digests import entry_digest_sql, expiry_sql, place_sql
 from pgresults.sql.guards import Guard
 from pgresults.sql.schema import history, payload, result
+from pgresults.sql.times import as_utc
 
 ONE_KEY = and_(result.c.storage_id == bindparam("storage_id"), result.c.key == bindparam("key"))
 """The condition that picks one key's row."""
@@ -80,11 +81,6 @@ def next_entry(
             content,
         ),
     }
-
-
-def as_utc(moment: ColumnElement[Any]) -> ColumnElement[Any]:
-    """A time in UTC without a zone, whatever the session's: at the end of the year 9999 others have no datetime."""
-    return func.timezone(literal_column("'UTC'"), moment)
 
 
 _SERVER_COLUMNS = frozenset(

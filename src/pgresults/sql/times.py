@@ -1,6 +1,21 @@
 """Times as they come from the server."""
 
 from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, func, literal_column
+
+_LAST_MOMENT: ColumnElement[Any] = literal_column("'9999-12-31 23:59:59.999999+00'::timestamptz")
+_FIRST_MOMENT: ColumnElement[Any] = literal_column("'0001-01-01 00:00:00+00'::timestamptz")
+
+
+def as_utc(moment: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A time in UTC without a zone, whatever the session's: at the end of the year 9999 others have no datetime.
+
+    What an operator has put beyond all that Python can say is as good as never.
+    """
+    sayable = moment.between(_FIRST_MOMENT, _LAST_MOMENT)
+    return case((sayable, func.timezone(literal_column("'UTC'"), moment)))
 
 
 def utc(moment: datetime | None) -> datetime | None:

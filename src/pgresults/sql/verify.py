@@ -44,6 +44,7 @@ class _Snapshot(Statement):
     """A command that is the same in every schema."""
 
     def __init__(self) -> None:
+        self.changes = False
         self.query = cache(lambda _: Query(b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
 
 

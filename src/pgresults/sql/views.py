@@ -22,6 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 
 from pgresults.sql.compiled import Statement
 from pgresults.sql.schema import SCHEMA
+from pgresults.sql.times import as_utc
 
 _views = MetaData(schema=SCHEMA)
 
@@ -78,16 +79,12 @@ FILTERS: dict[str, tuple[ColumnElement[bool], ...]] = {
 """What picks live results; a choice of them makes one statement."""
 
 
-def _in_utc(moment: ColumnElement[Any]) -> ColumnElement[Any]:
-    return func.timezone(literal_column("'UTC'"), moment)
-
-
 @cache
 def find(chosen: frozenset[str]) -> Statement:
     """A page of live results that meet the chosen `FILTERS`, by key, after a key."""
     conditions = [condition for name in sorted(chosen) for condition in FILTERS[name]]
     columns = [
-        _in_utc(column) if column.name == "expires_at" else column for column in _LIVE.c if column.name != "storage_id"
+        as_utc(column) if column.name == "expires_at" else column for column in _LIVE.c if column.name != "storage_id"
     ]
     return Statement(
         select(*columns)
@@ -108,7 +105,7 @@ USAGE = Statement(
 
 
 def _daily(view: Table, moment: Column[Any], *conditions: ColumnElement[bool]) -> Statement:
-    day = func.date_trunc(literal_column("'day'"), _in_utc(moment)).label("day")
+    day = func.date_trunc(literal_column("'day'"), as_utc(moment)).label("day")
     return Statement(
         select(day, func.count(), cast(func.coalesce(func.sum(view.c.size), literal_column("0")), BigInteger))
         .where(view.c.storage_id == bindparam("storage_id", type_=Uuid), *conditions)

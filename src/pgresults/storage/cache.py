@@ -1,62 +1,66 @@
-"""The memory of a store: records it has read, kept while the database still holds the version they came from."""
+"""The memory of a store: payloads it has read, kept while the database still holds the version they came from."""
 
 import os
 import threading
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from cachetools import LRUCache
 
 from pgresults.operations.results import Head
-from pgresults.records.records import ResultRecord
+
+_UNCHANGEABLE = frozenset(
+    (type(None), bool, int, float, complex, str, bytes, date, datetime, time, timedelta, Decimal, UUID)
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Kept:
+    """A payload that was read and checked; None in place of it: nobody can change its ``result``, which is kept."""
+
     payload_id: UUID
     size: int
-    record: ResultRecord[Any]
+    payload: bytes | None
+    result: Any = None
 
 
 class ResultCache:
-    """Deserialized records by key, the least recently used ones dropped first; safe to share among threads.
+    """Payloads by key, the least recently used ones dropped first; safe to share among threads.
 
-    An entry says from which payload it came. Whether that still is the key's payload only the database knows: the
-    cache saves the transfer and the deserializing, never the question.
+    An entry says which payload it is. Whether that still is the key's payload only the database knows: the cache saves
+    the transfer, never the question. Every hit is deserialized anew, for what one caller does to a result must not
+    reach the next; only what cannot be changed is handed out as it is.
 
     Parameters:
-        max_entries: how many records are kept at most.
-        max_bytes: how many bytes of payload the records kept may have come from.
+        max_entries: how many payloads are kept at most.
+        max_bytes: how many bytes they may have together.
     """
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
         self.max_entries = max_entries
         self.max_bytes = max_bytes
-        # A record counts at least its share of the bytes, rounded up, so that one bound keeps both.
+        # A payload counts at least its share of the bytes, rounded up, so that one bound keeps both.
         share = -(-max_bytes // max_entries)
-        self._entries: LRUCache[Any, _Entry] = LRUCache(max_bytes, lambda entry: max(entry.size, share))
+        self._entries: LRUCache[Any, Kept] = LRUCache(max_bytes, lambda entry: max(entry.size, share))
         self._lock = threading.Lock()
         self._pid = os.getpid()
 
-    def payload_id(self, place: tuple[UUID, str]) -> UUID | None:
-        """The payload from which the record of a place came; None when there is none."""
+    def kept(self, place: tuple[UUID, str]) -> Kept | None:
+        """What is kept of a place."""
         with self._own_lock():
-            entry = self._entries.get(place)
-        return entry.payload_id if entry else None
+            return self._entries.get(place)
 
-    def record(self, place: tuple[UUID, str], payload_id: UUID | None) -> ResultRecord[Any] | None:
-        """The record of a place, if it came from that payload."""
-        with self._own_lock():
-            entry = self._entries.get(place)
-        return entry.record if entry and entry.payload_id == payload_id else None
-
-    def keep(self, place: tuple[UUID, str], head: Head, record: ResultRecord[Any]) -> None:
-        """Remember a record, unless its payload alone exceeds the bound."""
-        if head.payload_id is None or head.size is None or head.size > self.max_bytes:
+    def keep(self, place: tuple[UUID, str], head: Head, payload: bytes | bytearray | None, result: Any) -> None:
+        """Keep a payload, or its result where that cannot be changed, unless it alone exceeds the bound."""
+        if head.payload_id is None or payload is None or len(payload) > self.max_bytes:
             return
+        size = len(payload)
+        kept = (None, result) if _cannot_be_changed(result) else (bytes(payload),)
         with self._own_lock():
-            self._entries[place] = _Entry(head.payload_id, head.size, record)
+            self._entries[place] = Kept(head.payload_id, size, *kept)
 
     def _own_lock(self) -> threading.Lock:
         """The lock; a forked child starts empty, for a thread of its parent's may have held the lock and half changed
@@ -72,4 +76,11 @@ class ResultCache:
         return {"max_entries": self.max_entries, "max_bytes": self.max_bytes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc] # configuration travels, records do not
+        self.__init__(**state)  # type: ignore[misc] # configuration travels, payloads do not
+
+
+def _cannot_be_changed(result: Any, depth: int = 8) -> bool:
+    """Whether nobody can change a result; what is nested deeper is taken for changeable."""
+    if type(result) in (tuple, frozenset):
+        return depth > 0 and all(_cannot_be_changed(item, depth - 1) for item in result)
+    return type(result) in _UNCHANGEABLE

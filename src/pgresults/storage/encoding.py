@@ -9,13 +9,13 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from pgresults.errors import PayloadTooLarge, SerializationError
+from pgresults.errors import IntegrityError, PayloadTooLarge, SerializationError
 from pgresults.operations.results import Found, Head, Upload
 from pgresults.records.provenance import actor
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.records.signing import Trust
 from pgresults.serializers import Serializer
-from pgresults.serializers.names import pickle_allowed
+from pgresults.serializers.names import within_bounds
 from pgresults.sql.digests import content_digest, expiry_bytes, payload_digest, place_bytes
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
@@ -91,7 +91,19 @@ def prepare(
 
 
 def metadata_of(head: Head, key: str, default: Serializer) -> ResultRecordMetadata:
-    """The metadata of a live result; a payload stored without metadata gets the default serializer."""
+    """The metadata of a live result; a payload stored without metadata gets the default serializer.
+
+    Raises: SerializationError for a serializer that cannot be used; IntegrityError for what nobody could have written.
+    """
+    try:
+        return _metadata(head, key, default)
+    except (ValidationError, ValueError) as error:
+        raise IntegrityError(
+            f"what is said of {key!r}, version {head.version}, is damaged: {error}", key=key, version=head.version
+        ) from error
+
+
+def _metadata(head: Head, key: str, default: Serializer) -> ResultRecordMetadata:
     return ResultRecordMetadata(
         storage_key=head.storage_key or key,
         expiration=utc(head.expires_at),
@@ -114,8 +126,26 @@ def decode(found: Found, key: str, default: Serializer, trust: Trust) -> ResultR
     """
     payload = require_intact(found, key)
     require_signed(found.head, key, trust)
-    with pickle_allowed(trust.allow_pickle):
-        return ResultRecord._from_payload(metadata_of(found.head, key, default), payload)
+    return loaded(metadata_of(found.head, key, default), payload, trust)
+
+
+def loaded(metadata: ResultRecordMetadata, payload: bytes, trust: Trust) -> ResultRecord[Any]:
+    """The record of a payload that was checked, within the bounds of its storage.
+
+    Raises: SerializationError; PayloadTooLarge.
+    """
+    try:
+        with within_bounds(trust.allow_pickle, trust.max_bytes):
+            return ResultRecord._from_payload(metadata, payload)
+    except SerializationError as error:
+        key = metadata.storage_key
+        raise SerializationError(
+            f"version {metadata.version} of {key!r} cannot be loaded. {error} Else compute it again and write it (a "
+            f"task does so by itself), take its bytes with storage.read_path({key!r}), or store.delete({key!r}).",
+            key=key,
+            result_type=error.result_type,
+            serializer_type=error.serializer_type,
+        ) from (error.__cause__ or error)
 
 
 @lru_cache(maxsize=256)

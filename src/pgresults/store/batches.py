@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeAlias
 
 from pgresults.database.programs import Program, call, compute
-from pgresults.errors import InvalidArgument, MissingResult
+from pgresults.errors import InvalidArgument, MissingResult, SerializationError
 from pgresults.operations.results import Found, read_all
 from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
@@ -49,34 +49,53 @@ def write_many(
     }
 
 
-def read_many(keyspace: Keyspace, keys: Iterable[str]) -> Program[dict[str, ResultRecord[Any]]]:
-    """Read the current results of keys, as they were at one moment; see `ResultStore.read_many`."""
+Unreadable: TypeAlias = Callable[[str, SerializationError], None]
+"""Told of a key whose result cannot be loaded, and why."""
+
+
+def read_many(
+    keyspace: Keyspace, keys: Iterable[str], unreadable: Unreadable | None = None
+) -> Program[dict[str, ResultRecord[Any]]]:
+    """Read the current results of keys, as they were at one moment; see `ResultStore.read_many`.
+
+    Parameters:
+        keyspace: where they are.
+        keys: of which.
+        unreadable: told of what cannot be loaded, which then is left out; None: that raises.
+    """
     if isinstance(keys, str):  # its characters would pass for keys
         raise InvalidArgument("keys are several: give a list of them", argument="keys", value=keys)
     wanted = [require_key(key) for key in keys]
     storage, serializer = keyspace.payloads, keyspace.serializer
     if keyspace.apart is None:
-        return (yield from _read_all(storage, serializer, wanted))
+        return (yield from _read_all(storage, serializer, wanted, unreadable))
     pointers = yield from _read_all(keyspace.apart, serializer, wanted)
     targets = {key: pointed_to(pointer) for key, pointer in pointers.items()}
-    found = yield from _read_all(storage, serializer, list(targets.values()))
+    found = yield from _read_all(storage, serializer, list(targets.values()), unreadable)
     return {key: found[target] for key, target in targets.items() if target in found}
 
 
 def _read_all(
-    storage: PostgresStorage, serializer: Serializer, keys: Sequence[str]
+    storage: PostgresStorage, serializer: Serializer, keys: Sequence[str], unreadable: Unreadable | None = None
 ) -> Program[dict[str, ResultRecord[Any]]]:
     if not keys:
         return {}
     found = yield from call(storage.database, lambda _: read_all(storage.id, keys), atomic=True)
     live = {key: found[key] for key in keys if key in found and _is_live(found[key], key)}
     size = sum(len(one.payload or b"") for one in live.values())
-    return (
-        yield from compute(
-            lambda: {key: decode(one, key, serializer, storage._trust) for key, one in live.items()},
-            small=size <= storage.settings.offload_bytes,
-        )
-    )
+
+    def decode_all() -> dict[str, ResultRecord[Any]]:
+        records = {}
+        for key, one in live.items():
+            try:
+                records[key] = decode(one, key, serializer, storage._trust)
+            except SerializationError as error:
+                if unreadable is None:
+                    raise
+                unreadable(key, error)
+        return records
+
+    return (yield from compute(decode_all, small=size <= storage.settings.offload_bytes))
 
 
 def _is_live(found: Found, key: str) -> bool:

@@ -144,8 +144,10 @@ class BulkMethods(ABC):
             yield from batches.write_many(keyspace, items, new_key, expiration, holder, tags, provenance, expires_in)
         )
 
-    def _read_many(self, keys: Iterable[str]) -> Program[dict[str, ResultRecord[Any]]]:
-        return (yield from batches.read_many((yield from self._keyspace()), keys))
+    def _read_many(
+        self, keys: Iterable[str], unreadable: batches.Unreadable | None = None
+    ) -> Program[dict[str, ResultRecord[Any]]]:
+        return (yield from batches.read_many((yield from self._keyspace()), keys, unreadable))
 
     def _find(self, given: dict[str, Any], after: str | None, limit: int) -> Program[list[FoundResult]]:
         return (yield from finding.find((yield from self._keyspace()).entries, given, after, limit))

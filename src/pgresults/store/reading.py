@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from pgresults.arguments import require_moment
+from pgresults.arguments import require_moment, require_text
 from pgresults.audit.past import exists_as_of, read_past
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.errors import InvalidArgument
@@ -29,10 +29,15 @@ def read(
     """Read a result; see `ResultStore.read`."""
     if version is not None or as_of is not None:
         return (yield from read_past(keyspace, key, version, as_of))
-    storage, serializer = keyspace.payloads, keyspace.serializer
     if keyspace.locks is not None:
-        reader = default_holder() if holder is None else holder
-        yield from await_others(keyspace.locks, require_key(key), reader, storage.settings.read_lock_timeout)
+        reader = require_text(holder, "holder") or default_holder()
+        yield from await_others(keyspace.locks, require_key(key), reader, keyspace.payloads.settings.read_lock_timeout)
+    return (yield from read_at_once(keyspace, key, cache))
+
+
+def read_at_once(keyspace: Keyspace, key: str, cache: ResultCache | None = None) -> Program[ResultRecord[Any]]:
+    """Read what is current under a key, whoever has its lock; see `ResultStore.read`."""
+    storage, serializer = keyspace.payloads, keyspace.serializer
     if keyspace.apart is not None:
         key = pointed_to((yield from read_current(keyspace.apart, serializer, key, cache)))
     return (yield from read_current(storage, serializer, key, cache))

@@ -59,7 +59,8 @@ def key_from_template(template: str) -> str:
     except (KeyError, AttributeError, IndexError, ValueError) as error:
         raise ConfigurationError(
             f"the storage key template {template!r} does not fit this run ({error!r}): it may name "
-            "{parameters[x]}, {task_run.id}, {task_run.name} and, in a flow, {flow_run.id} and {flow_run.name}",
+            "{parameters[x]}, {task_run.task_name} and, in a flow, {flow_run.flow_name}. What names a run, as "
+            "{task_run.id}, {task_run.name}, {flow_run.id} and {flow_run.name} do, is never met again",
             setting="result_storage_key",
         ) from error
 

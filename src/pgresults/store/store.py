@@ -14,14 +14,14 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny, field_validator
 
-from pgresults.database.programs import Program, aperform, perform
+from pgresults.database.programs import Program, aperform, compute, perform
 from pgresults.errors import ConfigurationError, InvalidArgument
 from pgresults.locking.managers import require_manager
 from pgresults.locking.protocol import LockManager
 from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
-from pgresults.settings import current_settings
+from pgresults.settings import Settings, current_settings
 from pgresults.storage.cache import ResultCache
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import NullStorage, PostgresStorage
@@ -73,8 +73,8 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
             by `history`, `find` and `invalidate`; `retain`, `verify` and `seal` look after ``result_storage`` alone.
         lock_manager: gives the work on a key to one holder at a time; None: no locks.
         persist_result: deprecated, without effect.
-        cache_result_in_memory: keep records that were read; a later read asks the database only whether its
-            version is still the current one, and returns the same object.
+        cache_result_in_memory: keep payloads that were read; a later read asks the database only whether its version
+            is still the current one, and gives an object of its own.
         serializer: turns objects into payloads.
         storage_key_fn: gives a key when none is given.
         cache: the memory, bounded by entries and by bytes.
@@ -327,6 +327,24 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
         self, obj: Any, key: str | None, expiration: datetime | None = None, expires_in: timedelta | None = None
     ) -> Draft:
         return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in)
+
+    def _drafted(self, value: Any, key: str) -> Draft:
+        """The draft of a value, a record or a draft under a key."""
+        if isinstance(value, ResultRecord):
+            value = Draft.of(value)
+        return value._replace(storage_key=key) if isinstance(value, Draft) else self._draft(value, key)
+
+    def _taken(self, draft: Draft) -> Draft:
+        """A draft with its payload, or with why there is none: what is done to the object later changes nothing."""
+        return draft.taken(self._bounds())
+
+    def _taking(self, draft: Draft) -> Program[Draft]:
+        """The same; an event loop has a thread do it unless the object is small."""
+        return compute(lambda: self._taken(draft), small=draft.is_small(self._bounds().offload_bytes))
+
+    def _bounds(self) -> Settings:
+        storage = self.result_storage
+        return storage.settings if isinstance(storage, PostgresStorage) else current_settings()
 
     def _encode(self, draft: Draft, holder: str) -> Program[list[Staged]]:
         return (yield from writing.encode((yield from self._keyspace()), draft, self._new_key, holder))

@@ -7,14 +7,15 @@ from uuid import UUID
 
 from pgresults.arguments import require_moment, require_span, require_tags, require_text
 from pgresults.database.programs import Program, call, compute, is_small
-from pgresults.errors import InvalidArgument
+from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.locking.proofs import prove
 from pgresults.operations.results import Upload, Written, write_all
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadata, payload_of
 from pgresults.serializers import JSONSerializer, Serializer
-from pgresults.serializers.names import pickle_allowed
+from pgresults.serializers.names import within_bounds
+from pgresults.settings import Settings
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
 from pgresults.storage.encoding import prepare
@@ -35,6 +36,10 @@ class Draft(NamedTuple):
     pgresults_version: str = VERSION
     prefect_version: str | None = None
     expires_in: timedelta | None = None
+    payload: bytes | None = None
+    """What the result was serialized to, where that is done; then the result itself is not kept."""
+    failure: PgResultsError | None = None
+    """Why it could not be serialized, which is said when it is to be stored."""
 
     @classmethod
     def of(cls, record: ResultRecord[Any]) -> "Draft":
@@ -61,6 +66,29 @@ class Draft(NamedTuple):
             prefect_version=self.prefect_version,
             **stored,
         )
+
+    def serialized(self, settings: Settings) -> "Draft":
+        """The draft with its payload, which nothing that happens to the result can change any more.
+
+        Raises: SerializationError; PayloadTooLarge.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self.payload is not None:
+            return self
+        with within_bounds(settings.allow_pickle, settings.max_payload_bytes):
+            return self._replace(result=None, payload=payload_of(self.result, self.serializer))
+
+    def taken(self, settings: Settings) -> "Draft":
+        """The draft as it is now: with its payload, or with what kept it from being made."""
+        try:
+            return self.serialized(settings)
+        except PgResultsError as error:
+            return self._replace(result=None, failure=error)
+
+    def is_small(self, limit: int) -> bool:
+        """Whether making it ready surely takes no noticeable time."""
+        return is_small(self.result if self.payload is None else self.payload, limit)
 
 
 class Staged(NamedTuple):
@@ -123,7 +151,7 @@ def encode(
     proof = yield from prove(keyspace.locks, key, holder, locked.database, locked.id)
     described = {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
     proven = {**described, **proof.parameters}
-    small = is_small(draft.result, storage.settings.offload_bytes)
+    small = draft.is_small(storage.settings.offload_bytes)
     if keys is None:
         bare = keyspace.bare
         return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard, bare=bare), small=small))]
@@ -146,8 +174,7 @@ def encoded(
 
     Raises: SerializationError; PayloadTooLarge.
     """
-    with pickle_allowed(storage.settings.allow_pickle):
-        payload = payload_of(draft.result, draft.serializer)
+    payload = draft.serialized(storage.settings).payload or b""
     said = {**_expiry(draft), **({} if bare else _described(draft, key))}
     upload = prepare(storage._trust, key, payload, {**said, **described}, storage.settings.max_payload_bytes, guard)
     return Staged(storage, upload, draft)

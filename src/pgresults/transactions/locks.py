@@ -50,12 +50,18 @@ class TreeLocks:
         if around is not None and (yield from ask(manager, "is_lock_holder", key, around)):
             return None
         seconds = _patience(manager) if timeout is None else timeout
-        if not (yield from ask(manager, "acquire_lock", key, self.holder, seconds)):
-            refusal = f"the lock manager refuses the lock of {key!r}"
-            if seconds is not None:
-                refusal = f"the lock of {key!r} was not free within {seconds:g} s"
-            raise (yield from locked_by_another(manager, key, refusal))
         self._claims.append(claim)
+        try:
+            if not (yield from ask(manager, "acquire_lock", key, self.holder, seconds)):
+                refusal = f"the lock manager refuses the lock of {key!r}"
+                if seconds is not None:
+                    refusal = f"the lock of {key!r} was not free within {seconds:g} s"
+                raise (yield from locked_by_another(manager, key, refusal))
+        except BaseException:
+            self._claims.remove(claim)
+            if claim not in self._claims and self._grant(claim) is not None:
+                yield from self._release(claim, by_caller=False)  # interrupted when it was ours already
+            raise
         return claim
 
     def grants(self, claims: Sequence[Claim]) -> list[Grant]:
@@ -75,7 +81,8 @@ class TreeLocks:
             try:
                 yield from self._release(claim, by_caller)
             except BaseException as error:
-                interruption = error  # but not before the others are released
+                interruption = error  # but not before all are released
+                yield from self._release(claim, by_caller)
         if interruption is not None:
             raise interruption
 

@@ -1,0 +1,79 @@
+"""`CallTransaction`: the transaction of a task's call."""
+
+from typing import TypeVar
+
+from pgresults.database.programs import Program, failure_in
+from pgresults.records.provenance import HOLDER, default_holder
+from pgresults.store.store import ResultStore
+from pgresults.transactions.locks import TreeLocks
+from pgresults.transactions.states import IsolationLevel, TransactionState
+from pgresults.transactions.transaction import Transaction
+
+T = TypeVar("T")
+
+
+class CallTransaction(Transaction):
+    """The transaction of a task's call, whose function may handle the failure of what it calls.
+
+    What is stored within it waits for it only where its own result is stored, too; else it is as if it were not there.
+
+    Parameters:
+        key: where the result goes; None: it is not stored.
+        store: what it is stored with.
+        isolation_level: see `transaction`.
+        overwrite: whether a live result is of no interest.
+        lock_timeout: seconds to wait for the lock; None: as the settings say.
+    """
+
+    def __init__(
+        self,
+        key: str | None,
+        store: ResultStore | None,
+        isolation_level: IsolationLevel | None,
+        overwrite: bool,
+        lock_timeout: float | None,
+    ) -> None:
+        super().__init__(key, store, isolation_level=isolation_level, overwrite=overwrite, lock_timeout=lock_timeout)
+
+    def around(self, work: Program[T]) -> Program[T]:
+        """Carry a program out within the transaction."""
+        try:
+            self._enter()
+            yield from self._begin()
+            try:
+                result = yield from work
+            except BaseException as error:
+                yield from self._end(failure_in(error))
+                raise
+            yield from self._end(None)
+            return result
+        finally:
+            self._leave()
+
+    def has_lock(self) -> bool:
+        """Whether it holds the lock of its key, before which somebody else may have stored a result."""
+        return self._claim is not None
+
+    def found(self) -> Program[None]:
+        """There is a result already: nothing is left to do."""
+        self.state = TransactionState.COMMITTED
+        return self._give_back([self])
+
+    def _holds_children(self) -> bool:
+        return self.key is not None
+
+    def _tree_locks(self) -> TreeLocks:
+        return super()._tree_locks() if self.key is not None else TreeLocks(default_holder(), self.logger)
+
+    def _holder_inside(self) -> str | None:
+        return self.holder if self.key is not None else HOLDER.get()
+
+    def _is_done(self) -> Program[bool]:
+        """Never: whoever makes one has looked."""
+        return False
+        yield
+
+    def _lose_child(self, _: BaseException | None) -> Program[None]:
+        """Nothing: the failure is the function's to handle."""
+        return
+        yield

@@ -1,0 +1,1 @@
+"""What objects are, in every process alike."""
