@@ -42,7 +42,7 @@ def waiting(connection: Any, store: ResultStore) -> list[tuple[str, str]]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 (nobody tells)
+    while not condition():
         await asyncio.sleep(0)
 
 

@@ -82,7 +82,7 @@ async def test_what_a_cancelled_wait_gets_is_given_back(store: ResultStore, mana
         pytest.skip("its own async method is used")
     await store.aacquire_lock("k", "a")
     waiting = asyncio.create_task(store.aacquire_lock("k", "b"))
-    while "b" not in manager.asked:  # noqa: ASYNC110 (a thread tells nobody)
+    while "b" not in manager.asked:
         await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
