@@ -30,7 +30,8 @@ _IDLE = 2.0
 class Waiter:
     """Somebody who waits for the lock of a key; who stops waiting just drops it.
 
-    ``place`` is the place in the line of its process, which ends with the error of a deadlock.
+    ``place`` is the place in the line of its process, which ends with the error of a deadlock; ``known``: the database
+    may have been told.
     """
 
     def __init__(self, key: str, holder: str) -> None:
@@ -41,6 +42,7 @@ class Waiter:
         self.worker = Worker.waiting()
         self.awaited_by = AWAITED_BY.get()
         self.place: Future[None] = Future()
+        self.known = False
         self._deadlock: DeadlockDetected | None = None
 
     @property
@@ -76,26 +78,28 @@ class Watch:
         self._known: set[tuple[UUID, str]] = set()
         self._thread: threading.Thread | None = None
         self._news = threading.Event()
-        self._looked = 0.0
+        self._looked = self._needed = 0.0
+        self._pace = random.uniform(0.8, 1.0)  # noqa: S311 (not all processes look at once)
 
     def waiter(self, key: str, holder: str) -> Waiter:
         """Somebody who waits from now on, for as long as the waiter is kept."""
         waiter = Waiter(key, holder)
         with self._mutex:
-            hurry = all(other.waited > 2 * _SOONEST for other in self._waiters)
+            late = self._looked + _SOONEST < self._due()
             self._waiters.add(waiter)
             if self._thread is None:
+                self._looked = waiter.since
                 self._thread = threading.Thread(target=self._work, name="pgresults-waiters", daemon=True)
                 self._thread.start()
-        if hurry:
-            self._news.set()
+            elif late:
+                self._news.set()
         return waiter
 
     def left(self, waiter: Waiter) -> None:
         """Somebody waits no more."""
         with self._mutex:
             self._waiters.discard(waiter)
-        if any(waiter.id == known for known, _ in tuple(self._known)):
+        if waiter.known:
             self._news.set()
 
     def _work(self) -> None:
@@ -111,25 +115,28 @@ class Watch:
     def _await_news(self) -> bool:
         """Wait until there is something to do; False when there has been nobody for so long that the thread ends."""
         with self._mutex:
-            seconds = max(0.0, self._due() - time.monotonic()) if self._waiters else _IDLE
-        news = self._news.wait(seconds)
+            seconds = max(0.01, self._due() - time.monotonic())
+        self._news.wait(seconds)
         self._news.clear()
         with self._mutex:
-            if news or self._waiters or self._known:
-                return True
-            self._thread = None
-            return False
+            now = time.monotonic()
+            if self._waiters or self._known:
+                self._needed = now
+            elif now > self._needed + _IDLE:
+                self._thread = None
+                return False
+            return True
 
     def _due(self) -> float:
         """When to look next; the longer all have waited the later."""
         youngest = min((waiter.waited for waiter in self._waiters), default=0.0)
-        return self._looked + min(max(_SOONEST, youngest / 2), _LATEST) * random.uniform(0.8, 1.0)  # noqa: S311
+        return self._looked + min(max(_SOONEST, youngest / 2), _LATEST) * self._pace
 
     def _look(self) -> None:
         """Tell the database who waits and who does not any more, and end who waits for itself."""
         with self._mutex:
             waiters = [waiter for waiter in self._waiters if waiter.waited >= _YOUNG]
-            due = bool(waiters) and time.monotonic() >= self._due()
+            due = time.monotonic() >= self._due()
         if due:
             self._looked = time.monotonic()
             rows = [row for waiter in waiters for row in _rows(waiter)]
@@ -141,6 +148,8 @@ class Watch:
             self._database.run(lambda _: operations.leave(self._storage_id, list(gone)))
             self._known -= gone
         if rows:
+            for waiter in waiters:
+                waiter.known = True
             self._known |= still
             self._database.run(lambda _: operations.see(self._storage_id, rows))
             self._end_deadlocks(waiters)
