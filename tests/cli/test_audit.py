@@ -238,7 +238,9 @@ def test_stats_show_what_comes_and_goes(cli: Cli, store: ResultStore) -> None:
 
 
 def test_stats_of_an_empty_storage(cli: Cli) -> None:
-    assert json.loads(succeeded(cli("stats", "--json"))) == {
+    stats = json.loads(succeeded(cli("stats", "--json")))
+    assert stats.pop("lock_bytes") >= stats.pop("lock_rows") == 0
+    assert stats == {
         "keys": 0, "live": 0, "live_bytes": 0, "expired_bytes": 0, "last_change": None, "written": [], "expiring": [],
     }  # fmt: skip
     assert "live results\t0" in succeeded(cli("stats"))

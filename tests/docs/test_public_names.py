@@ -37,7 +37,7 @@ NAMES = {
     PostgresLockManager: f"{LOCKING} database name held_locks break_lock forget_released close",
     MemoryLockManager: LOCKING,
     Transaction: """
-        key store commit_mode isolation_level overwrite write_on_commit logger connection state holder
+        key store commit_mode isolation_level overwrite write_on_commit logger connection lock_timeout state holder
         stage commit rollback read set get get_parent add_child children on_commit_hooks on_rollback_hooks
         is_pending is_active is_staged is_committed is_rolled_back
     """,

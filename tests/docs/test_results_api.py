@@ -27,6 +27,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "write_on_commit": True,
         "logger": None,
         "connection": None,
+        "lock_timeout": None,
     },
     "pgresults.transactions:Transaction.stage": {"value": ..., "on_rollback_hooks": (), "on_commit_hooks": ()},
     "pgresults.transactions:Transaction.set": {"name": ..., "value": ...},
@@ -103,6 +104,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "key_storage": None,
         "lock_manager": None,
         "isolation_level": None,
+        "lock_timeout": None,
     },
 }
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import URL
 
 from pgresults.locking import LockManager, MemoryLockManager, PostgresLockManager
+from pgresults.store import ResultStore
 
 
 @pytest.fixture
@@ -31,3 +32,10 @@ def another(postgres: PostgresLockManager) -> Iterator[PostgresLockManager]:
     yield manager
     manager.close()
     manager.database.close()
+
+
+@pytest.fixture(params=["postgres", "memory"])
+def locking(request: pytest.FixtureRequest, guarded: ResultStore) -> ResultStore:
+    """A store with locks of either kind."""
+    manager = guarded.lock_manager if request.param == "postgres" else MemoryLockManager()
+    return ResultStore(result_storage=guarded.result_storage, lock_manager=manager)

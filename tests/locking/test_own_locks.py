@@ -2,13 +2,13 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from pgresults.cache_policies import INPUTS
 from pgresults.errors import LockedError, LockLostError
-from pgresults.locking import MemoryLockManager
 from pgresults.store import ResultStore
 from pgresults.tasks import explain, task
 from pgresults.transactions import transaction
@@ -16,13 +16,6 @@ from tests.support.calls import Call
 from tests.support.transactions import SERIALIZABLE
 
 pytestmark = pytest.mark.timeout(30)
-
-
-@pytest.fixture(params=["postgres", "memory"])
-def locking(request: pytest.FixtureRequest, guarded: ResultStore) -> ResultStore:
-    """A store with locks of either kind."""
-    manager = guarded.lock_manager if request.param == "postgres" else MemoryLockManager()
-    return ResultStore(result_storage=guarded.result_storage, lock_manager=manager)
 
 
 async def test_it_is_written_and_read_with(call: Call, locking: ResultStore) -> None:
@@ -65,10 +58,8 @@ async def test_the_write_proves_it(call: Call, guarded: ResultStore, connection:
 @pytest.mark.parametrize("depth", ["root", "nested"])
 async def test_a_transaction_that_asks_for_it_has_it(call: Call, locking: ResultStore, depth: str) -> None:
     await call(locking, "acquire_lock", "k")
-    async with (
-        transaction(store=locking if depth == "root" else None),
-        transaction("k", locking, isolation_level=SERIALIZABLE) as txn,
-    ):
+    around = transaction() if depth == "nested" else nullcontext()
+    async with around, transaction("k", locking, isolation_level=SERIALIZABLE) as txn:
         txn.stage(1)
     assert (await call(locking, "read", "k")).result == 1
     assert await call(locking, "is_lock_holder", "k"), "it is not the transaction's to give back"

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
-from pgresults.errors import LockLostError
+from pgresults.errors import DeadlockDetected, LockLostError
 from pgresults.locking import PostgresLockManager
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
@@ -241,3 +242,27 @@ def test_nothing_is_set_for_the_poolers_other_clients(pooled: ResultStore, poole
         client.close()
     direct.close()
     direct.database.close()
+
+
+@pytest.mark.timeout(30)
+def test_who_waits_for_each_other_is_found(pooled: ResultStore, connection: Any) -> None:
+    both = threading.Barrier(2)
+    options = {"isolation_level": IsolationLevel.SERIALIZABLE}
+
+    def work(first: str, second: str) -> str:
+        try:
+            with transaction(first, pooled, **options) as outer:
+                both.wait()
+                with transaction(second, pooled, **options) as inner:
+                    inner.stage(second)
+                outer.stage(first)
+        except DeadlockDetected:
+            return "deadlock"
+        return "stored"
+
+    with ThreadPoolExecutor(2) as threads:
+        works = [threads.submit(work, *keys) for keys in ("ab", "ba")]
+        assert sorted(work.result() for work in works) == ["deadlock", "stored"]
+    query = "SELECT FROM pgresults.waiting WHERE storage_id = %s"
+    while connection.execute(query, [pooled.result_storage.id]).fetchall():
+        pass

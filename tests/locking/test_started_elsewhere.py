@@ -16,7 +16,6 @@ from sqlalchemy import URL
 
 from pgresults.cache_policies import INPUTS
 from pgresults.errors import DeadlockDetected, LockedError
-from pgresults.locking import MemoryLockManager
 from pgresults.store import ResultStore
 from pgresults.tasks import explain, task
 from pgresults.transactions import transaction
@@ -24,13 +23,6 @@ from tests.support.database import psycopg_url
 from tests.support.transactions import SERIALIZABLE
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture(params=["postgres", "memory"])
-def locking(request: pytest.FixtureRequest, guarded: ResultStore) -> ResultStore:
-    """A store with locks of either kind."""
-    manager = guarded.lock_manager if request.param == "postgres" else MemoryLockManager()
-    return ResultStore(result_storage=guarded.result_storage, lock_manager=manager)
 
 
 def join(work: Callable[[], Any]) -> None:

@@ -4,17 +4,16 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from pgresults.locking import MemoryLockManager, PostgresLockManager, waiting
-from tests.support.locks import ADVISORY
+from tests.support.locks import WAITERS
 
 pytestmark = pytest.mark.timeout(20)
 
 Work = Callable[[], Any]
-WAITERS = f"SELECT count(*) FROM {ADVISORY} AND NOT granted"
 
 
 @pytest.fixture(autouse=True)
@@ -81,52 +80,67 @@ def in_a_thread(work: Work) -> None:
     thread.join()
 
 
-ACQUIRES = {
-    "sync": lambda locks, loop: locks.acquire_lock("k", "holder"),
-    "sync, in a thread": lambda locks, loop: in_a_thread(lambda: locks.acquire_lock("k", "holder")),
-    "sync, on a loop": lambda locks, loop: loop.run(lambda: locks.acquire_lock("k", "holder")),
-    "async": lambda locks, loop: loop.run(lambda: locks.aacquire_lock("k", "holder")),
+class Place(NamedTuple):
+    """Where a lock is taken and given back."""
+
+    locks: Any
+    loop: Loop
+    other: Loop
+
+    def acquire(self) -> None:
+        assert self.locks.acquire_lock("k", "holder")
+
+    def aacquire(self) -> Any:
+        return self.locks.aacquire_lock("k", "holder")
+
+    def release(self) -> None:
+        self.locks.release_lock("k", "holder")
+
+    def arelease(self) -> Any:
+        return self.locks.arelease_lock("k", "holder")
+
+    def release_and_end(self) -> None:
+        """What Prefect does: the release is the last thing that the loop does."""
+
+        def last_act() -> None:
+            self.release()
+            self.loop._loop.stop()
+
+        self.loop._loop.call_soon_threadsafe(last_act)
+        self.loop._end.result()
+
+    def release_beside_a_busy_loop(self) -> None:
+        go_on = self.loop.block()
+        self.release()
+        self.locks.woken.wait()
+        go_on.set()
+
+    def release_after_its_end(self) -> None:
+        self.loop.end()
+        self.release()
+
+    def arelease_after_its_end(self) -> None:
+        self.loop.end()
+        self.other.run(self.arelease)
+
+
+ACQUIRES: dict[str, Callable[[Place], Any]] = {
+    "sync": Place.acquire,
+    "sync, in a thread": lambda place: in_a_thread(place.acquire),
+    "sync, on a loop": lambda place: place.loop.run(place.acquire),
+    "async": lambda place: place.loop.run(place.aacquire),
 }
 
-
-def release_and_end(locks: Any, loop: Loop, other: Loop) -> None:
-    """What Prefect does: the release is the last thing that the loop does."""
-
-    def last_act() -> None:
-        locks.release_lock("k", "holder")
-        loop._loop.stop()
-
-    loop._loop.call_soon_threadsafe(last_act)
-    loop._end.result()
-
-
-def release_beside_a_busy_loop(locks: Any, loop: Loop, other: Loop) -> None:
-    go_on = loop.block()
-    locks.release_lock("k", "holder")
-    locks.woken.wait()
-    go_on.set()
-
-
-def after_its_end(release: Callable[[Any, Loop], Any]) -> Callable[[Any, Loop, Loop], Any]:
-    def ended(locks: Any, loop: Loop, other: Loop) -> None:
-        loop.end()
-        release(locks, other)
-
-    return ended
-
-
-RELEASES = {
-    "sync": lambda locks, loop, other: locks.release_lock("k", "holder"),
-    "sync, in a thread": lambda locks, loop, other: in_a_thread(lambda: locks.release_lock("k", "holder")),
-    "sync, on its loop": lambda locks, loop, other: loop.run(lambda: locks.release_lock("k", "holder")),
-    "sync, as the loop's last act": release_and_end,
-    "sync, beside a busy loop": release_beside_a_busy_loop,
-    "sync, after the loop's end": after_its_end(lambda locks, other: locks.release_lock("k", "holder")),
-    "async, on its loop": lambda locks, loop, other: loop.run(lambda: locks.arelease_lock("k", "holder")),
-    "async, on another loop": lambda locks, loop, other: other.run(lambda: locks.arelease_lock("k", "holder")),
-    "async, after the loop's end": after_its_end(
-        lambda locks, other: other.run(lambda: locks.arelease_lock("k", "holder"))
-    ),
+RELEASES: dict[str, Callable[[Place], Any]] = {
+    "sync": Place.release,
+    "sync, in a thread": lambda place: in_a_thread(place.release),
+    "sync, on its loop": lambda place: place.loop.run(place.release),
+    "sync, as the loop's last act": Place.release_and_end,
+    "sync, beside a busy loop": Place.release_beside_a_busy_loop,
+    "sync, after the loop's end": Place.release_after_its_end,
+    "async, on its loop": lambda place: place.loop.run(place.arelease),
+    "async, on another loop": lambda place: place.other.run(place.arelease),
+    "async, after the loop's end": Place.arelease_after_its_end,
 }
 
 
@@ -143,14 +157,15 @@ def test_whoever_waits_is_woken(
     another: PostgresLockManager,
     connection: Any,
 ) -> None:
-    postgres.woken = threading.Event()
-    ACQUIRES[acquire](postgres, loop)
+    woken = postgres.woken = threading.Event()  # type: ignore[attr-defined]
+    place = Place(postgres, loop, other_loop)
+    ACQUIRES[acquire](place)
     assert postgres.is_lock_holder("k", "holder")
 
     def wait(waiter: int) -> bool:
         locks = (postgres, another)[waiter % 2]
         taken = locks.acquire_lock("k", f"waiter {waiter}")
-        postgres.woken.set()
+        woken.set()
         locks.release_lock("k", f"waiter {waiter}")
         return taken
 
@@ -158,12 +173,11 @@ def test_whoever_waits_is_woken(
         waiting = [threads.submit(wait, waiter) for waiter in range(number)]
         while connection.execute(WAITERS).fetchone() != (2,):
             pass
-        RELEASES[release](postgres, loop, other_loop)
+        RELEASES[release](place)
         assert all(waiter.result() for waiter in waiting)
 
 
-@pytest.mark.parametrize("first", ["async", "sync"])
-async def test_two_loops_that_end_take_turns(first: str, postgres: PostgresLockManager, connection: Any) -> None:
+async def test_two_loops_that_end_take_turns(postgres: PostgresLockManager, connection: Any) -> None:
     """Each takes the lock async and gives it back sync, as the last thing before its end."""
     inside = threading.Event()
 
@@ -202,7 +216,8 @@ def test_a_lock_outlives_the_loop_that_took_it(postgres: PostgresLockManager, an
 def test_in_memory(acquire: str, release: str, loop: Loop, other_loop: Loop) -> None:
     locks: Any = MemoryLockManager()
     locks.woken = threading.Event()
-    ACQUIRES[acquire](locks, loop)
+    place = Place(locks, loop, other_loop)
+    ACQUIRES[acquire](place)
     with ThreadPoolExecutor(2) as threads:
 
         def wait() -> bool:
@@ -211,5 +226,5 @@ def test_in_memory(acquire: str, release: str, loop: Loop, other_loop: Loop) -> 
             return bool(free)
 
         waiting = [threads.submit(wait) for _ in range(2)]
-        RELEASES[release](locks, loop, other_loop)
+        RELEASES[release](place)
         assert all(waiter.result() for waiter in waiting)

@@ -28,7 +28,8 @@ COLUMNS = {
     "expirations": "storage key version expires_at remaining expired size created_at storage_id",
     "result_history": "storage key seq version action at actor db_user holder fence expires_at size serializer reason"
     " tags provenance digest storage_id",
-    "held_locks": "storage key holder fence since held_for expires_at actor pid taken_over_from backend_pid waiters",
+    "held_locks": "storage key holder fence since held_for expires_at actor pid taken_over_from backend_pid waiters "
+    "waiting_holders",
     "storage_usage": "storage keys live live_bytes expired_bytes last_change storage_id",
     "json_results": "storage key version created_at expires_at document storage_id",
 }

@@ -15,3 +15,7 @@ async def watched(connection: psycopg.Connection[Any], query: str) -> None:
 ADVISORY = """pg_locks WHERE locktype = 'advisory'
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 WAITING = f"SELECT FROM {ADVISORY} AND NOT granted AND pid <> pg_backend_pid()"
+
+
+WAITERS = f"SELECT count(*) FROM {ADVISORY} AND NOT granted"
+"""How many wait on the server."""

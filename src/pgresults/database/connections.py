@@ -68,8 +68,9 @@ class OwnConnection(psycopg.BaseConnection[tuple[Any, ...]]):
         """What runs statements here, quicker than a cursor."""
         return PreparedStatements(self, prepare=self.prepare)
 
-    def __del__(self, *_: Any) -> None:
-        """Say nothing: libpq closes the socket in the process that opened it."""
+    __del__ = type(None)
+    """Says nothing, and has no frame in which a signal's exception would be lost; libpq closes the socket in the
+    process that opened it."""
 
 
 class Connection(OwnConnection, psycopg.Connection[tuple[Any, ...]]):

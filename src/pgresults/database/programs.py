@@ -83,6 +83,7 @@ def perform(program: Program[T]) -> T:
             break
         except BaseException as error:
             if getgeneratorstate(program) == GEN_CLOSED:
+                given = None  # else this frame, which the traceback keeps, would keep the failure in turn
                 raise
             step, given = program.throw, error
     raise left
@@ -114,6 +115,7 @@ async def aperform(program: Program[T]) -> T:
             break
         except BaseException as error:
             if getgeneratorstate(program) == GEN_CLOSED:
+                given = None  # else this frame, which the traceback keeps, would keep the failure in turn
                 raise
             step, given = program.throw, error
     raise left

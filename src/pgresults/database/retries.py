@@ -65,7 +65,10 @@ class Attempts:
         if not isinstance(error, DRIVER_ERRORS):
             return False
         if (interruption := interruption_behind(error, self._handled)) is not None:
-            raise interruption  # what it left behind is no failure of the database's
+            try:
+                raise interruption  # what it left behind is no failure of the database's
+            finally:
+                del error, interruption  # the traceback keeps this frame
         translated = translate(error, connected=self.connected)
         if self._may_follow(error, translated):
             self.connected = self.started = False

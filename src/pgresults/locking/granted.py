@@ -65,6 +65,7 @@ class Grants:
             for place, grant in list(self._grants.items()):
                 if grant.token == token:
                     del self._grants[place]
+                    self._workers.pop(place, None)
 
     def doubt(self, grant: Grant | None) -> None:
         """Know that a grant may have been released: that was tried, and no answer came."""
@@ -96,5 +97,6 @@ _EVERYWHERE: "weakref.WeakSet[Grants]" = weakref.WeakSet()
 
 def holders_standing_still_for(waiter: Worker) -> set[str]:
     """The holders in this process that cannot go on before a waiter has its lock."""
-    workers = {pair for grants in list(_EVERYWHERE) for pair in grants.workers()}
+    # No set: what has ended meanwhile cannot be hashed any more.
+    workers = [pair for grants in list(_EVERYWHERE) for pair in grants.workers()]
     return {holder for holder, worker in workers if worker.stands_still_for(waiter)}

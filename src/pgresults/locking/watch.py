@@ -104,6 +104,9 @@ class Watch:
                 self._look()
             except PgResultsError as error:
                 logger.warning("who waits for whom could not be looked at, will try again: %s", error)
+            except Exception:
+                # Frames of other threads are read while these go on: whatever was odd about one, the next look is new.
+                logger.exception("who waits for whom could not be looked at, will try again")
 
     def _await_news(self) -> bool:
         """Wait until there is something to do; False when there has been nobody for so long that the thread ends."""
@@ -128,6 +131,7 @@ class Watch:
             waiters = [waiter for waiter in self._waiters if waiter.waited >= _YOUNG]
             due = bool(waiters) and time.monotonic() >= self._due()
         if due:
+            self._looked = time.monotonic()
             rows = [row for waiter in waiters for row in _rows(waiter)]
             still = {(row.id, row.holder) for row in rows}
         else:
@@ -137,7 +141,6 @@ class Watch:
             self._database.run(lambda _: operations.leave(self._storage_id, list(gone)))
             self._known -= gone
         if rows:
-            self._looked = time.monotonic()
             self._known |= still
             self._database.run(lambda _: operations.see(self._storage_id, rows))
             self._end_deadlocks(waiters)

@@ -117,12 +117,13 @@ def _sources(future: "asyncio.Future[Any]") -> Iterator[object]:
 def _running_futures() -> dict[object, threading.Thread]:
     """Which thread of a pool is carrying out the call of which future."""
     code = thread_pools._WorkItem.run.__code__
-    return {
-        frame.f_locals["self"].future: thread
+    calls = (
+        (frame.f_locals.get("self"), thread)
         for thread in threading.enumerate()
         for frame in _frames(thread)
         if frame.f_code is code
-    }
+    )
+    return {call.future: thread for call, thread in calls if call is not None}  # None: it has just ended
 
 
 def _frames(thread: threading.Thread) -> Iterator[FrameType]:

@@ -75,16 +75,24 @@ class TreeLocks:
         """Give claims back; ``by_caller``: the rows of the locks are released in the caller's transaction already."""
         interruption: BaseException | None = None
         for claim in claims:
-            self._claims.remove(claim)
-            if claim in self._claims:
-                continue
             try:
-                yield from self._release(claim, by_caller)
+                yield from self._give_back(claim, by_caller)
             except BaseException as error:
                 interruption = error  # but not before all are released
-                yield from self._release(claim, by_caller)
+                yield from self._give_back(claim, by_caller)
         if interruption is not None:
             raise interruption
+
+    def give_back_rest(self) -> Program[None]:
+        """Give back what is left when the tree is over."""
+        return self.give_back(self._claims.copy(), by_caller=False)
+
+    def _give_back(self, claim: Claim, by_caller: bool) -> Program[None]:
+        shares = self._claims.count(claim)
+        if shares == 1:
+            yield from self._release(claim, by_caller)
+        if shares:
+            self._claims.remove(claim)
 
     def _release(self, claim: Claim, by_caller: bool) -> Program[None]:
         """Release a lock; what was stored stays stored even where the lock is lost or the server gone by now."""

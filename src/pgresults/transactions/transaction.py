@@ -240,6 +240,10 @@ class Transaction(Member):
     def _exit(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         try:
             perform(self._end(error))
+        except BaseException as interruption:
+            if not self._over:  # before it had begun
+                perform(self._end(interruption))
+            raise
         finally:
             self._leave()
 
@@ -294,6 +298,7 @@ class Transaction(Member):
             for variable, before in self._entered or ():
                 variable.set(before)
         self._entered = None
+        self._held = None  # nobody need be told any more; a signal's exception would be lost there
 
     def _let_go(self) -> None:
         """Whatever kept the block from being left: nothing of it stays stored, taken or current."""
@@ -346,7 +351,16 @@ class Transaction(Member):
         return not self.overwrite and (yield from wait_for(lambda: store.exists(key), lambda: store.aexists(key)))
 
     def _end(self, failure: BaseException | None) -> Program[None]:
-        """What happens when the block is left, normally or with a failure."""
+        """What happens when the block is left, normally or with a failure; nothing stays open, whatever comes."""
+        try:
+            yield from self._end_block(failure)
+        except BaseException:
+            yield from self._rollback()
+            if self._parent is None:
+                yield from self._locks.give_back_rest()
+            raise
+
+    def _end_block(self, failure: BaseException | None) -> Program[None]:
         with _ENDING:
             self._over = True
         unheard = self._undone_by if failure is None else None
