@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import attrs
@@ -267,7 +267,15 @@ def test_what_is_shared_again_and_again_takes_no_longer() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [threading.Lock(), object(), (x for x in ()), sys.__stderr__, Plain(threading.Lock()), {1: [object()]}],
+    [
+        threading.Lock(),
+        object(),
+        (x for x in ()),
+        sys.__stderr__,
+        Plain(threading.Lock()),
+        {1: [object()]},
+        ModuleType("made"),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_another_one_in_every_process_is_refused(value: Any) -> None:

@@ -1,6 +1,7 @@
 """Functions, methods, modules and classes as values: by name where that says which one, else by what defines them."""
 
 import functools
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
@@ -9,7 +10,7 @@ from weakref import WeakKeyDictionary
 from pgresults.objects.codes import code_token
 from pgresults.objects.names import label_of, layers_of, name_of
 from pgresults.objects.programs import program_of
-from pgresults.objects.tokens import joined, text_token
+from pgresults.objects.tokens import NoToken, joined, text_token
 
 Token = Callable[[Any], bytes]
 """Gives the token of a value; what holds values asks it for theirs. Raises NoToken."""
@@ -129,6 +130,12 @@ def _descriptor_token(descriptor: Any, token: Token) -> bytes:
     return joined(b"m", [token(descriptor.__objclass__), text_token(descriptor.__name__)])
 
 
+def _module_token(module: types.ModuleType, _: Token) -> bytes:
+    if sys.modules.get(module.__name__) is not module:
+        raise NoToken(f"the module {module.__name__!r} is not the one that is imported under its name")
+    return joined(b"M", [text_token(program_of(vars(module)))])
+
+
 def _cached_token(fn: Any, token: Token) -> bytes:
     name = known_name(fn)
     return _wrapper_token("lru_cache", token(fn.__wrapped__)) if name is None else joined(b"F", [text_token(name)])
@@ -148,7 +155,7 @@ DEFINITIONS: Final[dict[type, Callable[[Any, Token], bytes]]] = {
     types.ClassMethodDescriptorType: _descriptor_token,
     types.MemberDescriptorType: _descriptor_token,
     types.GetSetDescriptorType: _descriptor_token,
-    types.ModuleType: lambda module, _: joined(b"M", [text_token(program_of(vars(module)))]),
+    types.ModuleType: _module_token,
     types.CodeType: lambda code, _: code_token(code),
     types.CellType: _cell_token,
     classmethod: lambda method, token: _wrapper_token("classmethod", token(method.__func__)),
