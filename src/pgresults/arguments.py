@@ -38,6 +38,16 @@ def require_text(text: str | None, argument: str, max_bytes: int | None = None) 
     return text
 
 
+def require_holder(holder: object) -> str:
+    """Give the name of a holder back.
+
+    Raises: InvalidArgument for what names nobody or cannot be stored.
+    """
+    if flaw := flaw_of(holder):
+        raise InvalidArgument(f"a holder is named by a text: {flaw}", argument="holder", value=holder)
+    return holder  # type: ignore[return-value]
+
+
 def aware_utc(moment: Any) -> Any:
     """Give an aware datetime, or its ISO text, in UTC; raises ValueError for a naive one and for numbers."""
     if isinstance(moment, datetime) and moment.tzinfo is UTC:

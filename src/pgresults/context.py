@@ -7,10 +7,11 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from threading import current_thread, main_thread
-from typing import Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar
 from uuid import UUID, uuid4
 
 from pgresults.errors import SerializationError
+from pgresults.leaving import Leave, Within
 from pgresults.records.provenance import AWAITED_BY, HOLDER, RUN
 from pgresults.serializers.pickles import dumps, loads
 from pgresults.settings import current_settings
@@ -78,6 +79,8 @@ class _RunContext(ABC):
     result_store: ResultStore
 
     _current: ClassVar[ContextVar[Any]]
+    _within: Within | None = field(default=None, init=False, repr=False, compare=False)
+    _held: Any = field(default=None, init=False, repr=False, compare=False)
 
     @property
     @abstractmethod
@@ -102,6 +105,26 @@ class _RunContext(ABC):
         """What is recorded with every result."""
 
     def __enter__(self) -> Self:
+        try:
+            self._enter()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def _exit(self, *_: object) -> None:
+        try:
+            self._leave()
+        except BaseException:
+            self._leave()
+            raise
+
+    if TYPE_CHECKING:
+        __exit__ = _exit
+    else:
+        __exit__ = Leave(_exit)
+
+    def _enter(self) -> None:
         values: tuple[tuple[ContextVar[Any], Any], ...] = (
             (type(self)._current, self),
             (_INNERMOST, self),
@@ -109,13 +132,20 @@ class _RunContext(ABC):
             (TEMPLATE_NAMES, _Said(TEMPLATE_NAMES.get(), self._names)),
             (RUN, _Said(RUN.get(), self._provenance)),
         )
-        self._tokens = [(variable, variable.set(value)) for variable, value in values]
-        return self
+        self._within = Within(values)
+        self._within.enter()
 
-    def __exit__(self, *_: object) -> None:
-        with suppress(ValueError):  # a coroutine that nobody awaits any more is closed in another context
-            for variable, token in self.__dict__.pop("_tokens", ()):
-                variable.reset(token)
+    def _leave(self) -> None:
+        if self._within is not None:
+            self._within.leave()
+        self._within = self._held = None
+
+    def _awaits_entry(self) -> bool:
+        return self._within is None
+
+    def _let_go(self) -> None:
+        """Leave it after all."""
+        self._leave()
 
 
 class _Said(Mapping[str, Any]):
@@ -155,13 +185,13 @@ class FlowRunContext(_RunContext):
 
     _current: ClassVar[ContextVar[Any]] = ContextVar("pgresults.flow", default=None)
 
-    def __enter__(self) -> Self:
+    def _enter(self) -> None:
         _running_flows[id(self)] = self
-        return super().__enter__()
+        super()._enter()
 
-    def __exit__(self, *_: object) -> None:
+    def _leave(self) -> None:
         _running_flows.pop(id(self), None)
-        super().__exit__()
+        super()._leave()
 
     @property
     def parameters(self) -> Mapping[str, Any]:

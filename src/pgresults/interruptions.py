@@ -6,6 +6,7 @@ and is never to be translated into one.
 
 import signal
 import sys
+from asyncio import CancelledError
 from collections.abc import Iterator
 from types import CodeType, FunctionType, MethodType
 from typing import Any
@@ -32,13 +33,20 @@ def interruption_behind(error: BaseException, handled: BaseException | None) -> 
         handled: what was being handled already when that code was called, by `sys.exc_info`.
     """
     seen: set[int] = set()
-    behind = error.__context__
+    behind = _context(error)
     while behind is not None and behind is not handled and id(behind) not in seen:
         if is_interruption(behind):
             return behind
         seen.add(id(behind))
-        behind = behind.__context__
+        behind = _context(behind)
     return None
+
+
+def _context(error: BaseException) -> BaseException | None:
+    """What was being handled when an exception was raised."""
+    if isinstance(error, TimeoutError) and isinstance(error.__cause__, CancelledError):
+        error = error.__cause__  # asyncio cancelled a task itself because its time was up
+    return error.__context__
 
 
 def _handlers() -> Iterator[CodeType]:

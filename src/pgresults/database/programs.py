@@ -12,6 +12,7 @@ from inspect import GEN_CLOSED, getgeneratorstate
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from pgresults.database.database import Database, Start
+from pgresults.errors import PgResultsError
 from pgresults.operations.requests import Operation
 
 T = TypeVar("T")
@@ -72,21 +73,22 @@ def perform(program: Program[T]) -> T:
         try:
             while True:  # within the `try`, for it is where a loop turns that signals are looked after
                 effect = step(given)
-                try:
-                    step, given = program.send, effect.blocking()
-                except BaseException as error:
-                    step, given = program.throw, _carried(error)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        except _Carrier as carrier:
-            left = carrier.failure
-            break
+                step, given = program.send, effect.blocking()
         except BaseException as error:
-            if getgeneratorstate(program) == GEN_CLOSED:
-                given = None  # else this frame, which the traceback keeps, would keep the failure in turn
+            if getgeneratorstate(program) != GEN_CLOSED:
+                step, given = program.throw, _carried(error)
+                continue
+            given = None  # else this frame, which the traceback keeps, would keep a failure in turn
+            if isinstance(error, StopIteration):
+                return error.value  # type: ignore[no-any-return]
+            if not isinstance(error, _Carrier):
                 raise
-            step, given = program.throw, error
-    raise left
+            left = error.failure
+            break
+    try:
+        raise left
+    finally:
+        del left  # the traceback keeps this frame
 
 
 async def aperform(program: Program[T]) -> T:
@@ -101,24 +103,53 @@ async def aperform(program: Program[T]) -> T:
         try:
             while True:
                 effect = step(given)
-                try:
-                    if not can_wait:
-                        raise GeneratorExit
-                    step, given = program.send, await effect.awaiting()
-                except BaseException as error:
-                    step, given = program.throw, _carried(error)
-                    can_wait = can_wait and (not isinstance(error, GeneratorExit) or _can_wait())
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        except _Carrier as carrier:
-            left = carrier.failure
-            break
+                if not can_wait:
+                    raise GeneratorExit
+                step, given = program.send, await effect.awaiting()
         except BaseException as error:
-            if getgeneratorstate(program) == GEN_CLOSED:
-                given = None  # else this frame, which the traceback keeps, would keep the failure in turn
+            if getgeneratorstate(program) != GEN_CLOSED:
+                step, given = program.throw, _carried(error)
+                can_wait = can_wait and (not isinstance(error, GeneratorExit) or _can_wait())
+                continue
+            given = None  # see `perform`
+            if isinstance(error, StopIteration):
+                return error.value  # type: ignore[no-any-return]
+            if not isinstance(error, _Carrier):
                 raise
-            step, given = program.throw, error
-    raise left
+            left = error.failure
+            break
+    try:
+        raise left
+    finally:
+        del left  # the traceback keeps this frame
+
+
+def perform_or_undo(program: Program[T], undo: Callable[[], Program[None]]) -> T:
+    """Carry a program out in this thread whose outcome must not be lost.
+
+    Parameters:
+        program: takes what somebody has to give back.
+        undo: gives back what was taken if anything was; called when an interruption came at the very end, after which
+            nobody knows the outcome, or when anything but an error of ours ended the program.
+    """
+    try:
+        return perform(program)
+    except PgResultsError:
+        raise
+    except BaseException:
+        perform(undo())
+        raise
+
+
+async def aperform_or_undo(program: Program[T], undo: Callable[[], Program[None]]) -> T:
+    """Carry a program out on the running event loop whose outcome must not be lost; see `perform_or_undo`."""
+    try:
+        return await aperform(program)
+    except PgResultsError:
+        raise
+    except BaseException:
+        await aperform(undo())
+        raise
 
 
 def _can_wait() -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
+from pgresults.arguments import require_holder
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.errors import InvalidArgument
 from pgresults.locking.deadline import Deadline
@@ -68,6 +69,7 @@ class MemoryLockManager:
 
     def release_lock(self, key: str, holder: str) -> None:
         """Give the lock back; see `LockManager`."""
+        require_holder(holder)
         with _LOCKS.mutex:
             held = _current(key)
             if held is None or held.holder != holder:
@@ -89,6 +91,7 @@ class MemoryLockManager:
 
     def is_lock_holder(self, key: str, holder: str) -> bool:
         """Whether this holder has the lock."""
+        require_holder(holder)
         with _LOCKS.mutex:
             held = _current(key)
             return held is not None and held.holder == holder
@@ -115,6 +118,7 @@ class MemoryLockManager:
         self, key: str, holder: str, acquire_timeout: float | None, hold_timeout: float | None
     ) -> Program[bool]:
         require_key(key)
+        require_holder(holder)
         deadline = Deadline.after(acquire_timeout, "acquire_timeout")
         Deadline.after(hold_timeout, "hold_timeout")
         waiter: _Waiter | None = None

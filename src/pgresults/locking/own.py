@@ -6,6 +6,7 @@ What the thread or task around took before goes by another name.
 
 import asyncio
 import weakref
+from functools import partial
 from typing import Any
 
 from pgresults.database.programs import Program
@@ -25,10 +26,11 @@ class Surroundings:
     def __init__(self, holder: str) -> None:
         self.holder = default_holder()
         self.task = _running_task()
-        _SURROUNDINGS[holder] = self
+        # No code in Python is called when the tree is gone: a signal's exception would be lost there.
+        _SURROUNDINGS[holder] = weakref.ref(self, partial(_SURROUNDINGS.pop, holder))
 
 
-_SURROUNDINGS: "weakref.WeakValueDictionary[str, Surroundings]" = weakref.WeakValueDictionary()
+_SURROUNDINGS: "dict[str, weakref.ref[Surroundings]]" = {}
 """Of every tree in this process, by its name."""
 
 _TAKEN: "dict[tuple[Any, str, str], weakref.ref[asyncio.Task[Any]] | None]" = {}
@@ -66,7 +68,8 @@ def acting_holder(manager: LockManager, key: str, holder: str) -> Program[str]:
 
 def holder_around(manager: LockManager, key: str, holder: str) -> str | None:
     """By which name the surroundings of a transaction took a lock, if they did and this task was no other."""
-    around = _SURROUNDINGS.get(holder)
+    kept = _SURROUNDINGS.get(holder)
+    around = None if kept is None else kept()
     place = None if around is None else (_identity(manager), key, around.holder)
     if around is None or place not in _TAKEN:
         return None

@@ -11,9 +11,17 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 from zlib import crc32
 
-from pgresults.arguments import require_text
+from pgresults.arguments import require_holder, require_text
 from pgresults.database.database import Database, Target
-from pgresults.database.programs import Program, aperform, call, perform, wait_for
+from pgresults.database.programs import (
+    Program,
+    aperform,
+    aperform_or_undo,
+    call,
+    perform,
+    perform_or_undo,
+    wait_for,
+)
 from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.locking import waiting
 from pgresults.locking.deadline import Deadline, require_seconds
@@ -73,22 +81,14 @@ class PostgresLockManager:
         Raises: InvalidKey; InvalidArgument; ConfigurationError when this process holds too many; StorageUnavailable.
         """
         wish = self._wish(key, holder, hold_timeout)
-        try:
-            return perform(self._acquire(wish, acquire_timeout))
-        except BaseException as error:
-            perform(self._decline(wish, error))
-            raise
+        return perform_or_undo(self._acquire(wish, acquire_timeout), lambda: self._decline(wish))
 
     async def aacquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
         """Take the lock; see `acquire_lock`."""
         wish = self._wish(key, holder, hold_timeout)
-        try:
-            return await aperform(self._acquire(wish, acquire_timeout))
-        except BaseException as error:
-            await aperform(self._decline(wish, error))
-            raise
+        return await aperform_or_undo(self._acquire(wish, acquire_timeout), lambda: self._decline(wish))
 
     def release_lock(self, key: str, holder: str) -> None:
         """Give the lock back.
@@ -111,13 +111,11 @@ class PostgresLockManager:
 
     def is_lock_holder(self, key: str, holder: str) -> bool:
         """Whether this holder has the lock."""
-        held = perform(self._state(key))
-        return held is not None and held.holder == holder
+        return perform(self._holder_of(key)) == require_holder(holder)
 
     async def ais_lock_holder(self, key: str, holder: str) -> bool:
         """Whether this holder has the lock."""
-        held = await aperform(self._state(key))
-        return held is not None and held.holder == holder
+        return await aperform(self._holder_of(key)) == require_holder(holder)
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Wait until nobody holds the lock; see `LockManager`."""
@@ -237,7 +235,7 @@ class PostgresLockManager:
     def _wish(self, key: str, holder: str, hold_timeout: float | None) -> "_Wish":
         self._notice_fork()
         hold_timeout = require_seconds(hold_timeout, "hold_timeout")
-        return _Wish(self._place(key), _require_holder(holder), hold_timeout, time.monotonic())
+        return _Wish(self._place(key), require_holder(holder), hold_timeout, time.monotonic())
 
     def _acquire(self, wish: "_Wish", acquire_timeout: float | None) -> Program[bool]:
         deadline, key = Deadline.after(acquire_timeout, "acquire_timeout"), wish.place.key
@@ -253,10 +251,10 @@ class PostgresLockManager:
             self._queues.leave(key, waiter.place)
             self._watch.left(waiter)
 
-    def _decline(self, wish: "_Wish", error: BaseException) -> Program[None]:
+    def _decline(self, wish: "_Wish") -> Program[None]:
         """Give back what may have been granted in the moment in which its acquirer was interrupted or cancelled."""
         token = wish.token
-        if token is None or isinstance(error, PgResultsError):
+        if token is None:
             return
         self._grants.forget(token)
         with suppress(PgResultsError):
@@ -350,7 +348,7 @@ class PostgresLockManager:
 
     def _release(self, key: str, holder: str) -> Program[None]:
         self._notice_fork()
-        place, grant = self._place(key), self._grants.get(key, holder)
+        place, grant = self._place(key), self._grants.get(key, require_holder(holder))
         token = grant.token if grant is not None else (yield from self._token_elsewhere(key, holder))
         doubt = _Doubt(grant is not None and grant.in_doubt)
         try:
@@ -448,12 +446,6 @@ def _put_out_on(session: Session, grant: Grant) -> Operation[None]:
 def _beacons(schema: str) -> int:
     """Where the beacons of a schema begin among the 64-bit numbers of advisory locks; the fence fills the rest."""
     return (0x70 << 56) | ((crc32(schema.encode()) & 0xFF) << 48)
-
-
-def _require_holder(holder: str) -> str:
-    if not isinstance(holder, str) or not holder or "\0" in holder:
-        raise InvalidArgument("a holder is named by a text of at least one character", argument="holder", value=holder)
-    return holder
 
 
 def _not_the_holder(key: str, holder: str) -> InvalidArgument:

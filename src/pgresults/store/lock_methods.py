@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
-from pgresults.database.programs import Program, aperform, perform
+from pgresults.arguments import require_holder
+from pgresults.database.programs import Program, aperform, aperform_or_undo, perform, perform_or_undo
 from pgresults.locking.managers import ask
 from pgresults.locking.own import acting_holder, forget, remember
 from pgresults.locking.protocol import LockManager
+from pgresults.locking.taking import Taking
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import default_holder
 
@@ -39,7 +41,8 @@ class LockMethods(ABC):
         Raises: DeadlockDetected when the present holder waits for a lock of this holder; ConfigurationError without
             a lock manager; InvalidKey; InvalidArgument; StorageUnavailable.
         """
-        return perform(self._acquire(key, holder, timeout, hold_timeout))
+        taking = Taking()
+        return perform_or_undo(self._acquire(taking, key, holder, timeout, hold_timeout), taking.undo)
 
     async def aacquire_lock(
         self,
@@ -49,7 +52,8 @@ class LockMethods(ABC):
         hold_timeout: float | None = None,
     ) -> bool:
         """Take the lock of a key; see `acquire_lock`."""
-        return await aperform(self._acquire(key, holder, timeout, hold_timeout))
+        taking = Taking()
+        return await aperform_or_undo(self._acquire(taking, key, holder, timeout, hold_timeout), taking.undo)
 
     def release_lock(self, key: str, holder: str | None = None) -> None:
         """Give the lock of a key back.
@@ -105,10 +109,10 @@ class LockMethods(ABC):
         """The lock manager; raises ConfigurationError without one."""
 
     def _acquire(
-        self, key: str, holder: str | None, timeout: float | None, hold_timeout: float | None
+        self, taking: Taking, key: str, holder: str | None, timeout: float | None, hold_timeout: float | None
     ) -> Program[bool]:
         locks, who = self._locks(), (yield from self._holder(key, holder))
-        taken: bool = yield from ask(locks, "acquire_lock", key, who, timeout, hold_timeout)
+        taken: bool = yield from taking.acquire(locks, key, who, timeout, hold_timeout)
         if taken and holder is None:
             remember(locks, key, who)
         return taken
@@ -129,5 +133,5 @@ class LockMethods(ABC):
         """Who is named, or is meant where nobody is."""
         require_key(key)
         if holder is not None:
-            return holder
+            return require_holder(holder)
         return (yield from acting_holder(self._locks(), key, self.generate_default_holder()))

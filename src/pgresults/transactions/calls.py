@@ -37,18 +37,29 @@ class CallTransaction(Transaction):
 
     def around(self, work: Program[T]) -> Program[T]:
         """Carry a program out within the transaction."""
-        try:
+        try:  # all of it: an interruption at the first line of a `finally` would leave the rest out
             self._enter()
-            yield from self._begin()
-            try:
-                result = yield from work
-            except BaseException as error:
-                yield from self._end(failure_in(error))
-                raise
-            yield from self._end(None)
-            return result
-        finally:
+            result = yield from self._carry_out(work)
             self._leave()
+            return result  # noqa: TRY300
+        except BaseException:
+            self._leave()
+            raise
+
+    def _carry_out(self, work: Program[T]) -> Program[T]:
+        begun = False
+        try:
+            yield from self._begin()
+            begun = True
+            result = yield from work
+            yield from self._end(None)
+            return result  # noqa: TRY300 (see `around`)
+        except BaseException as error:
+            if not begun:
+                yield from self._give_back([self])
+            elif not self._over:
+                yield from self._end(failure_in(error))
+            raise
 
     def has_lock(self) -> bool:
         """Whether it holds the lock of its key, before which somebody else may have stored a result."""

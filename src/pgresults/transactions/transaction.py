@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pgresults.database.caller_transactions import Caller, require_caller
-from pgresults.database.programs import Program, aperform, perform, wait_for
+from pgresults.database.programs import Program, aperform, aperform_or_undo, perform, perform_or_undo, wait_for
 from pgresults.errors import InvalidArgument
+from pgresults.leaving import Leave, Within
 from pgresults.locking.deadline import require_seconds
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import HOLDER, transaction_holder
@@ -19,7 +20,6 @@ from pgresults.store.run_options import ENCLOSING_LOCKS
 from pgresults.store.store import CURRENT_STORE, ResultStore
 from pgresults.transactions import refusals
 from pgresults.transactions.hooks import Hook
-from pgresults.transactions.leaving import Leave
 from pgresults.transactions.locks import Claim, TreeLocks
 from pgresults.transactions.states import CommitMode, IsolationLevel, TransactionState
 from pgresults.transactions.trees import NOT_SET, Member
@@ -79,7 +79,7 @@ class Transaction(Member):
         """Whether its block was left."""
         self._undone_by: BaseException | None = None
         """The failure of a child that took everything back."""
-        self._entered: list[tuple[ContextVar[Any], Any]] | None = None
+        self._entered: Within | None = None
         """The variables of the context, as they were before."""
         self._held: object = None
         self._require_locks()
@@ -222,7 +222,7 @@ class Transaction(Member):
     def __enter__(self) -> Self:
         self._enter()
         try:
-            perform(self._begin())
+            perform_or_undo(self._begin(), lambda: self._give_back([self]))
         except BaseException:
             self._leave()
             raise
@@ -231,7 +231,7 @@ class Transaction(Member):
     async def __aenter__(self) -> Self:
         self._enter()
         try:
-            await aperform(self._begin())
+            await aperform_or_undo(self._begin(), lambda: self._give_back([self]))
         except BaseException:
             self._leave()
             raise
@@ -285,20 +285,18 @@ class Transaction(Member):
             (HOLDER, self._holder_inside()),
             (ENCLOSING_LOCKS, locks),
         )
-        self._entered = [(variable, variable.get()) for variable, _ in values]
-        for variable, value in values:
-            variable.set(value)
+        self._entered = Within(values)
+        self._entered.enter()
 
     def _leave(self) -> None:
-        """Have the context be as it was before, unless it is another's: that of who closes a forgotten coroutine."""
-        inner = _CURRENT.get()
-        while inner is not None and inner is not self:
-            inner = inner._around
-        if inner is self:
-            for variable, before in self._entered or ():
-                variable.set(before)
+        """Have the context be as it was before."""
+        if self._entered is not None:
+            self._entered.leave()
         self._entered = None
         self._held = None  # nobody need be told any more; a signal's exception would be lost there
+
+    def _awaits_entry(self) -> bool:
+        return self.is_pending()
 
     def _let_go(self) -> None:
         """Whatever kept the block from being left: nothing of it stays stored, taken or current."""
@@ -337,7 +335,9 @@ class Transaction(Member):
         manager = self.store.lock_manager
         try:
             if self.isolation_level is IsolationLevel.SERIALIZABLE and manager is not None:
-                self._claim = yield from self._locks.take(Claim(manager, self.key), self.lock_timeout)
+                self._claim = Claim(manager, self.key)
+                if not (yield from self._locks.take(self._claim, self.lock_timeout)):
+                    self._claim = None
             if (yield from self._is_done()):
                 self.state = TransactionState.COMMITTED
                 yield from self._give_back([self])
@@ -369,12 +369,15 @@ class Transaction(Member):
             if unheard is not None:
                 raise refusals.rolled_back(self.key, unheard) from unheard
         except BaseException as error:
-            failure = error
+            yield from self._hand_over(error)
             raise
-        finally:
-            yield from self._join()
-            if self._around is not None and self.is_rolled_back():
-                yield from self._around._lose_child(failure)
+        yield from self._hand_over(failure)
+
+    def _hand_over(self, failure: BaseException | None) -> Program[None]:
+        """Leave the rest to what is around; ``failure``: why there is none, if it was not asked for."""
+        yield from self._join()
+        if self._around is not None and self.is_rolled_back():
+            yield from self._around._lose_child(failure)
 
     def _settle(self, *, failed: bool) -> Program[None]:
         if failed:

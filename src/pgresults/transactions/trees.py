@@ -145,10 +145,7 @@ class Member:
 
     def _give_back(self, members: Sequence["Member"], *, by_caller: bool = False) -> Program[None]:
         """Let the members' locks go; ``by_caller``: they are released in the caller's transaction already."""
-        claims = _claims(members)
-        for member in members:
-            member._claim = None
-        return self._locks.give_back(claims, by_caller=by_caller)
+        return self._locks.give_back(_claims(members), by_caller=by_caller)
 
     def _unfinished(self) -> list["Member"]:
         """The transactions of its tree that are neither committed nor rolled back, children before parents."""
