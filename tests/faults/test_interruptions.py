@@ -145,13 +145,12 @@ def run(store: ResultStore) -> None:
     flow(lambda: called(1), persist_result=True, result_storage=store.result_storage, name="run")()
 
 
-WORK = (acquire, release, write, read, commit, tree, call, run)
+SLOW = [pytest.param(work, marks=pytest.mark.slow) for work in (tree, run)]
+WORK = (acquire, release, write, read, commit, call, *SLOW)
 
 
 @pytest.mark.parametrize("work", WORK, ids=lambda work: work.__name__)
-def test_a_call_may_be_interrupted_at_any_of_its_lines(
-    guarded: ResultStore, work: Callable[[ResultStore], Any]
-) -> None:
+def test_a_call_may_be_interrupted_at_any_line(guarded: ResultStore, work: Callable[[ResultStore], Any]) -> None:
     def attempt(number: int) -> tuple[str, int]:
         """Interrupt a call; says where it was and how many lines it took."""
         if work is release:

@@ -129,7 +129,7 @@ else:
 """
 
     @pytest.mark.parametrize("order", [("ab", "ba"), ("ab", "bc", "ca")])
-    def test_in_processes(self, guarded: ResultStore, shared_url: URL, connection: Any, order: tuple[str]) -> None:
+    def test_in_processes(self, guarded: ResultStore, shared_url: URL, order: tuple[str]) -> None:
         start = [sys.executable, "-c", self.PROCESS, psycopg_url(shared_url), guarded.result_storage.name]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         processes = [subprocess.Popen([*start, keys], **pipes) for keys in order]
@@ -143,7 +143,8 @@ else:
         assert outcomes == ["deadlock\n"] + ["stored\n"] * (len(order) - 1)
         for process in processes:
             process.communicate()
-        nobody_waits(connection, guarded)
+        # A process may end before it has said that it waits no more: what is left then counts for nothing.
+        assert guarded.lock_manager.held_locks() == []
 
 
 class TestCycles:

@@ -108,7 +108,7 @@ def _try_acquire() -> Statement:
         .with_for_update(key_share=True, skip_locked=True)
         .cte("clear")
     )
-    numbered = select(fence.next_value().label("fence")).subquery("numbered")
+    numbered = select(fence.next_value().label("fence"), _CLOCK.label("now")).subquery("numbered")
     offer = (
         select(
             bindparam("storage_id", type_=Uuid),
@@ -120,8 +120,8 @@ def _try_acquire() -> Statement:
             _SESSION,
             bindparam("actor", type_=Text),
             bindparam("pid", type_=Integer),
-            _CLOCK,
-            _CLOCK + bindparam("hold", type_=INTERVAL),
+            numbered.c.now,
+            numbered.c.now + bindparam("hold", type_=INTERVAL),
             false(),
             cast(null(), Text),
         )
