@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from pgresults.locking import waiting
 from pgresults.store import ResultStore
 from tests.support.documents import ROOT
 from tests.support.prefect_fixtures import MARKS, SQL, require_prefect
 
 prefect: Any = require_prefect()
 from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import INPUTS  # noqa: E402
+from prefect.cache_policies import INPUTS, TASK_SOURCE  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from prefect.transactions import IsolationLevel, Transaction  # noqa: E402
 
@@ -23,6 +24,10 @@ from tests.support.listing import page  # noqa: E402
 
 pytestmark = MARKS
 SERIALIZABLE = IsolationLevel.SERIALIZABLE
+A_HOLDER_FOR_EACH_TASK = pytest.mark.skipif(
+    "_holder" not in Transaction.__private_attributes__,
+    reason="in this Prefect all tasks of a thread are one holder, whichever lock manager there is",
+)
 
 
 def test_a_second_run_finds_what_the_first_one_stored(block: PostgresResultStorage, sql: SQL) -> None:
@@ -155,10 +160,7 @@ def test_tasks_under_a_thread_pool_run_once_each(block: PostgresResultStorage) -
     assert sorted(calls) == [1, 2, 3]
 
 
-@pytest.mark.skipif(
-    "_holder" not in Transaction.__private_attributes__,
-    reason="in this Prefect all tasks of a thread are one holder, whichever lock manager there is",
-)
+@A_HOLDER_FOR_EACH_TASK
 async def test_async_tasks_take_locks_and_find_results(block: PostgresResultStorage) -> None:
     calls = []
     policy = INPUTS.configure(isolation_level=SERIALIZABLE, lock_manager=block.lock_manager())
@@ -175,6 +177,37 @@ async def test_async_tasks_take_locks_and_find_results(block: PostgresResultStor
 
     assert await squares() == [1, 4] * 3
     assert sorted(calls) == [1, 2]
+
+
+@pytest.mark.timeout(60, func_only=True)
+@pytest.mark.parametrize("number", [2, 10])
+@A_HOLDER_FOR_EACH_TASK
+def test_async_tasks_that_wait_for_a_lock_are_woken(
+    block: PostgresResultStorage, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Prefect takes a task's lock async and gives it back sync, on the event loop on which the others wait."""
+    monkeypatch.setattr(waiting, "next_look", lambda _: 1000.0)
+    calls = []
+    policy = (TASK_SOURCE + INPUTS).configure(isolation_level=SERIALIZABLE, lock_manager=block.lock_manager())
+
+    @task(cache_policy=policy, result_storage=block)
+    async def square(number: int) -> int:
+        calls.append(number)
+        while not any(lock.waiters for lock in block.lock_manager().held_locks()):
+            await asyncio.sleep(0)
+        return number**2
+
+    @flow
+    async def at_once() -> list[int]:
+        return list(await asyncio.gather(*(square(3) for _ in range(number))))
+
+    @flow
+    async def submitted() -> list[int]:
+        return [future.result() for future in [square.submit(4) for _ in range(number)]]
+
+    assert asyncio.run(at_once()) == [9] * number
+    assert asyncio.run(submitted()) == [16] * number
+    assert calls == [3, 4]
 
 
 @pytest.mark.skipif(

@@ -15,6 +15,9 @@ from tests.support.database import psycopg_url
 
 SQL = Callable[[str], list[tuple[Any, ...]]]
 
+STARTUP_SECONDS = 100
+"""How long a server may take to start, also on a busy machine; Prefect gives it up after 30."""
+
 MARKS = [
     pytest.mark.prefect,
     pytest.mark.filterwarnings("default"),  # Prefect and its server have warnings of their own
@@ -34,7 +37,7 @@ def require_prefect() -> Any:
 @pytest.fixture(scope="module")
 def prefect_server() -> Iterator[None]:
     """A server of the module's own."""
-    with importlib.import_module("prefect.testing.utilities").prefect_test_harness():
+    with importlib.import_module("prefect.testing.utilities").prefect_test_harness(STARTUP_SECONDS):
         yield
 
 
