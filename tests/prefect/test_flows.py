@@ -70,6 +70,46 @@ def test_an_expired_result_is_computed_again(block: PostgresResultStorage, ours:
     assert [entry.action for entry in ours.history("key")] == ["write", "touch", "write"]
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["a record", "a key storage"])
+def test_a_result_expires_by_itself(block: PostgresResultStorage, apart: bool) -> None:
+    calls = []
+    keys = PostgresResultStorage(url=block.url, name=f"{block.name}-keys")
+    keys.save(keys.name)
+    policy = (TASK_SOURCE + INPUTS).configure(key_storage=keys if apart else None)
+
+    @task(cache_policy=policy, cache_expiration=timedelta(seconds=1), result_storage=block)
+    def count() -> int:
+        calls.append(1)
+        return len(calls)
+
+    @flow
+    def counting() -> int:
+        return count()
+
+    assert counting() == 1
+    while page((keys if apart else block).storage):
+        pass
+    assert counting() == 2
+
+
+def test_two_tasks_with_equal_inputs_have_results_of_their_own(block: PostgresResultStorage) -> None:
+    """With `INPUTS` alone, Prefect gives both the same key."""
+
+    @task(cache_policy=TASK_SOURCE + INPUTS, result_storage=block)
+    def double(number: int) -> int:
+        return 2 * number
+
+    @task(cache_policy=TASK_SOURCE + INPUTS, result_storage=block)
+    def triple(number: int) -> int:
+        return 3 * number
+
+    @flow
+    def both() -> tuple[int, int]:
+        return double(5), triple(5)
+
+    assert both() == both() == (10, 15)
+
+
 def run_by_default(key: str) -> None:
     """Run a flow that says nothing about where its results go."""
 
