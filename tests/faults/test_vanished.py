@@ -58,6 +58,7 @@ class Cable:
 
     def remove(self) -> None:
         """Take it away."""
+        self._ip("link", "del", f"{self.name}-a")  # the namespace lasts as long as connections in it wait for answers
         self._ip("netns", "del", self.name)
 
     @contextmanager
