@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pgresults.integrations.prefect import strings
 from pgresults.integrations.prefect.documents import put_together, take_apart
 from pgresults.integrations.prefect.strings import from_base64, from_text, joined, to_base64, to_text
+from pgresults.serializers import PickleSerializer
 
 MB = 1_000_000
 ESCAPED = st.text(st.sampled_from(['"', "\\", "\n", "\x00", "u", "0", "é", "€", "😀", "a"]), max_size=60)
@@ -107,3 +108,14 @@ def test_a_large_payload_is_there_once(serializer: str) -> None:
     said = {"provenance": None, **columns}
     assert json.loads(put_together(said, "k", payload))["result"].replace("\n", "") == text.replace("\n", "")
     assert peak_of(lambda: put_together(said, "k", payload)) < 1.3 * len(content)
+
+
+def test_what_pgresults_wrote_needs_no_lines() -> None:
+    """Base64 with lines is made of a small object for each of them."""
+    serializer = PickleSerializer()
+    payload = serializer.dumps(os.urandom(8 * MB))
+    said = dict.fromkeys(("prefect_version", "expires_at", "storage_key", "storage_block_id", "provenance"))
+    columns = {**said, "serializer": serializer.model_dump_json()}
+    content = put_together(columns, "k", payload)
+    assert base64.b64decode(json.loads(content)["result"]) == payload
+    assert peak_of(lambda: put_together(columns, "k", payload)) < 2.2 * len(content)

@@ -64,7 +64,7 @@ class PickleSerializer(Serializer):
         return loads(_raw(blob)) if library in (cloudpickle, pickle) else library.loads(_raw(blob))
 
     def _to_text(self, payload: bytes) -> str:
-        return base64.encodebytes(_raw(payload)).decode()
+        return base64.b64encode(_raw(payload)).decode()
 
     def _from_text(self, text: str) -> bytes:
         return base64.decodebytes(text.encode())
@@ -157,7 +157,7 @@ class CompressedSerializer(Serializer):
     def _to_text(self, payload: bytes) -> str:
         inner = self._decompress(payload)
         text = self.serializer._to_text(inner).encode()
-        return base64.encodebytes(_raw(payload) if text == inner else self._compress(text)).decode()
+        return base64.b64encode(_raw(payload) if text == inner else self._compress(text)).decode()
 
     def _from_text(self, text: str) -> bytes:
         return base64.decodebytes(text.encode())
