@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
 
 from pgresults.arguments import flaw_of
 from pgresults.database.programs import call, perform
@@ -17,12 +17,12 @@ from pgresults.operations.results import Found, Listed
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import default_holder, require_json
 from pgresults.records.records import AwareDatetime
-from pgresults.serializers import Serializer
+from pgresults.records.signing import Trust
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
 from pgresults.storage.checking import require_intact
 from pgresults.storage.columns import json_text, parsed
-from pgresults.storage.encoding import prepare
+from pgresults.storage.encoding import prepare, serializer_of
 from pgresults.storage.postgres import PostgresStorage
 
 _KEYS_A_PAGE = 100
@@ -135,7 +135,7 @@ def import_result(storage: PostgresStorage, one: Exported, overwrite: bool) -> b
         "action": "import",
         "holder": default_holder(),
         "expires_at": one.expiration,
-        "serializer": _known(one),
+        "serializer": _known(one, storage._trust),
         "tags": one.tags,
         "provenance": require_json({**(one.provenance or {}), "imported": origin}, "provenance"),
         "storage_key": one.storage_key,
@@ -148,11 +148,12 @@ def import_result(storage: PostgresStorage, one: Exported, overwrite: bool) -> b
     return True
 
 
-def _known(one: Exported) -> str | None:
+def _known(one: Exported, trust: Trust) -> str | None:
     if one.serializer is None:
         return None
+    description = json_text(require_json(one.serializer, "serializer"))
     try:
-        Serializer.model_validate(one.serializer)
-    except ValidationError as error:
-        raise SerializationError(f"the serializer of {one.key!r} is not known here: {one.serializer}") from error
-    return json_text(require_json(one.serializer, "serializer"))
+        serializer_of(description, trust)
+    except SerializationError as error:
+        raise SerializationError(f"the serializer of {one.key!r} is not known here: {error}") from error
+    return description

@@ -13,7 +13,7 @@ from typing import Any
 
 from pgresults.errors import PayloadTooLarge
 from pgresults.serializers.compression import decompress
-from pgresults.serializers.names import max_decompressed
+from pgresults.serializers.permits import permit
 
 _COMPRESS = {"bz2": bz2, "gzip": gzip, "lzma": lzma, "zlib": zlib}
 _BYTES_ONLY = {"PROTO", "FRAME", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "MEMOIZE", "STOP"}
@@ -49,7 +49,7 @@ def content_of(description: str | None, payload: bytes) -> Content:
     serializer = json.loads(description)
     try:
         while (library := _COMPRESS.get(serializer.get("compressionlib"))) is not None:
-            payload = decompress(library, payload, max_decompressed())
+            payload = decompress(library, payload, permit().max_bytes)
             serializer = serializer["serializer"]
         if serializer["type"] == "json":
             return Content("json", payload, json.loads(payload))

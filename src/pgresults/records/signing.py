@@ -8,6 +8,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from pgresults.errors import IntegrityError
+from pgresults.serializers.permits import Permit
 from pgresults.settings import Settings
 from pgresults.sql.digests import framed
 
@@ -37,14 +38,12 @@ class Trust:
     Parameters:
         storage_id: where the payload lies.
         keys: signing keys: the first one signs, all of them verify; none: nothing is signed or asked for.
-        allow_pickle: whether payloads may be pickles at all.
-        max_bytes: how large a payload may be, also when it is decompressed.
+        permit: what payloads may have run, and how large they may become.
     """
 
     storage_id: UUID
     keys: tuple[bytes, ...] = field(default=(), repr=False)
-    allow_pickle: bool = True
-    max_bytes: int = 4 * 1024**3
+    permit: Permit = field(default_factory=Permit)
 
     @classmethod
     def of(cls, storage_id: UUID, settings: Settings) -> Self:
@@ -53,7 +52,7 @@ class Trust:
         if settings.signing_key is not None:
             secrets = (settings.signing_key, *settings.older_signing_keys)
             keys = tuple(secret.get_secret_value().encode() for secret in secrets)
-        return cls(storage_id, keys, settings.allow_pickle, settings.max_payload_bytes)
+        return cls(storage_id, keys, Permit.of(settings))
 
     def sign(self, columns: Mapping[str, Any]) -> bytes | None:
         """The signature of a version, or None without a key: the key's id and the code over payload and metadata."""
