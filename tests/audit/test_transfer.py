@@ -68,7 +68,8 @@ def test_results_come_back_as_they_were(
         assert after.metadata.sha256 == before.metadata.sha256
         origin = after.metadata.provenance.pop("imported")
         assert after.metadata.provenance == before.metadata.provenance
-        assert origin == {"version": 1, "created_at": before.metadata.created_at.isoformat()}
+        created_at = before.metadata.created_at.isoformat()
+        assert origin == {"version": 1, "created_at": created_at, "verified": False}
         (step,) = copy.history(key)
         assert (step.action, step.tags) == ("import", filled.history(key)[0].tags)
     assert copy.verify().intact

@@ -2,8 +2,9 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Self
 from uuid import UUID
 
@@ -29,6 +30,14 @@ _FIELDS = (
 """What a signature covers; the expiration is left out, because it may be changed without a new payload."""
 
 _ID_BYTES = 8
+
+
+class Flaw(StrEnum):
+    """What is wrong with a signature."""
+
+    UNSIGNED = "it is not signed"
+    UNFIT = "its signature does not fit"
+    UNKNOWN_KEY = "it is signed with a key that is not known here"
 
 
 @dataclass(frozen=True)
@@ -65,14 +74,9 @@ class Trust:
         """
         if not self.keys:
             return
-        if signature is None:
-            flaw = "it is not signed"
-        elif any(hmac.compare_digest(signature, self._signature(key, columns)) for key in self.keys):
+        flaw = self._flaw(signature, lambda key: self._signature(key, columns))
+        if flaw is None:
             return
-        elif signature[:_ID_BYTES] in map(_key_id, self.keys):
-            flaw = "its signature does not fit"
-        else:
-            flaw = "it is signed with a key that is not known here"
         raise IntegrityError(
             f"the payload of {columns['key']!r}, version {version}, is refused: {flaw}. It was not unpickled. "
             "If a former key signed it, name that key in PGRESULTS_OLDER_SIGNING_KEYS.",
@@ -80,9 +84,29 @@ class Trust:
             version=version,
         )
 
+    def sign_export(self, content: bytes) -> bytes | None:
+        """The signature of a result on its way into a file, or None without a key."""
+        return _export_signature(self.keys[0], content) if self.keys else None
+
+    def flaw_of_export(self, content: bytes, signature: bytes | None) -> Flaw | None:
+        """What speaks against a result in a file having been exported with one of the keys; None: nothing."""
+        return self._flaw(signature, lambda key: _export_signature(key, content))
+
+    def _flaw(self, signature: bytes | None, made_with: Callable[[bytes], bytes]) -> Flaw | None:
+        if signature is None:
+            return Flaw.UNSIGNED
+        if any(hmac.compare_digest(signature, made_with(key)) for key in self.keys):
+            return None
+        return Flaw.UNFIT if signature[:_ID_BYTES] in map(_key_id, self.keys) else Flaw.UNKNOWN_KEY
+
     def _signature(self, key: bytes, columns: Mapping[str, Any]) -> bytes:
         message = framed({**columns, "storage_id": self.storage_id}, _FIELDS)
         return _key_id(key) + hmac.digest(key, message, "sha256")
+
+
+def _export_signature(key: bytes, content: bytes) -> bytes:
+    """A signature that no payload in a database can have, nor the other way round."""
+    return _key_id(key) + hmac.digest(hmac.digest(key, b"pgresults export", "sha256"), content, "sha256")
 
 
 def _key_id(key: bytes) -> bytes:
