@@ -66,8 +66,10 @@ def test_a_pickle_is_not_laundered(shared_url: URL, run: Run, tmp_path: Path) ->
     file, mark, attacked, target = tmp_path / "f.jsonl", tmp_path / "mark", store_at(shared_url), store_at(shared_url)
     attacked.write(Crafted(mark), key="k")
     again(attacked, KEY).write("genuine", key="l")
-    exported = run(attacked, KEY, "export", "--output", str(file))
-    assert (exported.exit_code, "'k'" in exported.stderr, "not signed" in exported.stderr) == (1, True, True)
+    for options in ([], ["--leave-out"]):
+        assert not file.exists()
+        exported = run(attacked, KEY, "export", "--output", str(file), *options)
+        assert (exported.exit_code, "'k'" in exported.stderr, "not signed" in exported.stderr) == (1, True, True)
     assert [json.loads(line)["key"] for line in file.read_text().splitlines()] == ["l"]
     assert run(attacked, None, "export", "--output", str(file)).exit_code == 0  # by who has no key and wants none
     for overwrite in ([], ["--overwrite"]):
@@ -151,14 +153,14 @@ def test_a_payloads_signature_is_none_of_a_file(shared_url: URL, run: Run, tmp_p
     assert run(target, KEY, "import", "file", str(file), "--vouch").exit_code == 1
 
 
-def test_damage_stops_no_export(shared_url: URL, run: Run) -> None:
+def test_what_is_damaged_may_be_left_out(shared_url: URL, run: Run) -> None:
     store = store_at(shared_url)
     for key in "abc":
         store.write(key, key=key)
     with psycopg.connect(psycopg_url(shared_url)) as sql:
         query = "UPDATE pgresults.payload SET data = 'x' WHERE storage_id = %s AND key = 'b'"
         sql.execute(query, [store.result_storage.id])
-    exported = run(store, None, "export")
+    exported = run(store, None, "export", "--leave-out")
     assert (exported.exit_code, "'b'" in exported.stderr) == (1, True)
     assert [json.loads(line)["key"] for line in exported.stdout.splitlines()] == ["a", "c"]
 

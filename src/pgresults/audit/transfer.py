@@ -74,15 +74,17 @@ class Exported(BaseModel):
         return json.dumps(said, sort_keys=True).encode()
 
 
-def exported(storage: PostgresStorage, prefix: str, refuse: Callable[[IntegrityError], None]) -> Iterator[Exported]:
+def exported(
+    storage: PostgresStorage, prefix: str = "", leave_out: Callable[[IntegrityError], None] | None = None
+) -> Iterator[Exported]:
     """The live results under a prefix, by key, page by page, signed where a signing key is set.
 
     Parameters:
         storage: where they are.
         prefix: what their keys begin with.
-        refuse: told of each that is not what was written or not signed as the storage demands; it is left out.
+        leave_out: told of what is not as it was written or not signed as the storage demands; None: that is raised.
 
-    Raises: StorageUnavailable.
+    Raises: IntegrityError; StorageUnavailable.
     """
     after = ""
     while page := perform(storage._page(prefix, after, _KEYS_A_PAGE)):
@@ -91,7 +93,9 @@ def exported(storage: PostgresStorage, prefix: str, refuse: Callable[[IntegrityE
             try:
                 one = _as_exported(key, found, storage._trust)
             except IntegrityError as error:
-                refuse(error)
+                if leave_out is None:
+                    raise
+                leave_out(error)
             else:
                 yield one
         after = page[-1].key

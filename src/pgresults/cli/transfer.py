@@ -48,17 +48,24 @@ def export_results(
         Format | None, typer.Option("--format", help="By default what the file's name ends with, else jsonl.")
     ] = None,
     prefix: Annotated[str, typer.Option(help="Only keys that begin so.")] = "",
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Leave out what is damaged or not signed as it must be, and say so.")
+    ] = False,
 ) -> None:
     """Write the live results to a file, each with its payload and all that is said of it.
 
-    Those that are damaged or not signed as the settings demand are left out and reported, and the exit code is 1 then.
+    One that is damaged, or not signed as the settings demand, ends it; with --leave-out the exit code is 1 at the end.
     """
     wanted = kind or _by_name(output) or Format.JSONL
     if wanted is Format.PARQUET and output is None:
         raise typer.BadParameter("Parquet goes to a file: give --output")
     refusals: list[str] = []
+
+    def refuse(error: IntegrityError) -> None:
+        refusals.append(f"left out: {error}")
+
     with session(context).storage() as storage, counting("Exporting") as progress:
-        results = _counted(exported(storage, prefix, lambda error: refusals.append(f"left out: {error}")), progress)
+        results = _counted(exported(storage, prefix, refuse if leave_out else None), progress)
         if output is None:
             _WRITERS[wanted](results, sys.stdout)
         else:
