@@ -46,8 +46,8 @@ def content_of(description: str | None, payload: bytes) -> Content:
     """
     if description is None:
         return Content("bytes", payload)
-    serializer = json.loads(description)
     try:
+        serializer = json.loads(description)
         while (library := _COMPRESS.get(serializer.get("compressionlib"))) is not None:
             payload = decompress(library, payload, permit().max_bytes)
             serializer = serializer["serializer"]
@@ -58,7 +58,17 @@ def content_of(description: str | None, payload: bytes) -> Content:
             return Content("pickle", payload) if plain is None else Content("bytes", plain)
     except PayloadTooLarge:
         raise
-    except (ValueError, RecursionError, OSError, zlib.error, lzma.LZMAError, EOFError):
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        OSError,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+    ):
         pass  # not what its serializer's name says: shown as it is
     return Content("unknown", payload)
 

@@ -94,6 +94,12 @@ def _registered(spec: object) -> Program[PostgresStorage]:
             setting="result_storage",
         )
     storage = _default(str(name))
+    if known.get(storage.id) != name or (isinstance(spec, UUID) and spec != storage.id):
+        raise ConfigurationError(
+            f"the storage {name!r} is registered under an id that is not its own: somebody has taken its name or its "
+            "id. Find out who, and have the tables' owner correct the table storage",
+            setting="result_storage",
+        )
     storage.storage_block_id = storage.id
     return storage
 
