@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
 
-from pgresults.database.database import Target
 from pgresults.database.programs import Program, call
+from pgresults.database.targets import Target
 from pgresults.errors import ConfigurationError
 from pgresults.operations.registry import registered
 from pgresults.settings import Settings, current_settings
