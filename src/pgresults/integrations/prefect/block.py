@@ -110,7 +110,11 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         found = require_live((yield from storage._fetch(key)), key)
         require_signed(found.head, key, storage._trust)
         small = storage._is_small(found.payload or b"")
-        return (yield from compute(lambda: put_together(found.head, key, require_intact(found, key)), small=small))
+        return (
+            yield from compute(
+                lambda: put_together(found.head, key, require_intact(found, key), storage._trust), small=small
+            )
+        )
 
     def _write(self, path: str, content: bytes) -> Program[None]:
         storage, key = self.storage, require_key(self._resolve_path(path))

@@ -10,6 +10,7 @@ from pgresults.arguments import aware_utc
 from pgresults.operations.results import Head, Upload
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.records import VERSION
+from pgresults.records.signing import Trust
 from pgresults.serializers.base import DOCUMENT
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
@@ -89,13 +90,13 @@ def upload_of(
     return prepare(storage._trust, key, payload, all_described, storage.settings.max_payload_bytes, guard)
 
 
-def put_together(head: Head, key: str, payload: bytes) -> bytes:
+def put_together(head: Head, key: str, payload: bytes, trust: Trust) -> bytes:
     """The document of a stored version; what never was a record comes back as it is."""
     if head.serializer is None:
         return bytes(payload)
     serializer: dict[str, Any] = json.loads(head.serializer)
     if head.prefect_version is None:  # one of our own: in Prefect's terms its functions have other names
-        ours = serializer_of(head.serializer)
+        ours = serializer_of(head.serializer, trust)
         serializer = ours.model_dump(mode="json", context=DOCUMENT)
         quoted = [json.dumps(ours._to_text(payload)).encode()]
     else:
