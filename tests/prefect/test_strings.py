@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from pgresults.integrations.prefect import strings
 from pgresults.integrations.prefect.documents import put_together, take_apart
 from pgresults.integrations.prefect.strings import from_base64, from_text, joined, to_base64, to_text
+from pgresults.records.signing import Trust
 from pgresults.serializers import PickleSerializer
 
 MB = 1_000_000
+TRUST = Trust(UUID(int=0))
 ESCAPED = st.text(st.sampled_from(['"', "\\", "\n", "\x00", "u", "0", "é", "€", "😀", "a"]), max_size=60)
 REFUSALS = "Extra data|Invalid|Unterminated|can't decode|not allowed"
 LARGE = {
@@ -106,8 +109,8 @@ def test_a_large_payload_is_there_once(serializer: str) -> None:
     assert payload == (random if serializer == "pickle" else text.encode())
     assert peak_of(lambda: take_apart(content, "k")) < 1.3 * len(payload)
     said = {"provenance": None, **columns}
-    assert json.loads(put_together(said, "k", payload))["result"].replace("\n", "") == text.replace("\n", "")
-    assert peak_of(lambda: put_together(said, "k", payload)) < 1.3 * len(content)
+    assert json.loads(put_together(said, "k", payload, TRUST))["result"].replace("\n", "") == text.replace("\n", "")
+    assert peak_of(lambda: put_together(said, "k", payload, TRUST)) < 1.3 * len(content)
 
 
 def test_what_pgresults_wrote_needs_no_lines() -> None:
@@ -116,6 +119,6 @@ def test_what_pgresults_wrote_needs_no_lines() -> None:
     payload = serializer.dumps(os.urandom(8 * MB))
     said = dict.fromkeys(("prefect_version", "expires_at", "storage_key", "storage_block_id", "provenance"))
     columns = {**said, "serializer": serializer.model_dump_json()}
-    content = put_together(columns, "k", payload)
+    content = put_together(columns, "k", payload, TRUST)
     assert base64.b64decode(json.loads(content)["result"]) == payload
-    assert peak_of(lambda: put_together(columns, "k", payload)) < 2.2 * len(content)
+    assert peak_of(lambda: put_together(columns, "k", payload, TRUST)) < 2.2 * len(content)

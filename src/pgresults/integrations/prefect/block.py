@@ -107,11 +107,16 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         storage, key = self.storage, require_key(self._resolve_path(path))
         if (tree := Tree.running()) is not None and (waiting := tree.upload(storage, key)) is not None:
             columns, payload = waiting.columns, waiting.columns["data"]
-            return (yield from compute(lambda: put_together(columns, key, payload), small=storage._is_small(payload)))
+            small = storage._is_small(payload)
+            return (yield from compute(lambda: put_together(columns, key, payload, storage._trust), small=small))
         found = require_live((yield from storage._fetch(key)), key)
         require_signed(found.head, key, storage._trust)
         small, columns = storage._is_small(found.payload or b""), found.head._asdict()
-        return (yield from compute(lambda: put_together(columns, key, require_intact(found, key)), small=small))
+        return (
+            yield from compute(
+                lambda: put_together(columns, key, require_intact(found, key), storage._trust), small=small
+            )
+        )
 
     def _write(self, path: str, content: bytes) -> Program[None]:
         storage, key = self.storage, require_key(self._resolve_path(path))

@@ -12,6 +12,7 @@ from pgresults.integrations.prefect.strings import from_base64, from_text, joine
 from pgresults.operations.results import Upload
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.records import VERSION
+from pgresults.records.signing import Trust
 from pgresults.serializers.base import DOCUMENT
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
@@ -85,20 +86,21 @@ def upload_of(
     return prepare(storage._trust, key, payload, all_described, storage.settings.max_payload_bytes, guard)
 
 
-def put_together(columns: Mapping[str, Any], key: str, payload: bytes) -> bytes:
+def put_together(columns: Mapping[str, Any], key: str, payload: bytes, trust: Trust) -> bytes:
     """The document of a version; what never was a record comes back as it is.
 
     Parameters:
         columns: what is said of the version where it is stored, or is going to be.
         key: under which key.
         payload: the bytes.
+        trust: the storage that has it.
     """
     described, prefect_version = columns["serializer"], columns["prefect_version"]
     if described is None:
         return bytes(payload)
     serializer: dict[str, Any] = json.loads(described)
     if prefect_version is None:  # one of our own: in Prefect's terms its functions have other names
-        ours = serializer_of(described)
+        ours = serializer_of(described, trust)
         serializer = ours.model_dump(mode="json", context=DOCUMENT)
         text = to_text(ours._to_text(payload).encode())
     else:
