@@ -66,6 +66,19 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.OWNER: {_ALL_TABLES: ("ALL",)},
 }
 
+_SWEEPING = (
+    "forget_released(integer, uuid)",
+    "sweep(integer, uuid, text, text)",
+    "bare_content(text, text, text, text)",
+    "entry_digest(bytea, uuid, text, bigint, bigint, timestamptz, timestamptz, text, bytea)",
+)
+_FUNCTIONS: dict[Kind, tuple[str, ...]] = {
+    Kind.WRITER: ("forget_released(integer, uuid)",),
+    Kind.SWEEPER: _SWEEPING,
+    Kind.OWNER: (*_SWEEPING, "maintenance(text)"),
+}
+"""The functions that a kind of role may run; the public may run none."""
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -108,6 +121,9 @@ def _statements(schema: str, role: sql.Identifier, kind: Kind) -> Iterator[sql.C
             else sql.Identifier(schema, table)
         )
         yield sql.SQL("GRANT {} ON {} TO {}").format(granted, target, role)
+    for function in _FUNCTIONS.get(kind, ()):
+        call = sql.SQL("{}.{}").format(sql.Identifier(schema), sql.SQL(function))
+        yield sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(call, role)
     if kind in (Kind.WRITER, Kind.OWNER):
         fence = sql.Identifier(schema, tables.fence.name)
         yield sql.SQL("GRANT USAGE, SELECT ON SEQUENCE {} TO {}").format(fence, role)
