@@ -119,15 +119,17 @@ MAY_RUN = {
         "owner",
     },
     "forget_released(integer,uuid)": {"writer", "sweeper", "owner"},
+    "keep_entry()": set(),
     "maintenance(text)": {"owner"},
     "project_document()": set(),
     "project_documents(boolean)": set(),
+    "record_entry()": set(),
     "refuse_change()": set(),
     "sweep(integer,uuid,text,text)": {"sweeper", "owner"},
 }
 """Every function of the schema, and the kinds of roles that may run it."""
 
-AS_OWNER = {"project_document()"}
+AS_OWNER = {"project_document()", "record_entry()"}
 """Those that run with the rights of the tables' owner."""
 
 RUNS = """

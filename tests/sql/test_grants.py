@@ -112,7 +112,9 @@ BEGIN
 END
 $$;
 CREATE TRIGGER as_whom BEFORE DELETE ON pg_temp.document FOR EACH ROW EXECUTE FUNCTION pg_temp.as_whom();
-UPDATE pgresults.result SET payload_id = payload_id
+UPDATE pgresults.result
+SET payload_id = payload_id, action = 'break', seq = seq + 1, previous = digest, db_user = session_user,
+    at = greatest(statement_timestamp(), at + interval '1 microsecond')
 """
 
 

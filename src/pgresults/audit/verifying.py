@@ -15,7 +15,7 @@ from pgresults.database.programs import Program, call, compute
 from pgresults.errors import IntegrityError
 from pgresults.operations import verify as operations
 from pgresults.operations.requests import Operation
-from pgresults.operations.verify import MAINTENANCE, Leaf, Page, Span, Task
+from pgresults.operations.verify import MAINTENANCE, Leaf, Page, Span, Task, Window
 from pgresults.storage.misses import never_written
 from pgresults.storage.postgres import PostgresStorage
 
@@ -33,6 +33,8 @@ class VerifyReport:
     entries: int
     payloads: int
     findings: tuple[Finding, ...]
+    windows: tuple[Window, ...] = ()
+    """The transactions for which an owner had opened the history: since the seal or time that was given, else ever."""
 
     @property
     def intact(self) -> bool:
@@ -68,7 +70,9 @@ def verify(
             raise never_written(key)
     if against is not None:
         findings += yield from _compare(storage, against)
-    return VerifyReport(check.keys, check.entries, check.payloads, tuple(findings))
+    known = span or (against.span if against else None)
+    windows = yield from call(storage.database, lambda _: operations.windows(known))
+    return VerifyReport(check.keys, check.entries, check.payloads, tuple(findings), tuple(windows))
 
 
 def _key_file(storage: PostgresStorage) -> Path:
@@ -86,10 +90,10 @@ def _span(since: Seal | datetime | None) -> Span | None:
 
 def _check_storage(storage: PostgresStorage) -> Program[list[Finding]]:
     findings = []
-    if not (yield from call(storage.database, lambda _: operations.is_guarded())):
+    for guard in (yield from call(storage.database, lambda _: operations.missing_guards())):
         message = (
-            "the trigger that refuses changes to the history is gone or off: find out who did that, then run "
-            f"ALTER TABLE {storage.schema}.history ENABLE ALWAYS TRIGGER append_only"
+            f"the trigger {guard.name}, which keeps the history, is gone or off: find out who did that, then run "
+            f"ALTER TABLE {storage.schema}.{guard.table} {guard.on} TRIGGER {guard.name}"
         )
         findings.append(Finding("storage", (), message))
     keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
@@ -144,6 +148,7 @@ def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Pr
     keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
     far = Span(certain.bound, datetime.max.replace(tzinfo=certain.until.tzinfo) - timedelta(days=1))
     tree = yield from _grow(storage, far, Tree.for_keys(keys).depth, progress)
+    windows = yield from call(storage.database, lambda _: operations.windows(None))
     buckets = tree.buckets()
     unsigned = Seal(
         storage=storage.name,
@@ -152,6 +157,7 @@ def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Pr
         bound=certain.bound,
         until=tree.until or certain.until,
         entries=tree.entries,
+        windows=len(windows),
         depth=tree.depth,
         buckets=buckets,
         root=root_of(buckets, tree.depth),

@@ -93,6 +93,9 @@ def _print_report(report: VerifyReport, as_json: bool) -> None:
         return
     checked = f"{report.entries:,} entries of {report.keys:,} keys and {report.payloads:,} payloads checked"
     say(f"{checked}: {'intact' if report.intact else f'ALTERED in {len(report.findings):,} places'}")
+    for window in report.windows:
+        when = window.at.isoformat(" ") if window.at else "unknown"
+        say(f"maintenance: {when}: opened by {window.db_user!r}: {window.reason}")
     for finding in report.findings:
         say(f"{finding.kind}: {', '.join(map(repr, finding.keys)) or '-'}: {finding.message}")
 

@@ -9,6 +9,7 @@ from psycopg import sql
 from pgresults.sql import schema as tables
 
 _READ = ("SELECT",)
+_STORE = "INSERT (storage_id, key, payload_id, chunk, data, salt, sha256)"  # the transaction is for the server to say
 _ALL_TABLES = None
 _VIEWS = ("live_results", "expirations", "storage_usage", "held_locks", "json_results")
 
@@ -37,8 +38,7 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
         _ALL_TABLES: _READ,
         tables.storage.name: ("INSERT",),
         tables.result.name: ("INSERT", "UPDATE"),
-        tables.payload.name: ("INSERT",),
-        tables.history.name: ("INSERT",),  # append only
+        tables.payload.name: (_STORE,),
         tables.lock.name: ("INSERT", "UPDATE", "DELETE"),
         tables.waiting.name: ("INSERT", "UPDATE", "DELETE"),
     },
@@ -60,7 +60,6 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
         _ALL_TABLES: _READ,
         tables.result.name: ("UPDATE",),
         tables.payload.name: ("DELETE",),
-        tables.history.name: ("INSERT",),
         tables.lock.name: ("UPDATE", "DELETE"),  # a proof locks its row; released ones go
     },
     Kind.OWNER: {_ALL_TABLES: ("ALL",)},

@@ -35,7 +35,6 @@ from pgresults.sql.results import (
     HEAD_COLUMNS,
     ONE_KEY,
     UNEXPIRED,
-    append_entry,
     as_read,
     end_versions,
     next_entry,
@@ -155,7 +154,7 @@ def _restate(guard: Guard) -> Statement:
         .returning(*result.c)
         .cte("head")
     )
-    return Statement(select(head.c.version).add_cte(append_entry(head)))
+    return Statement(select(head.c.version))
 
 
 TOUCH = {guard: _restate(guard) for guard in Guard}
@@ -174,7 +173,7 @@ LOCK_HEAD = Statement(
 
 def _redact(guard: Guard) -> Statement:
     head = end_versions(ONE_KEY, guard.condition())
-    return Statement(select(head.c.version).add_cte(append_entry(head)))
+    return Statement(select(head.c.version))
 
 
 REDACT = {guard: _redact(guard) for guard in Guard}
@@ -231,9 +230,7 @@ def invalidate(chosen: frozenset[str], *, guarded: bool) -> Statement:
     allowed = (~exists(select(in_the_way.c.key)),) if guarded else ()
     head = end_versions(*same, result.c.payload_id.is_not(None), *allowed)
     obstacle = select(func.min(in_the_way.c.key)).scalar_subquery() if guarded else null()
-    return Statement(
-        select(select(func.count()).select_from(head).scalar_subquery(), obstacle).add_cte(append_entry(head))
-    )
+    return Statement(select(select(func.count()).select_from(head).scalar_subquery(), obstacle))
 
 
 _NOW: ColumnElement[Any] = func.statement_timestamp()  # unlike the clock, it is one time: an index can be asked for it
@@ -333,7 +330,7 @@ def _retain() -> Statement:
         .returning(*result.c)
         .cte("head")
     )
-    return Statement(select(func.count()).select_from(head).add_cte(append_entry(head)))
+    return Statement(select(func.count()).select_from(head))
 
 
 RETAIN = _retain()

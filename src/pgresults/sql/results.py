@@ -128,15 +128,9 @@ def _upsert_head(allowed: ColumnElement[bool], *, relative: bool) -> CTE:
             index_elements=[result.c.storage_id, result.c.key],
             set_=replaced | following | {"created_at": following["at"]},
         )
-        .returning(*result.c)
+        .returning(result.c.version, result.c.created_at, result.c.expires_at)
         .cte("head")
     )
-
-
-def append_entry(head: CTE) -> CTE:
-    """Append the entry that a changed head row stands for to the history."""
-    names = [name for name in history.c.keys() if name != "xid"]  # noqa: SIM118 (no dict)
-    return insert(history).from_select(names, select(*(head.c[name] for name in names))).cte("entry")
 
 
 class Kind(NamedTuple):
@@ -149,13 +143,18 @@ class Kind(NamedTuple):
     """Its expiration is a time from now."""
 
 
+_CHUNK_COLUMNS = tuple(name for name in payload.c.keys() if name != "xid")  # noqa: SIM118 (no dict)
+
+
 def _write(guard: Guard, *, with_payload: bool, relative: bool) -> Statement:
-    """The whole write of one version: payload, head and history in one statement."""
+    """The whole write of one version: payload and head in one statement; a trigger takes the head into the history."""
     allowed = guard.condition()
     head = _upsert_head(allowed, relative=relative)
-    statement = select(head.c.version, head.c.created_at, as_utc(head.c.expires_at)).add_cte(append_entry(head))
+    statement = select(head.c.version, head.c.created_at, as_utc(head.c.expires_at))
     if with_payload:
-        given: dict[str, ColumnElement[Any]] = {one.name: bindparam(one.name, type_=one.type) for one in payload.c}
+        given: dict[str, ColumnElement[Any]] = {
+            name: bindparam(name, type_=payload.c[name].type) for name in _CHUNK_COLUMNS
+        }
         given["chunk"] = literal_column("0", Integer)
         chunk = select(*given.values()).where(allowed)
         statement = statement.add_cte(insert(payload).from_select(list(given), chunk).cte("stored"))
@@ -168,7 +167,7 @@ WRITE = {
 }
 """Store a version; gives its version, time and expiration, or no row where the guard refuses."""
 
-UPLOAD = CopyStatement(payload, payload.c.keys(), ("uuid", "text", "uuid", "int4", "bytea", "bytea", "bytea"))
+UPLOAD = CopyStatement(payload, _CHUNK_COLUMNS, ("uuid", "text", "uuid", "int4", "bytea", "bytea", "bytea"))
 """Put the chunks of a payload into their table."""
 
 FIND_WRITE = Statement(
@@ -310,7 +309,7 @@ def end_versions(*conditions: ColumnElement[bool]) -> CTE:
 
 def _delete(guard: Guard) -> Statement:
     head = end_versions(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED, guard.condition())
-    return Statement(select(head.c.version, head.c.at).add_cte(append_entry(head)))
+    return Statement(select(head.c.version, head.c.at))
 
 
 DELETE = {guard: _delete(guard) for guard in Guard}
