@@ -146,7 +146,8 @@ def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Pr
         )
     certain = yield from call(storage.database, lambda _: operations.certain())
     keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
-    far = Span(certain.bound, datetime.max.replace(tzinfo=certain.until.tzinfo) - timedelta(days=1))
+    # What says that it is of a later day no server wrote: it must not stretch what the seal covers.
+    far = Span(certain.bound, certain.until + timedelta(days=1))
     tree = yield from _grow(storage, far, Tree.for_keys(keys).depth, progress)
     windows = yield from call(storage.database, lambda _: operations.windows(None))
     buckets = tree.buckets()

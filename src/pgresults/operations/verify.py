@@ -20,6 +20,9 @@ MAINTENANCE = UUID(int=0)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
+_LAST = 2**63 - 1
+
+
 class Span(NamedTuple):
     """Which entries: those after a transaction number or a time; a seal covers the others."""
 
@@ -107,7 +110,7 @@ def tasks(storage_id: UUID, after: str, limit: int, span: Span | None) -> Operat
         rows = yield Execute(statements.ALL_KEYS, place)
     else:
         rows = yield Execute(statements.KEYS_SINCE, place | span._asdict())
-    return [Task(*row) for row in rows]
+    return [Task(key, first, max(1, entries)) for key, first, entries in rows]
 
 
 def one_task(storage_id: UUID, key: str, span: Span | None) -> Operation[list[Task] | None]:
@@ -159,7 +162,7 @@ def _read_entries(place: dict[str, Any], tasks: Sequence[Task]) -> Operation[Pag
         read.entries[entry["key"]].append(entry)
     for number, (key, chain) in enumerate(read.entries.items(), 1):
         chain.sort(key=itemgetter("seq"))
-        if len(chain) == place["limit"]:
+        if len(chain) == place["limit"] and chain[-1]["seq"] < _LAST:
             read.rest = Task(key, chain[-1]["seq"] + 1, place["limit"])
             read.entries = dict(islice(read.entries.items(), number))
             break

@@ -8,10 +8,10 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from pgresults.sql.compiled import Statement
 from pgresults.sql.digests import entry_digest_sql, expiry_sql, place_sql
 from pgresults.sql.history import DESCRIBED
-from pgresults.sql.results import CONTENT, ENTRY_PARAMETERS, ONE_KEY, next_entry
+from pgresults.sql.results import CONTENT, ENTRY_PARAMETERS, ONE_KEY, as_read, next_entry
 from pgresults.sql.schema import result
 
-LOCK_KEY = Statement(select(*(result.c[name] for name in DESCRIBED)).where(ONE_KEY).with_for_update())
+LOCK_KEY = Statement(select(*(as_read(result, name) for name in DESCRIBED)).where(ONE_KEY).with_for_update())
 """Lock a key's row, live or not, to say of it again what it says."""
 
 

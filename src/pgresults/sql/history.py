@@ -40,6 +40,7 @@ from pgresults.sql.results import (
     next_entry,
 )
 from pgresults.sql.schema import history, payload, result
+from pgresults.sql.times import sayable
 
 _STORAGE = bindparam("storage_id", type_=Uuid)
 _KEY = bindparam("key", type_=history.c.key.type)
@@ -68,7 +69,7 @@ ENTRY_COLUMNS = (
 """What an entry says, in the order of `operations.history.Entry`."""
 
 
-_ENTRY = [as_read(history, name) if name == "expires_at" else history.c[name] for name in ENTRY_COLUMNS]
+_ENTRY = [history.c[name] if name == "tags" else as_read(history, name) for name in ENTRY_COLUMNS]
 
 HISTORY = Statement(select(*_ENTRY, payload.c.sha256).select_from(_PROOF).where(_ONE_HISTORY).order_by(history.c.seq))
 """The entries of a key, oldest first, with the digests of the payloads that are still there."""
@@ -87,7 +88,7 @@ _WRITTEN_AT = (
 
 def _past(*conditions: ColumnElement[bool], expired: ColumnElement[bool]) -> Statement:
     """The last entry that meets the conditions as the head it was then, with its payload."""
-    from_elsewhere: dict[str, ColumnElement[Any]] = {"created_at": _WRITTEN_AT, "sha256": payload.c.sha256}
+    from_elsewhere: dict[str, ColumnElement[Any]] = {"created_at": sayable(_WRITTEN_AT), "sha256": payload.c.sha256}
     columns = (
         *(from_elsewhere[name] if name in from_elsewhere else as_read(history, name) for name in HEAD_COLUMNS),
         expired.label("expired"),
@@ -125,7 +126,7 @@ EXISTS_AS_OF = Statement(
 """Whether a key had a live result at a moment."""
 
 REMOVALS = Statement(
-    select(history.c.action, history.c.at, history.c.actor, history.c.version, history.c.reason)
+    select(history.c.action, sayable(history.c.at), history.c.actor, history.c.version, history.c.reason)
     .where(
         _ONE_HISTORY,
         history.c.seq > bindparam("seq"),
@@ -139,7 +140,7 @@ _UNCOVERED = ("action", "actor", "holder", "fence", "reason")
 DESCRIBED = tuple(name for name in CONTENT_FIELDS if name not in _UNCOVERED)
 """What the next entry of a version that stays says again of it."""
 
-_STAYING = [result.c[name] for name in DESCRIBED]
+_STAYING = [as_read(result, name) for name in DESCRIBED]
 
 LOCK_LIVE = Statement(select(*_STAYING).where(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED).with_for_update())
 """Lock a live head, to say of it again what it says."""
@@ -240,7 +241,7 @@ EXPIRING = Statement(
     select(
         result.c.key,
         result.c.version,
-        result.c.created_at,
+        as_read(result, "created_at"),
         as_read(result, "expires_at"),
         result.c.size,
         result.c.serializer.op("->>")(literal_column("'type'")),

@@ -32,7 +32,7 @@ from pgresults.sql.compiled import CopyStatement, Statement
 from pgresults.sql.digests import entry_digest_sql, expiry_sql, place_sql
 from pgresults.sql.guards import Guard
 from pgresults.sql.schema import history, payload, result
-from pgresults.sql.times import as_utc
+from pgresults.sql.times import as_utc, sayable
 
 ONE_KEY = and_(result.c.storage_id == bindparam("storage_id"), result.c.key == bindparam("key"))
 """The condition that picks one key's row."""
@@ -150,7 +150,7 @@ def _write(guard: Guard, *, with_payload: bool, relative: bool) -> Statement:
     """The whole write of one version: payload and head in one statement; a trigger takes the head into the history."""
     allowed = guard.condition()
     head = _upsert_head(allowed, relative=relative)
-    statement = select(head.c.version, head.c.created_at, as_utc(head.c.expires_at))
+    statement = select(head.c.version, sayable(head.c.created_at), as_utc(head.c.expires_at))
     if with_payload:
         given: dict[str, ColumnElement[Any]] = {
             name: bindparam(name, type_=payload.c[name].type) for name in _CHUNK_COLUMNS
@@ -171,7 +171,7 @@ UPLOAD = CopyStatement(payload, _CHUNK_COLUMNS, ("uuid", "text", "uuid", "int4",
 """Put the chunks of a payload into their table."""
 
 FIND_WRITE = Statement(
-    select(history.c.version, history.c.at, as_utc(history.c.expires_at)).where(
+    select(history.c.version, sayable(history.c.at), as_utc(history.c.expires_at)).where(
         history.c.storage_id == bindparam("storage_id"),
         history.c.key == bindparam("key"),
         history.c.payload_id == bindparam("payload_id"),
@@ -181,7 +181,7 @@ FIND_WRITE = Statement(
 """Look whether a write whose answer was lost has been carried out."""
 
 TAKEN_AWAY = Statement(
-    select(history.c.action, history.c.at, history.c.actor)
+    select(history.c.action, sayable(history.c.at), history.c.actor)
     .where(
         history.c.storage_id == bindparam("storage_id"),
         history.c.key == bindparam("key"),
@@ -230,6 +230,8 @@ def as_read(table: Table, name: str) -> ColumnElement[Any]:
             return cast(func.array_to_json(column), Text)
         case "expires_at":
             return as_utc(column)
+        case "at" | "created_at":
+            return sayable(column)
     return column
 
 
@@ -309,7 +311,7 @@ def end_versions(*conditions: ColumnElement[bool]) -> CTE:
 
 def _delete(guard: Guard) -> Statement:
     head = end_versions(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED, guard.condition())
-    return Statement(select(head.c.version, head.c.at))
+    return Statement(select(head.c.version, sayable(head.c.at)))
 
 
 DELETE = {guard: _delete(guard) for guard in Guard}
@@ -319,7 +321,7 @@ _LIST = (
     select(
         result.c.key,
         result.c.version,
-        result.c.created_at,
+        as_read(result, "created_at"),
         as_read(result, "expires_at"),
         result.c.size,
         result.c.serializer.op("->>")(literal_column("'type'")).label("serializer"),

@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from pgresults.sql.compiled import Query, Statement
 from pgresults.sql.schema import history, payload, result, storage
-from pgresults.sql.times import as_utc
+from pgresults.sql.times import as_utc, sayable
 
 _STORAGE = bindparam("storage_id", type_=Uuid)
 _KEYS: ColumnElement[Any] = bindparam("keys", type_=ARRAY(Text))
@@ -218,7 +218,7 @@ WINDOWS = Statement(
 """When, by whom and why the history was opened to changes, as far as no seal covers it."""
 
 LEAVES = Statement(
-    select(history.c.key, history.c.seq, history.c.digest, history.c.at)
+    select(history.c.key, history.c.seq, history.c.digest, sayable(history.c.at))
     .where(history.c.storage_id == _STORAGE, _SEALED)
     .order_by(history.c.key, history.c.seq)
 )
