@@ -244,7 +244,7 @@ LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     -- After a restore into another cluster numbers of transactions begin anew. A later one would open the history then.
     IF TG_OP = 'UPDATE' THEN
-        IF NEW.xid < OLD.xid AND to_jsonb(NEW) - 'xid' = to_jsonb(OLD) - 'xid' THEN
+        IF NEW.xid <= OLD.xid AND to_jsonb(NEW) - 'xid' = to_jsonb(OLD) - 'xid' THEN
             RETURN NEW;
         END IF;
     END IF;
@@ -262,6 +262,60 @@ _KEPT = (
 )
 
 _XID = sa.text("((pg_current_xact_id())::text)::bigint")
+
+_FORGET = """
+CREATE OR REPLACE FUNCTION forget_released(batch_size integer DEFAULT 1000, only_storage uuid DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    newest bigint;
+    gone bigint;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtext(current_schema()), 7039) THEN
+        RETURN 0; -- somebody else is at it
+    END IF;
+    -- Who has drawn a fence already, and finds no row of its key when it comes to take the lock, sees by this that
+    -- there may have been one with a later fence.
+    SELECT last_value INTO newest FROM fence;
+    PERFORM setval('forgotten', newest);
+    -- What a transaction has a part in stays; who comes for one of these meanwhile skips it and looks again.
+    DELETE FROM lock WHERE released AND fence <= newest AND (storage_id, key) IN (
+        SELECT l.storage_id, l.key FROM lock l
+        WHERE l.released AND l.fence <= newest AND (only_storage IS NULL OR l.storage_id = only_storage)
+        LIMIT least(batch_size, 1000) FOR UPDATE SKIP LOCKED
+    );
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    RETURN gone;
+END
+$$
+"""
+
+_LOCKS = """
+DO $$
+DECLARE
+    held record;
+    kept text := 'storage_id, key, holder, fence, beacon, session, actor, pid, acquired_at, expires_at, released, '
+                 'taken_over_from';
+BEGIN
+    FOR held IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee,
+               bool_or(a.privilege_type IN ('INSERT', 'UPDATE')) AS takes
+        FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+        WHERE c.oid = 'lock'::regclass AND a.grantee <> c.relowner
+        GROUP BY a.grantee HAVING NOT bool_or(a.privilege_type = 'TRUNCATE')
+    LOOP
+        IF held.takes THEN
+            EXECUTE format('REVOKE DELETE ON lock FROM %s', held.grantee);
+            EXECUTE format('REVOKE UPDATE ON SEQUENCE forgotten FROM %s', held.grantee);
+        ELSE
+            EXECUTE format('REVOKE SELECT ON lock FROM %s', held.grantee);
+            EXECUTE format('GRANT SELECT (%s) ON lock TO %s', kept, held.grantee);
+        END IF;
+    END LOOP;
+END
+$$
+"""
+"""Who takes locks deletes none but released ones, by the function for that; who only looks sees no token."""
 
 _LESS = """
 DO $$
@@ -320,7 +374,20 @@ def upgrade() -> None:
     op.add_column("payload", sa.Column("xid", sa.BigInteger))
     # In a step of its own, so that no row there is has to be written anew.
     op.alter_column("payload", "xid", server_default=_XID)
-    for statement in (_PROJECT, _RECORD, _TRIGGER, _SWEEP, _MAINTENANCE, _REFUSE, _KEEP, *_KEPT, _LESS, _LET):
+    for statement in (
+        _PROJECT,
+        _RECORD,
+        _TRIGGER,
+        _SWEEP,
+        _MAINTENANCE,
+        _REFUSE,
+        _KEEP,
+        *_KEPT,
+        _FORGET,
+        _LESS,
+        _LET,
+        _LOCKS,
+    ):
         op.execute(statement)
 
 

@@ -129,7 +129,7 @@ MAY_RUN = {
 }
 """Every function of the schema, and the kinds of roles that may run it."""
 
-AS_OWNER = {"project_document()", "record_entry()"}
+AS_OWNER = {"forget_released(integer,uuid)", "project_document()", "record_entry()"}
 """Those that run with the rights of the tables' owner."""
 
 RUNS = """

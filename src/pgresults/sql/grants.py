@@ -11,7 +11,9 @@ from pgresults.sql import schema as tables
 _READ = ("SELECT",)
 _STORE = "INSERT (storage_id, key, payload_id, chunk, data, salt, sha256)"  # the transaction is for the server to say
 _ALL_TABLES = None
-_VIEWS = ("live_results", "expirations", "storage_usage", "held_locks", "json_results")
+_VIEWS = ("live_results", "expirations", "storage_usage", "held_locks")
+_LOCKS = f"SELECT ({', '.join(name for name in tables.lock.c.keys() if name != 'token')})"  # noqa: SIM118 (no dict)
+_PROOFS = "SELECT (storage_id, key, payload_id, chunk, sha256, xid)"
 
 
 class Kind(StrEnum):
@@ -26,6 +28,9 @@ class Kind(StrEnum):
     AUDITOR = "auditor"
     """Reads everything, history included: enough to verify and to seal."""
 
+    HISTORIAN = "historian"
+    """Reads all history and no payload: enough to seal and to see who did what, not to verify payloads."""
+
     SWEEPER = "sweeper"
     """Takes away what has expired, was superseded or must be erased."""
 
@@ -33,34 +38,33 @@ class Kind(StrEnum):
     """May do everything with the tables; what the history refuses, it refuses to owners, too."""
 
 
+_SHOWN: dict[str | None, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (tables.VERSION_TABLE, tables.storage.name, tables.result.name, tables.waiting.name, *_VIEWS), _READ
+    ),
+    tables.lock.name: (_LOCKS,),
+}
+_CONTENTS: dict[str | None, tuple[str, ...]] = dict.fromkeys(
+    (tables.payload.name, tables.document.name, "json_results"), _READ
+)
+_HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys((tables.history.name, "result_history"), _READ)
 _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.WRITER: {
         _ALL_TABLES: _READ,
         tables.storage.name: ("INSERT",),
         tables.result.name: ("INSERT", "UPDATE"),
         tables.payload.name: (_STORE,),
-        tables.lock.name: ("INSERT", "UPDATE", "DELETE"),
+        tables.lock.name: ("INSERT", "UPDATE"),
         tables.waiting.name: ("INSERT", "UPDATE", "DELETE"),
     },
-    Kind.READER: dict.fromkeys(
-        (
-            tables.VERSION_TABLE,
-            tables.storage.name,
-            tables.result.name,
-            tables.payload.name,
-            tables.lock.name,
-            tables.waiting.name,
-            tables.document.name,
-            *_VIEWS,
-        ),
-        _READ,
-    ),
-    Kind.AUDITOR: {_ALL_TABLES: _READ},
+    Kind.READER: _SHOWN | _CONTENTS,
+    Kind.AUDITOR: _SHOWN | _CONTENTS | _HISTORY,
+    Kind.HISTORIAN: _SHOWN | _HISTORY | {tables.payload.name: (_PROOFS,)},
     Kind.SWEEPER: {
         _ALL_TABLES: _READ,
         tables.result.name: ("UPDATE",),
         tables.payload.name: ("DELETE",),
-        tables.lock.name: ("UPDATE", "DELETE"),  # a proof locks its row; released ones go
+        tables.lock.name: ("UPDATE",),  # a proof locks its row
     },
     Kind.OWNER: {_ALL_TABLES: ("ALL",)},
 }
@@ -129,7 +133,7 @@ def _statements(schema: str, role: sql.Identifier, kind: Kind) -> Iterator[sql.C
     if kind in (Kind.WRITER, Kind.OWNER, Kind.SWEEPER):
         forgotten = sql.Identifier(schema, tables.forgotten.name)
         yield sql.SQL("GRANT SELECT ON SEQUENCE {} TO {}").format(sql.Identifier(schema, tables.fence.name), role)
-        yield sql.SQL("GRANT SELECT, UPDATE ON SEQUENCE {} TO {}").format(forgotten, role)
+        yield sql.SQL("GRANT SELECT ON SEQUENCE {} TO {}").format(forgotten, role)
 
 
 def _script(statements: Iterator[sql.Composed]) -> str:

@@ -196,11 +196,12 @@ AFTERWARDS = Statement(
 UNLOCK = Statement(select(func.pg_advisory_unlock(bindparam("beacon", type_=BigInteger))))
 """Put a beacon out whose row is another's already."""
 
+# Without the token, which proves that a lock is one's own: who only reads may not see it.
 STATE = Statement(
     select(
         lock.c.fence,
         lock.c.holder,
-        lock.c.token,
+        cast(null(), Uuid),
         lock.c.beacon,
         lock.c.session,
         sayable(lock.c.acquired_at),
@@ -213,6 +214,9 @@ STATE = Statement(
     )
 )
 """Who holds a key's lock and lives; never to be run on a session that holds beacons itself."""
+
+TOKEN = Statement(select(lock.c.token).where(ONE_LOCK, HELD, lock.c.fence == bindparam("fence", type_=BigInteger)))
+"""What proves a grant."""
 
 BURY = Statement(
     update(lock)
