@@ -174,3 +174,13 @@ def call(request: pytest.FixtureRequest) -> Call:
         return await getattr(target, twin)(*args, **options)
 
     return call
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what came of the faults: a row for each."""
+    reports = [report for name in ("passed", "failed") for report in terminalreporter.getreports(name)]
+    rows = sorted(tuple(said) for report in reports for name, said in report.user_properties if name == "fault")
+    if rows:
+        terminalreporter.section("faults: rounds, acknowledged, lost, stuck")
+        for fault, *numbers in rows:
+            terminalreporter.write_line(" | ".join([fault, *(f"{number:,}" for number in numbers)]))

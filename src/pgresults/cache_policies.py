@@ -1,6 +1,7 @@
 """Which calls of a task are the same call: what makes the key of its result."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -40,6 +41,9 @@ def call_of(context: TaskRunContext) -> _Call:
     flow = FlowRunContext.get()
     return _Call(context, dict(context.parameters), {} if flow is None else dict(flow.parameters))
 
+
+_SETTINGS = ("key_storage", "isolation_level", "lock_manager", "lock_timeout")
+"""What a policy says of keys, results and locks; it has no part in a key."""
 
 _VERSION = b"pgresults key 2,"
 """How keys are made: what is raised when equal calls get other keys than before."""
@@ -117,7 +121,7 @@ class CachePolicy:
         if isinstance(other, NoCache):
             return self
         settings = {}
-        for name in ("key_storage", "isolation_level", "lock_manager", "lock_timeout"):
+        for name in _SETTINGS:
             ours, theirs = getattr(self, name), getattr(other, name)
             if ours is not None and theirs is not None and ours != theirs:
                 raise InvalidArgument(f"cache policies with different {name} cannot be added", argument=name)
@@ -128,7 +132,7 @@ class CachePolicy:
     def __sub__(self, other: str) -> "CachePolicy":
         if not isinstance(other, str):
             raise TypeError(f"the name of an input is subtracted from a cache policy, not {type(other).__name__}")
-        settings = {name: getattr(self, name) for name in ("key_storage", "isolation_level", "lock_manager")}
+        settings = {name: getattr(self, name) for name in _SETTINGS}
         exclude = self._excluded() | {other}
         return CompoundCachePolicy(policies=_members(self), exclude=exclude, **settings)
 
@@ -233,7 +237,7 @@ class CompoundCachePolicy(_Combined):
         inputs = Inputs(exclude=self.exclude)
         different: list[CachePolicy] = []
         for member in (inputs if type(member) is Inputs else member for member in members):
-            if member not in different:
+            if not any(_are_alike(member, other) for other in different):
                 different.append(member)
         self.policies = tuple(different)
 
@@ -241,15 +245,13 @@ class CompoundCachePolicy(_Combined):
         return self.exclude
 
     def _computed(self, call: _Call) -> _Parts:
-        """The parts of all of them; several of one name in an order of their own."""
-        named: dict[str, set[str | None]] = {}
+        """The parts of all of them; several of one name in the order in which their policies were added."""
+        parts: _Parts = {}
+        counts: Counter[str] = Counter()
         for policy in self.policies:
             for name, part in policy._parts(call).items():
-                named.setdefault(name, set()).add(part)
-        parts: _Parts = {}
-        for name, several in named.items():
-            for number, part in enumerate(sorted(part for part in several if part is not None) or [None], 1):
-                parts[name if number == 1 else f"{name} ({number})"] = part
+                counts[name] += 1
+                parts[name if counts[name] == 1 else f"{name} ({counts[name]})"] = part
         return parts
 
 
@@ -339,6 +341,15 @@ def _with_task(call: _Call, parts: _Parts) -> _Parts:
     if all(part is None for part in parts.values()):
         return parts
     return {"task": call.context.task.identity, **parts}
+
+
+def _are_alike(one: CachePolicy, other: CachePolicy) -> bool:
+    """Whether two policies make the same part of a key; ``==`` of somebody's own may not look at all that they hold."""
+
+    def made_of(policy: CachePolicy) -> dict[str, Any]:
+        return {name: value for name, value in vars(policy).items() if name not in _SETTINGS}
+
+    return type(one) is type(other) and made_of(one) == made_of(other)
 
 
 def _members(policy: CachePolicy) -> tuple[CachePolicy, ...]:

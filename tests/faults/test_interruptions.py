@@ -19,6 +19,7 @@ from pgresults import ResultStore, flow, task, transaction
 from pgresults.cache_policies import INPUTS
 from pgresults.errors import SerializationError
 from pgresults.interruptions import is_interruption
+from tests.faults.conftest import Tell
 from tests.faults.interrupted import left_behind
 from tests.support.database import psycopg_url
 
@@ -33,20 +34,26 @@ def interrupted(url: URL, kind: str, rounds: int) -> dict[str, int]:
     return {what: count for what, count in json.loads(ended.stdout.splitlines()[-1]).items() if count}
 
 
+def interrupt(url: URL, kind: str, rounds: int, tell: Tell) -> None:
+    seen = interrupted(url, kind, rounds)
+    arrived, swallowed = seen.pop("arrived"), seen.pop("swallowed", 0)
+    assert arrived + swallowed == rounds
+    foreign = {what: count for what, count in seen.items() if what.startswith("foreign")}
+    assert foreign == {}
+    stuck = sum(seen.values())
+    tell(f"an exception from a signal: {kind}", rounds=rounds, acknowledged=arrived, lost=0, stuck=stuck)
+
+
 @pytest.mark.parametrize("kind", ["locks", "results", "trees"])
-def test_nothing_is_left_of_an_interruption(fresh_url: URL, kind: str) -> None:
-    seen = interrupted(fresh_url, kind, 200)
-    assert seen.pop("arrived") + seen.pop("swallowed", 0) == 200
-    assert seen == {}
+def test_nothing_is_left_of_an_interruption(fresh_url: URL, kind: str, tell: Tell) -> None:
+    interrupt(fresh_url, kind, 200, tell)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["locks", "results", "trees"])
-def test_nothing_is_left_of_twenty_thousand(fresh_url: URL, kind: str) -> None:
-    seen = interrupted(fresh_url, kind, 20_000)
-    assert seen.pop("arrived") + seen.pop("swallowed", 0) == 20_000
-    assert seen == {}
+def test_nothing_is_left_of_twenty_thousand(fresh_url: URL, kind: str, tell: Tell) -> None:
+    interrupt(fresh_url, kind, 20_000, tell)
 
 
 @task
@@ -150,7 +157,9 @@ WORK = (acquire, release, write, read, commit, call, *SLOW)
 
 
 @pytest.mark.parametrize("work", WORK, ids=lambda work: work.__name__)
-def test_a_call_may_be_interrupted_at_any_line(guarded: ResultStore, work: Callable[[ResultStore], Any]) -> None:
+def test_a_call_may_be_interrupted_at_any_line(
+    guarded: ResultStore, work: Callable[[ResultStore], Any], tell: Tell
+) -> None:
     def attempt(number: int) -> tuple[str, int]:
         """Interrupt a call; says where it was and how many lines it took."""
         if work is release:
@@ -177,6 +186,7 @@ def test_a_call_may_be_interrupted_at_any_line(guarded: ResultStore, work: Calla
         write(guarded)
     assert not left, "\n".join(map(str, left))
     assert guarded.verify().intact
+    tell(f"an exception at a line: {work.__name__}", rounds=total, acknowledged=total, lost=0, stuck=len(left))
 
 
 def holds(store: ResultStore) -> bool:

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from sqlalchemy import URL
 
+from pgresults import flow, task
 from pgresults.errors import (
     ConfigurationError,
     IntegrityError,
@@ -122,3 +123,18 @@ async def test_a_holder_that_cannot_be_named_is_refused(call: Any, guarded: Resu
         with pytest.raises(PgResultsError) as refused:
             await call(guarded, name, "k", holder)
         assert isinstance(refused.value, InvalidArgument)
+
+
+@pytest.mark.parametrize("part", ["name", "__name__", "__qualname__", "__module__"])
+@pytest.mark.parametrize("name", ["\ud800", "a\0b"])
+@pytest.mark.parametrize("made", [task, flow])
+def test_a_name_that_cannot_be_recorded_is_refused(made: Any, name: str, part: str) -> None:
+    def function() -> None:
+        pytest.fail("it runs")
+
+    options = {"name": name} if part == "name" else {}
+    if not options:
+        setattr(function, part, name)
+    with pytest.raises(InvalidArgument) as refused:
+        made(function, **options)
+    assert refused.value.argument == "name"

@@ -309,3 +309,36 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
         value = [value]
     with pytest.raises(SerializationError, match="too deeply"):
         digest(value)
+
+
+@pytest.mark.parametrize(
+    ("base", "arguments"),
+    [
+        *((base, (2020, 1, 1)) for base in (dt.date, dt.datetime)),
+        *((base, (1,)) for base in (dt.timedelta, Decimal, Fraction, int, float, bytes, tuple[int, ...])),
+        *((base, ("a",)) for base in (PurePosixPath, str, list, set, frozenset, deque)),
+        *((base, ()) for base in (Counter, dict, defaultdict, OrderedDict, dt.time, Exception, UserDict, bytearray)),
+    ],
+)
+def test_what_is_set_on_an_instance_counts(base: Any, arguments: tuple[Any, ...]) -> None:
+    class Own(base):  # type: ignore[misc]
+        pass
+
+    def labelled(label: str) -> Any:
+        one = Own(arguments) if Own.__mro__[1] is tuple else Own(*arguments)
+        one.label = label
+        return one
+
+    assert digest(labelled("a")) == digest(labelled("a")) != digest(labelled("b"))
+
+
+def test_the_value_of_an_enum_counts_that_its_name_does_not_tell() -> None:
+    def member(value: Any) -> enum.Enum:
+        class Local(enum.Enum):
+            A = value
+
+        return Local.A
+
+    values = [(1,), (2,), dt.date(2020, 1, 1), dt.date(2021, 1, 1), 1, "1"]
+    assert len({digest(member(value)) for value in values}) == len(values)
+    assert digest(member((1,))) == digest(member((1,)))

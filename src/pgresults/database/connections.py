@@ -8,9 +8,11 @@ from typing import Any
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.adapt import AdaptersMap
 from sqlalchemy import URL, Dialect
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from pgresults.database.adapters import own_adapters
 from pgresults.database.prepared import PreparedStatements
 
 _DIALECT: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
@@ -62,6 +64,11 @@ class OwnConnection(psycopg.BaseConnection[tuple[Any, ...]]):
         """Whether it was unused for too long, or is too old."""
         now = time.monotonic()
         return now - self.used_at > options.max_idle or now - self.opened_at > options.max_lifetime
+
+    @cached_property
+    def adapters(self) -> AdaptersMap:
+        """How values are sent and received here."""
+        return own_adapters()
 
     @cached_property
     def statements(self) -> PreparedStatements:

@@ -2,15 +2,18 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import sql
 from psycopg.abc import PQGen
+from psycopg.adapt import AdaptersMap
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 
 from pgresults.database import prepared
+from pgresults.database.adapters import own_adapters
 from pgresults.database.connections import OwnConnection
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, Stream, T
 from pgresults.sql.compiled import Query
@@ -61,8 +64,25 @@ def _talk(connection: psycopg.BaseConnection[Any], query: Query, request: Reques
     return None
 
 
+class _WithAdapters:
+    """A cursor that adapts as we do, also on a connection of the caller's."""
+
+    @cached_property
+    def adapters(self) -> AdaptersMap:
+        """How values are sent and received."""
+        return own_adapters()
+
+
+class _Cursor(_WithAdapters, psycopg.RawCursor[Row]):
+    pass
+
+
+class _AsyncCursor(_WithAdapters, psycopg.AsyncRawCursor[Row]):
+    pass
+
+
 def _perform(connection: psycopg.Connection[Any], query: Query, request: Request) -> list[Row]:
-    with psycopg.RawCursor(connection, row_factory=tuple_row) as cursor:
+    with _Cursor(connection, row_factory=tuple_row) as cursor:
         cursor.format = Format.BINARY
         match request:
             case Execute(_, parameters):
@@ -127,7 +147,7 @@ async def adrive(
 
 
 async def _aperform(connection: psycopg.AsyncConnection[Any], query: Query, request: Request) -> list[Row]:
-    async with psycopg.AsyncRawCursor(connection, row_factory=tuple_row) as cursor:
+    async with _AsyncCursor(connection, row_factory=tuple_row) as cursor:
         cursor.format = Format.BINARY
         match request:
             case Execute(_, parameters):

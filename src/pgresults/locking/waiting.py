@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from pgresults.database.database import Database
 from pgresults.database.driver import adrive, drive
@@ -19,6 +19,8 @@ from pgresults.operations.requests import Operation
 _SOONEST_LOOK, _LATEST_LOOK = 0.25, 2.0
 _PAUSE = (0.01, 0.045)
 _FEW = 20
+_TIME_IS_UP = (LockNotAvailable, QueryCanceled)
+"""Ours, or that of a ``statement_timeout`` that the server, the role or the URL has set to less."""
 
 
 def next_look(waited: float) -> float:
@@ -78,7 +80,7 @@ class WaitingRoom:
             attempt.connected = True
             try:
                 drive(connection, self._schema, start())
-            except LockNotAvailable:
+            except _TIME_IS_UP:
                 return
 
     async def _await(self, start: Callable[[], Operation[None]]) -> None:
@@ -88,7 +90,7 @@ class WaitingRoom:
                 attempt.connected = True
                 try:
                     await adrive(connection, self._schema, start())
-                except LockNotAvailable:
+                except _TIME_IS_UP:
                     return
 
 

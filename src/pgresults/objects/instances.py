@@ -15,18 +15,22 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 
 from pgresults.objects.containers import set_token, tokens_of
-from pgresults.objects.definitions import Token, known_name
+from pgresults.objects.definitions import Token, known_name, possible_token
 from pgresults.objects.names import qualname_of
-from pgresults.objects.tokens import PLAIN, NoToken, bytes_token, joined, text_token
+from pgresults.objects.tokens import NoToken, bytes_token, joined, text_token
 
 _NEW: Final[Any] = copyreg.__newobj__  # type: ignore[attr-defined]  # makes most instances
 _DERIVED: WeakKeyDictionary[type, frozenset[str]] = WeakKeyDictionary()
 
 
 def enum_token(member: Enum, token: Token) -> bytes:
-    """The token of an enum's member: its name, and its value where that is a plain one."""
-    value: Any = member._value_
-    return joined(b"e", [token(type(member)), token(member._name_), token(value) if type(value) in PLAIN else b"X"])
+    """The token of an enum's member: its name, and its value.
+
+    Raises: NoToken for a value that has none, where the enum's own name does not say either which one it is.
+    """
+    cls, value = type(member), member._value_
+    of_value = token(value) if known_name(cls) is None else possible_token(value, token)
+    return joined(b"e", [token(cls), token(member._name_), of_value])
 
 
 def model_token(model: BaseModel, token: Token) -> bytes:
@@ -57,6 +61,8 @@ def instance_token(value: Any, token: Token) -> bytes:
     if isinstance(reduced, str):
         return _global_token(value, reduced, token)
     make, args, state, items, pairs = (*reduced, None, None, None)[:5]
+    if state is None:
+        state = _left_out(value)
     parts = [b"+" if make is _NEW else token(make), token(args), _without_derived(type(value), state, token)]
     if items is not None:
         parts.append(joined(b"l", tokens_of(items, token)))
@@ -100,6 +106,15 @@ def _reduced(value: Any) -> Any:
         return value.__reduce_ex__(4) if reduce is None else reduce(value)
     except Exception as error:
         raise NoToken(f"{cls.__module__}.{cls.__qualname__}: {type(error).__name__}: {error}") from error
+
+
+def _left_out(value: Any) -> dict[str, Any] | None:
+    """What was set on an instance, where a base from the standard library pickles it without."""
+    for base in type(value).__mro__:
+        if "__reduce__" in vars(base) or "__reduce_ex__" in vars(base):
+            known = base is not object and base.__module__.partition(".")[0] in sys.stdlib_module_names
+            return getattr(value, "__dict__", None) or None if known else None
+    return None
 
 
 def _global_token(value: Any, name: str, token: Token) -> bytes:

@@ -8,6 +8,7 @@ from functools import reduce, update_wrapper
 from types import MethodType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
+from pgresults.arguments import require_text
 from pgresults.objects.definitions import GivesToken, Token
 from pgresults.objects.identity import Identity, code_digest
 from pgresults.objects.names import StandIn, underlying
@@ -43,6 +44,8 @@ class Wrapped(StandIn, GivesToken, Generic[P, R]):
         self.options = options
         self.isasync = inspect.iscoroutinefunction(self.fn)
         self.name = str(options.get("name") or getattr(self.fn, "__name__", type(self.fn).__name__))
+        for text in (self.name, *(getattr(function, part, None) for part in ("__module__", "__qualname__"))):
+            require_text(text or None, "name")  # all of them are recorded with every result
         if not hasattr(self, "_identity"):  # a copy, or one from another process, comes with that of its original
             self._identity = Identity(function)
             self.code_hash = code_digest(function)

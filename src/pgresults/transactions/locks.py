@@ -123,9 +123,12 @@ class TreeLocks:
     def _release(self, claim: Claim, by_caller: bool) -> Program[None]:
         """Release a lock; what was stored stays stored even where the lock is lost or the server gone by now."""
         manager, key = claim.manager, claim.key
-        grant = self._grant(claim)
         try:
-            if by_caller and grant is not None and isinstance(manager, PostgresLockManager):
+            if not isinstance(manager, PostgresLockManager):
+                yield from ask(manager, "release_lock", key, self.holder)
+            elif (grant := self._grant(claim)) is None:
+                return  # it was released already, in the moment of an interruption
+            elif by_caller:
                 yield from manager._let_go(grant)
             else:
                 yield from ask(manager, "release_lock", key, self.holder)

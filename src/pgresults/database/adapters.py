@@ -1,0 +1,22 @@
+"""The adapters of our own statements, whatever an application has registered with psycopg for itself."""
+
+import json
+
+from psycopg.adapt import AdaptersMap
+from psycopg.postgres import register_default_adapters, types
+from psycopg.types.array import ListBinaryDumper, register_all_arrays
+from psycopg.types.json import set_json_dumps, set_json_loads
+
+_ADAPTERS = AdaptersMap(types=types)
+register_default_adapters(_ADAPTERS)
+register_all_arrays(_ADAPTERS)
+# Set for everybody they would be an attribute of psycopg's own classes: these are subclasses.
+set_json_loads(json.loads, _ADAPTERS)
+set_json_dumps(json.dumps, _ADAPTERS)
+# As text an array of bytes is quoted in a way that the session's settings change.
+_ADAPTERS.register_dumper(list, ListBinaryDumper)
+
+
+def own_adapters() -> AdaptersMap:
+    """A new set of adapters, as psycopg's are before anybody changes them."""
+    return AdaptersMap(_ADAPTERS)
