@@ -189,3 +189,60 @@ def test_who_swept_before_the_functions_were_closed_still_does(empty_url: URL, m
         owned.close()
         storage.close()
         connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(role))
+
+
+FORMERLY = """
+GRANT SELECT ON ALL TABLES IN SCHEMA pgresults TO {writer}, {reader};
+GRANT INSERT ON pgresults.storage, pgresults.result, pgresults.payload, pgresults.history TO {writer};
+GRANT UPDATE ON pgresults.result TO {writer};
+GRANT INSERT, UPDATE, DELETE ON pgresults.lock, pgresults.waiting TO {writer};
+GRANT USAGE, SELECT ON SEQUENCE pgresults.fence TO {writer};
+GRANT SELECT, UPDATE ON SEQUENCE pgresults.forgotten TO {writer};
+GRANT ALL ON ALL TABLES IN SCHEMA pgresults TO {owner};
+"""
+NO_MORE = {
+    "writer": (
+        "INSERT INTO pgresults.history SELECT * FROM pgresults.history",
+        "INSERT INTO pgresults.payload SELECT * FROM pgresults.payload",
+        "DELETE FROM pgresults.lock",
+        "SELECT setval('pgresults.forgotten', 7)",
+    ),
+    "reader": ("SELECT token FROM pgresults.lock",),
+    "owner": (),
+}
+
+
+def test_roles_from_before_keep_what_their_kind_needs_and_no_more(
+    empty_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {kind: f"pgresults_former_{kind}_{uuid4().hex[:8]}" for kind in NO_MORE}
+    roles = {kind: sql.Identifier(name) for kind, name in names.items()}
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "REVISION", "0006")
+        migrations.upgrade(empty_url)
+    with psycopg.connect(psycopg_url(empty_url), autocommit=True) as admin:
+        for role in roles.values():
+            admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x'").format(role))
+            admin.execute(sql.SQL("GRANT USAGE ON SCHEMA pgresults TO {}").format(role))
+        admin.execute(sql.SQL(FORMERLY).format(**roles))
+        migrations.upgrade(empty_url)
+        storages = {kind: PostgresStorage(empty_url.set(username=name, password="x")) for kind, name in names.items()}
+        stores = {kind: ResultStore(result_storage=storage) for kind, storage in storages.items()}
+        for size in (10, 3_000_000):
+            stores["writer"].write(bytes(size), key="k")
+            assert len(stores["reader"].read("k").result) == size
+        locks = storages["writer"].lock_manager()
+        assert locks.acquire_lock("k", "me")
+        locks.release_lock("k", "me")
+        assert locks.forget_released() == 1
+        assert stores["owner"].redact("k", "law") == 2
+        assert stores["reader"].verify().intact
+        for kind, statements in NO_MORE.items():
+            with psycopg.connect(psycopg_url(storages[kind].database.url()), autocommit=True) as connection:
+                for statement in statements:
+                    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                        connection.execute(statement)
+        for storage in storages.values():
+            storage.close()
+        for role in roles.values():
+            admin.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(role))
