@@ -273,3 +273,36 @@ def test_a_writer_may_be_confined_to_one_storage(
         admin.execute("DROP POLICY confined ON pgresults.result; DROP POLICY everybody ON pgresults.result")
         admin.execute("ALTER TABLE pgresults.result DISABLE ROW LEVEL SECURITY")
         other.result_storage.close()
+
+
+LEAK = """
+CREATE FUNCTION pg_temp.seen(data bytea) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$
+BEGIN
+    RAISE NOTICE 'seen %', octet_length(data);
+    RETURN true;
+END
+$$
+"""
+
+
+def test_a_reader_sees_no_payload_that_is_not_current(stores: dict[str, ResultStore], urls: dict[str, URL]) -> None:
+    writer, reader = stores["writer"], stores["reader"]
+    for size in (1_234_567, 2_345_678, 3_456_789):
+        writer.write(bytes(size), key="large")
+        assert len(reader.read("large").result) == size
+    writer.write(1, key="old", expiration=datetime.now(UTC) - timedelta(hours=1))
+    with pytest.raises(ConfigurationError, match="permission denied"):
+        reader.read("large", version=1)
+    seen: list[str] = []
+    with psycopg.connect(psycopg_url(urls["reader"]), autocommit=True) as connection:
+        connection.add_notice_handler(lambda notice: seen.append(notice.message_primary or ""))
+        for table in ("payload", "document"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"SELECT * FROM pgresults.{table}")
+        connection.execute(LEAK)
+        place = "storage_id = %s AND key IN ('large', 'old') AND pg_temp.seen(data)"
+        rows = connection.execute(
+            f"SELECT sum(octet_length(data)) FROM pgresults.current_payloads WHERE {place}", [writer.result_storage.id]
+        ).fetchall()
+    assert rows[0][0] == sum(int(message.split()[1]) for message in seen)
+    assert 3_456_789 <= rows[0][0] < 3_457_000

@@ -14,6 +14,7 @@ from pgresults.sql import history as statements
 from pgresults.sql.compiled import Statement
 from pgresults.sql.digests import canonical_json, content_digest, payload_digest
 from pgresults.sql.guards import Guard
+from pgresults.sql.results import READ_PAST_CHUNKS
 
 _TEXTS = ("serializer", "tags", "provenance")
 
@@ -116,7 +117,7 @@ def _whole(place: dict[str, Any], head: Head, first: bytes) -> Operation[bytes |
     """The payload that begins with a chunk; None when the others went meanwhile."""
     if head.size is None or head.size <= len(first):
         return first
-    return (yield from further_chunks({**place, "payload_id": head.payload_id}, first))
+    return (yield from further_chunks(READ_PAST_CHUNKS, {**place, "payload_id": head.payload_id}, first))
 
 
 def exists_as_of(storage_id: UUID, key: str, moment: datetime) -> Operation[bool]:

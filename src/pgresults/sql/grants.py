@@ -44,9 +44,7 @@ _SHOWN: dict[str | None, tuple[str, ...]] = {
     ),
     tables.lock.name: (_LOCKS,),
 }
-_CONTENTS: dict[str | None, tuple[str, ...]] = dict.fromkeys(
-    (tables.payload.name, tables.document.name, "json_results"), _READ
-)
+_CURRENT: dict[str | None, tuple[str, ...]] = dict.fromkeys(("current_payloads", "json_results"), _READ)
 _HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys((tables.history.name, "result_history"), _READ)
 _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.WRITER: {
@@ -57,8 +55,8 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
         tables.lock.name: ("INSERT", "UPDATE"),
         tables.waiting.name: ("INSERT", "UPDATE", "DELETE"),
     },
-    Kind.READER: _SHOWN | _CONTENTS,
-    Kind.AUDITOR: _SHOWN | _CONTENTS | _HISTORY,
+    Kind.READER: _SHOWN | _CURRENT,
+    Kind.AUDITOR: _SHOWN | _CURRENT | _HISTORY | {tables.payload.name: _READ, tables.document.name: _READ},
     Kind.HISTORIAN: _SHOWN | _HISTORY | {tables.payload.name: (_PROOFS,)},
     Kind.SWEEPER: {
         _ALL_TABLES: _READ,

@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
+    Column,
     ColumnElement,
     DateTime,
     Integer,
     Interval,
     LargeBinary,
+    MetaData,
     Table,
     Text,
     and_,
@@ -31,7 +33,7 @@ from sqlalchemy.sql.selectable import CTE
 from pgresults.sql.compiled import CopyStatement, Statement
 from pgresults.sql.digests import entry_digest_sql, expiry_sql, place_sql
 from pgresults.sql.guards import Guard
-from pgresults.sql.schema import history, payload, result
+from pgresults.sql.schema import SCHEMA, history, payload, result
 from pgresults.sql.times import as_utc, sayable
 
 ONE_KEY = and_(result.c.storage_id == bindparam("storage_id"), result.c.key == bindparam("key"))
@@ -214,6 +216,7 @@ HEAD_COLUMNS = (
 )
 """What a read needs to know of a key's row, in the order of `operations.results.Head`."""
 
+_READ = ("storage_id", "key", "payload_id", "chunk", "data")
 _EXPIRED = and_(result.c.expires_at.is_not(None), result.c.expires_at <= func.statement_timestamp())
 
 
@@ -241,16 +244,22 @@ _HEAD: tuple[ColumnElement[Any], ...] = (
 )
 
 
+CURRENT = Table(
+    "current_payloads", MetaData(schema=SCHEMA), *(Column(c.name, c.type) for c in payload.c if c.name in _READ)
+)
+"""The payloads of what is live: who only reads has a right on them, and none on those that were superseded."""
+
+
 # As a subquery, because a planner without statistics joins by key alone: over the payloads of every version.
 def _first_chunk(key: ColumnElement[Any]) -> ColumnElement[Any]:
     return (
-        select(payload.c.data)
+        select(CURRENT.c.data)
         .where(
-            payload.c.storage_id == bindparam("storage_id"),
-            payload.c.key == key,
-            payload.c.payload_id == result.c.payload_id,
-            payload.c.chunk == literal_column("0"),
-            payload.c.payload_id.is_distinct_from(bindparam("known_payload_id", type_=payload.c.payload_id.type)),
+            CURRENT.c.storage_id == bindparam("storage_id"),
+            CURRENT.c.key == key,
+            CURRENT.c.payload_id == result.c.payload_id,
+            CURRENT.c.chunk == literal_column("0"),
+            CURRENT.c.payload_id.is_distinct_from(bindparam("known_payload_id", type_=CURRENT.c.payload_id.type)),
             UNEXPIRED,
         )
         .correlate(result)
@@ -268,17 +277,25 @@ READ_MANY = Statement(
 )
 """`READ` for several keys, in one snapshot."""
 
-READ_CHUNKS = Statement(
-    select(payload.c.chunk, payload.c.data)
-    .where(
-        payload.c.storage_id == bindparam("storage_id"),
-        payload.c.key == bindparam("key"),
-        payload.c.payload_id == bindparam("payload_id"),
-        payload.c.chunk > literal_column("0"),
+
+def _further_chunks(table: Table) -> Statement:
+    return Statement(
+        select(table.c.chunk, table.c.data)
+        .where(
+            table.c.storage_id == bindparam("storage_id"),
+            table.c.key == bindparam("key"),
+            table.c.payload_id == bindparam("payload_id"),
+            table.c.chunk > literal_column("0"),
+        )
+        .order_by(table.c.chunk)
     )
-    .order_by(payload.c.chunk)
-)
-"""The further chunks of a payload, in order."""
+
+
+READ_CHUNKS = _further_chunks(CURRENT)
+"""The further chunks of a payload that is current, in order."""
+
+READ_PAST_CHUNKS = _further_chunks(payload)
+"""Those of any payload that is kept."""
 
 EXISTS = Statement(
     select(literal_column("1")).select_from(result).where(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED)
