@@ -14,6 +14,7 @@ from sqlalchemy import URL, create_engine
 
 from pgresults import PostgresStorage, ResultStore, transaction
 from pgresults.database import migrations
+from pgresults.errors import ConfigurationError
 from tests.support.database import psycopg_url
 
 SETTINGS = [
@@ -99,7 +100,19 @@ def test_a_session_that_is_set_in_its_own_way(fresh_url: URL, setting: str) -> N
     assert ResultStore(result_storage=PostgresStorage(fresh_url, store.result_storage.name)).verify().intact
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_connection_of_the_callers_that_cannot_carry_every_text(fresh_url: URL) -> None:
+    store = store_at(fresh_url)
+    with (
+        psycopg.connect(psycopg_url(fresh_url), client_encoding="latin1") as own,
+        pytest.raises(ConfigurationError, match="utf8"),
+        transaction("l", store, connection=own) as txn,
+    ):
+        txn.stage(1)
+    assert not store.exists("l")
+    store.result_storage.close()
+
+
+@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if "encoding" not in setting])
 def test_a_connection_of_the_callers(fresh_url: URL, setting: str) -> None:
     store = store_at(fresh_url)
     url = with_options(fresh_url, setting)

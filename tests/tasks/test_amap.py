@@ -169,19 +169,28 @@ async def test_a_cancellation_waits_for_threads_under_way(storage: PostgresStora
 
 
 async def test_the_failure_of_who_is_told_is_raised(storage: PostgresStorage) -> None:
+    told = threading.Event()
+
     def tell(progress: MapProgress) -> None:
         if progress.done:
+            told.set()
             raise Failure
 
-    for work in (task(called), task(_called)):
+    def blocking(x: int) -> int:
+        assert x < 100 or told.wait(30)  # the others may be done before anybody is told
+        return int(called(x))
+
+    async def awaiting(x: int) -> int:
+        while x >= 100 and not told.is_set():
+            await asyncio.sleep(0)
+        return int(called(x))
+
+    for work in (task(blocking), task(awaiting)):
         with pytest.raises(Failure):
             await work.amap(range(1000), progress=tell)
         assert len(calls) < 1000
         calls.clear()
-
-
-async def _called(x: int) -> int:
-    return int(called(x))
+        told.clear()
 
 
 @task

@@ -163,3 +163,16 @@ class TestLocks:
             txn.stage(1)
         assert not store.is_locked("k")
         assert stored(store, "k") == {"k": 1}
+
+
+async def test_what_is_stored_is_not_undone_by_a_manager_that_fails_to_release(storage: PostgresStorage) -> None:
+    class Failing(MemoryLockManager):
+        def release_lock(self, key: str, holder: str) -> None:
+            super().release_lock(key, holder)
+            raise OSError("the disk is full")
+
+    store = ResultStore(result_storage=storage, lock_manager=Failing())
+    with transaction("k", store, isolation_level="SERIALIZABLE") as txn:
+        txn.stage(1)
+    assert txn.is_committed()
+    assert store.read("k").result == 1

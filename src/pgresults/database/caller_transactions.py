@@ -84,6 +84,7 @@ def _psycopg(caller: Caller) -> psycopg.Connection[Any]:
         driver = caller
     if not isinstance(driver, psycopg.Connection):
         raise _unfit(driver, "an async connection needs `async with transaction(...)`")
+    _require_unicode(driver)
     return driver
 
 
@@ -98,7 +99,17 @@ async def _apsycopg(caller: Caller) -> psycopg.AsyncConnection[Any]:
         driver = caller
     if not isinstance(driver, psycopg.AsyncConnection):
         raise _unfit(driver, "a sync connection needs `with transaction(...)`")
+    _require_unicode(driver)
     return driver
+
+
+def _require_unicode(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    if connection.info.encoding != "utf-8":
+        raise ConfigurationError(
+            f"a connection whose client_encoding is {connection.info.encoding} cannot carry every key and provenance: "
+            "connect with client_encoding=utf8, which leaves the database's own encoding as it is",
+            setting="connection",
+        )
 
 
 def _unfit(driver: object, advice: str) -> ConfigurationError:

@@ -2,11 +2,12 @@
 
 import asyncio
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import psycopg
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,6 +18,7 @@ from pgresults.database.driver import adrive, drive
 from pgresults.database.pools import Pools
 from pgresults.database.retries import Attempts
 from pgresults.errors import ConfigurationError
+from pgresults.interruptions import is_interruption
 from pgresults.operations.registry import ping, schema_revision
 from pgresults.operations.requests import Operation, T
 from pgresults.server.embedded import EmbeddedPostgres
@@ -145,7 +147,7 @@ class Database:
                 if not repeatable:
                     drive(connection, self.schema, ping())
                 tries.started = True
-                with connection.transaction() if atomic else _NO_TRANSACTION:
+                with _transaction(connection) if atomic else _NO_TRANSACTION:
                     return drive(connection, self.schema, start(tries.repeated), tries.note)
 
     async def _arun(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
@@ -180,6 +182,18 @@ class Database:
         with migrations.naming(self.schema):
             migrations.require_current(await self._arun(_revision, False, True), self.schema)
         self._checked_by = os.getpid()
+
+
+@contextmanager
+def _transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """A transaction on a connection of our own; in mid-conversation it can only be closed, not rolled back."""
+    with connection.transaction():
+        try:
+            yield
+        except BaseException as error:
+            if is_interruption(error):
+                connection.close()
+            raise
 
 
 def _revision(_: bool) -> Operation[str | None]:

@@ -94,11 +94,12 @@ def perform(program: Program[T]) -> T:
 async def aperform(program: Program[T]) -> T:
     """Carry a program out on the running event loop; see `perform`.
 
-    When the loop is gone, a coroutine that is closed can wait for nothing any more: its program ends without.
+    When its loop is gone, a coroutine that is closed can wait for nothing any more: its program ends without.
     """
     step: Callable[[Any], Effect[Any]] = program.send
     given: Any = None
-    can_wait = _can_wait()
+    loop = asyncio._get_running_loop()
+    can_wait = loop is not None
     while True:
         try:
             while True:
@@ -109,7 +110,7 @@ async def aperform(program: Program[T]) -> T:
         except BaseException as error:
             if getgeneratorstate(program) != GEN_CLOSED:
                 step, given = program.throw, _carried(error)
-                can_wait = can_wait and (not isinstance(error, GeneratorExit) or _can_wait())
+                can_wait = can_wait and (not isinstance(error, GeneratorExit) or asyncio._get_running_loop() is loop)
                 continue
             given = None  # see `perform`
             if isinstance(error, StopIteration):
@@ -150,11 +151,6 @@ async def aperform_or_undo(program: Program[T], undo: Callable[[], Program[None]
     except BaseException:
         await aperform(undo())
         raise
-
-
-def _can_wait() -> bool:
-    """Whether there is an event loop to wait on."""
-    return asyncio._get_running_loop() is not None
 
 
 def calling(function: Callable[[], T]) -> T:

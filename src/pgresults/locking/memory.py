@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from pgresults.arguments import require_holder
-from pgresults.database.programs import Program, aperform, perform
+from pgresults.database.programs import Program, aperform, aperform_or_undo, perform, perform_or_undo
 from pgresults.errors import InvalidArgument
 from pgresults.locking.deadline import Deadline
 from pgresults.locking.deadlocks import AGE, deadlocked
@@ -59,13 +59,19 @@ class MemoryLockManager:
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
         """Take the lock; see `LockManager`."""
-        return perform(self._acquire(key, holder, acquire_timeout, hold_timeout))
+        had = self.is_lock_holder(key, holder)
+        return perform_or_undo(
+            self._acquire(key, holder, acquire_timeout, hold_timeout), lambda: self._decline(key, holder, had)
+        )
 
     async def aacquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
         """Take the lock; see `LockManager`."""
-        return await aperform(self._acquire(key, holder, acquire_timeout, hold_timeout))
+        had = self.is_lock_holder(key, holder)
+        return await aperform_or_undo(
+            self._acquire(key, holder, acquire_timeout, hold_timeout), lambda: self._decline(key, holder, had)
+        )
 
     def release_lock(self, key: str, holder: str) -> None:
         """Give the lock back; see `LockManager`."""
@@ -135,6 +141,15 @@ class MemoryLockManager:
                 return False
             waiter = waiter or _waiter(key, holder)
             yield from self._watch(held, waiter, deadline)
+
+    def _decline(self, key: str, holder: str, had: bool) -> Program[None]:
+        """Give back what was granted in the moment in which its acquirer was interrupted or cancelled."""
+        with _LOCKS.mutex:
+            held = _current(key)
+            if held is not None and held.holder == holder and not had:
+                _drop(key)
+        return
+        yield  # what makes this a program
 
     def _wait(self, key: str, timeout: float | None, holder: str | None = None) -> Program[bool]:
         deadline = Deadline.after(timeout)

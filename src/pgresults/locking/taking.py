@@ -3,9 +3,7 @@
 from contextlib import suppress
 
 from pgresults.database.programs import Program
-from pgresults.errors import PgResultsError
 from pgresults.locking.managers import ask
-from pgresults.locking.memory import MemoryLockManager
 from pgresults.locking.postgres import PostgresLockManager
 from pgresults.locking.protocol import LockManager
 
@@ -21,7 +19,7 @@ class Taking:
         self, manager: LockManager, key: str, holder: str, timeout: float | None, hold_timeout: float | None
     ) -> Program[bool]:
         """Take the lock; see `LockManager.acquire_lock`."""
-        self._had = _has(manager, key, holder)
+        self._had = yield from _has(manager, key, holder)
         self._place = (manager, key, holder)
         taken: bool = yield from ask(manager, "acquire_lock", key, holder, timeout, hold_timeout)
         return taken
@@ -31,13 +29,12 @@ class Taking:
         if self._place is None or self._had:
             return
         manager, key, holder = self._place
-        if _has(manager, key, holder):
-            with suppress(ValueError, PgResultsError):
+        with suppress(Exception):  # what interrupted the attempt is what the caller is told
+            if (yield from _has(manager, key, holder)):
                 yield from ask(manager, "release_lock", key, holder)
 
 
-def _has(manager: LockManager, key: str, holder: str) -> bool:
-    """Whether a holder is known to have a lock without anybody's being asked; another's manager is not."""
+def _has(manager: LockManager, key: str, holder: str) -> Program[bool]:
     if isinstance(manager, PostgresLockManager):
         return manager._grant(key, holder) is not None
-    return isinstance(manager, MemoryLockManager) and manager.is_lock_holder(key, holder)
+    return bool((yield from ask(manager, "is_lock_holder", key, holder)))

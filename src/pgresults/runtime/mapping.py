@@ -123,11 +123,13 @@ def call_all(
     if executor is not None:
         yield from _each(executor, function, arguments, stop)
     elif processes is None:
-        with ThreadPoolExecutor() as threads:
-            yield from _each(threads, function, arguments, stop)
+        # A pool that is interrupted while it starts a thread may wait for it for ever.
+        with ThreadPoolExecutor() as threads, _held(signal.valid_signals()) as let_go:
+            yield from _each(threads, function, arguments, stop, let_go)
     else:
         try:
-            with _workers(processes, function) as workers, _interrupts_held() as let_go:
+            # Processes that start meanwhile never see Ctrl-C, from which a terminal spares none of its programs.
+            with _workers(processes, function) as workers, _held({signal.SIGINT}) as let_go:
                 yield from _each(workers, _call_given, arguments, stop, let_go)
         except BrokenProcessPool as error:
             raise PgResultsError(
@@ -184,12 +186,12 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[Callable[[], None]]:
-    """Have the processes that start meanwhile never see Ctrl-C, from which a terminal spares none of its programs.
+def _held(signals: Iterable[int]) -> Iterator[Callable[[], None]]:
+    """Have signals wait, and threads and processes that start meanwhile never see them.
 
     Returns: what ends it before the block does.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
     def let_go() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from pgresults.arguments import require_moment, require_text
+from pgresults.arguments import require_moment, require_tags, require_text
 from pgresults.database.programs import Program, call
 from pgresults.errors import InvalidArgument
 from pgresults.operations import history, views
@@ -41,14 +41,12 @@ def chosen_conditions(
 
     Raises: InvalidArgument.
     """
-    if isinstance(tags, str):
-        raise InvalidArgument("tags are a list of texts", argument="tags", value=tags)
     texts: dict[str, Any] = {
         name: require_text(text, name)
         for name, text in (("prefix", prefix), ("task", task), ("flow", flow))
         if text is not None
     }
-    return texts if tags is None else texts | {"tags": [require_text(tag, "tags") for tag in tags]}
+    return texts if tags is None else texts | {"tags": require_tags(tags)}
 
 
 def conditions(

@@ -8,6 +8,7 @@ from typing import Any
 
 from pgresults.database.programs import Program
 from pgresults.errors import PgResultsError
+from pgresults.interruptions import is_interruption
 from pgresults.locking import LockManager, PostgresLockManager
 from pgresults.locking.managers import ask
 from pgresults.locking.own import Surroundings, holder_around
@@ -132,7 +133,9 @@ class TreeLocks:
                 yield from manager._let_go(grant)
             else:
                 yield from ask(manager, "release_lock", key, self.holder)
-        except (ValueError, PgResultsError) as error:
+        except Exception as error:  # somebody else's manager may raise anything
+            if is_interruption(error):
+                raise
             self._logger.warning("the lock of %r could not be released: %s", key, error)
 
     def _grant(self, claim: Claim) -> Grant | None:
