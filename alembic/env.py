@@ -15,6 +15,7 @@ def run(connection, **target):
         for statement in migrations.preamble(schema, lock_timeout, connection):
             context.execute(statement)
         context.run_migrations()
+        context.execute(migrations.closing(schema))
 
 
 if context.is_offline_mode():

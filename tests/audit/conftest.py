@@ -47,5 +47,6 @@ def tamper(connection: Any, store: ResultStore) -> Sql:
                     {"id": store.result_storage.id, **parameters},
                 ).rowcount
             connection.execute("ALTER TABLE pgresults.history ENABLE ALWAYS TRIGGER append_only")
+            connection.execute("ALTER TABLE pgresults.history ENABLE ALWAYS TRIGGER kept")
 
     return run

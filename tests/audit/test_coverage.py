@@ -21,6 +21,7 @@ from tests.support.database import psycopg_url
 from tests.support.sealing import seal_over
 
 TABLES = ("history", "result", "payload")
+LONG_AGO = "UPDATE pgresults.storage SET created_at = created_at - interval '1 hour'"
 
 
 @pytest.fixture
@@ -46,10 +47,11 @@ def sql(store: ResultStore, *statements: str, **parameters: Any) -> None:
             connection.execute(statement, parameters)
         connection.execute("ALTER TABLE pgresults.history ENABLE TRIGGER ALL")
         connection.execute("ALTER TABLE pgresults.history ENABLE ALWAYS TRIGGER append_only")
+        connection.execute("ALTER TABLE pgresults.history ENABLE ALWAYS TRIGGER kept")
 
 
 def truncated(store: ResultStore, *more: str) -> None:
-    sql(store, *(f"TRUNCATE pgresults.{table} CASCADE" for table in (*TABLES, *more)))
+    sql(store, *(f"TRUNCATE pgresults.{table} CASCADE" for table in (*TABLES, *more)), LONG_AGO)
 
 
 async def test_the_report_names_what_it_covered(call: Call, store: ResultStore, fresh_url: URL) -> None:
@@ -105,6 +107,13 @@ async def test_a_storage_that_is_known_and_empty_is_altered(call: Call, store: R
     for given in ({"since": seal}, {"against": seal}, {"since": seal, "against": seal}):
         findings = (await call(store, "verify", **given)).findings
         assert any("sealed and has nothing" in finding.message for finding in findings)
+
+
+def test_who_is_about_to_write_for_the_first_time_has_lost_nothing(store: ResultStore) -> None:
+    store.write(1, key="k")
+    sql(store, *(f"TRUNCATE pgresults.{table} CASCADE" for table in TABLES))
+    report = store.verify()
+    assert (report.findings, report.empty, report.intact) == ((), True, False)
 
 
 def test_an_empty_seal_knows_of_nothing(store: ResultStore) -> None:
@@ -178,7 +187,7 @@ async def test_what_was_altered_apart_is_found(call: Call, apart: ResultStore, n
 
 
 async def test_a_payload_that_is_gone_elsewhere_is_found(call: Call, apart: ResultStore) -> None:
-    sql(apart, *(f"DELETE FROM pgresults.{table} WHERE storage_id = %(id)s" for table in TABLES),
+    sql(apart, LONG_AGO, *(f"DELETE FROM pgresults.{table} WHERE storage_id = %(id)s" for table in TABLES),
         id=apart.result_storage.id)  # fmt: skip
     report = await call(apart, "verify", key="k1")
     assert [finding.kind for finding in report.findings] == ["payload"]

@@ -81,6 +81,7 @@ def describe(store: ResultStore, description: Any) -> None:
                 (json.dumps(description), storage.id),
             )
         sql.execute("ALTER TABLE pgresults.history ENABLE ALWAYS TRIGGER append_only")
+        sql.execute("ALTER TABLE pgresults.history ENABLE ALWAYS TRIGGER kept")
 
 
 async def test_a_record_starts_no_program(store_with: StoreWith, call: Call, tmp_path: Path) -> None:

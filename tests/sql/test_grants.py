@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,12 +13,13 @@ from sqlalchemy import URL
 from typer.testing import CliRunner
 
 from pgresults.cli.app import app
-from pgresults.errors import ConfigurationError
+from pgresults.errors import ConfigurationError, LockedError
+from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from tests.support.database import psycopg_url
 
-KINDS = ("writer", "reader", "auditor", "sweeper", "owner")
+KINDS = ("writer", "reader", "auditor", "historian", "sweeper", "owner")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,9 @@ BEGIN
 END
 $$;
 CREATE TRIGGER as_whom BEFORE DELETE ON pg_temp.document FOR EACH ROW EXECUTE FUNCTION pg_temp.as_whom();
-UPDATE pgresults.result SET payload_id = payload_id
+UPDATE pgresults.result
+SET payload_id = payload_id, action = 'break', seq = seq + 1, previous = digest, db_user = session_user,
+    at = greatest(statement_timestamp(), at + interval '1 microsecond')
 """
 
 
@@ -189,3 +193,116 @@ def test_a_role_that_is_not_there_is_refused(database: URL) -> None:
 def test_who_does_not_own_the_tables_grants_nothing(urls: dict[str, URL], admin: Any) -> None:
     options = ["--database-url", psycopg_url(urls["reader"]), "db", "grant", urls["reader"].username, "--as", "owner"]
     assert CliRunner().invoke(app, options).exit_code == 1
+
+
+def test_a_historian_sees_what_happened_and_no_payload(
+    stores: dict[str, ResultStore], urls: dict[str, URL], tmp_path: Path
+) -> None:
+    settings = Settings(seal_key=tmp_path / "seal.pem")
+    storage = PostgresStorage(urls["historian"], stores["super"].result_storage.name, settings=settings)
+    historian = ResultStore(result_storage=storage)
+    (entry,) = historian.history("k")
+    assert (entry.action, entry.sha256 is not None, historian.exists("k")) == ("write", True, True)
+    assert historian.seal().entries > 0
+    refused(historian, "read", "k")
+    refused(historian, "verify")
+    refused(historian, "touch", "k", None)
+    storage.close()
+
+
+TOKENS = "SELECT token FROM pgresults.lock"
+
+
+@pytest.mark.parametrize("kind", ["reader", "auditor", "historian"])
+def test_tokens_are_for_those_who_take_locks(urls: dict[str, URL], stores: Any, kind: str) -> None:
+    with psycopg.connect(psycopg_url(urls[kind])) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(TOKENS)
+
+
+def test_who_reads_waits_for_the_locks_of_others(stores: dict[str, ResultStore], urls: dict[str, URL]) -> None:
+    """For which nobody needs a token."""
+    holder = stores["writer"].result_storage.lock_manager()
+    settings = Settings(read_lock_timeout=0.05)
+    storage = PostgresStorage(urls["reader"], stores["super"].result_storage.name, settings=settings)
+    reader = ResultStore(result_storage=storage, lock_manager=storage.lock_manager())
+    assert reader.read("k").result == 1
+    assert holder.acquire_lock("k", "somebody")
+    assert reader.is_locked("k")
+    with pytest.raises(LockedError):
+        reader.read("k")
+    holder.release_lock("k", "somebody")
+    assert reader.read("k").result == 1
+    storage.close()
+
+
+@pytest.mark.parametrize("kind", ["writer", "sweeper"])
+def test_nobody_deletes_a_lock_that_is_held(stores: dict[str, ResultStore], urls: dict[str, URL], kind: str) -> None:
+    holder = stores["super"].result_storage.lock_manager()
+    assert holder.acquire_lock("k", "somebody")
+    with psycopg.connect(psycopg_url(urls[kind]), autocommit=True) as connection:
+        connection.execute("SELECT pgresults.forget_released()")
+        for change in ("DELETE FROM pgresults.lock", "SELECT setval('pgresults.forgotten', 1000000)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(change)
+    assert holder.is_lock_holder("k", "somebody")
+    holder.release_lock("k", "somebody")
+
+
+CONFINED = """
+ALTER TABLE pgresults.result ENABLE ROW LEVEL SECURITY;
+CREATE POLICY everybody ON pgresults.result USING (true);
+CREATE POLICY confined ON pgresults.result AS RESTRICTIVE TO {role} USING (storage_id = {storage});
+"""
+
+
+def test_a_writer_may_be_confined_to_one_storage(
+    stores: dict[str, ResultStore], urls: dict[str, URL], admin: Any
+) -> None:
+    mine = stores["writer"].result_storage
+    other = ResultStore(result_storage=PostgresStorage(urls["writer"], f"test-{uuid4().hex}"))
+    role = sql.Identifier(urls["writer"].username or "")
+    admin.execute(sql.SQL(CONFINED).format(role=role, storage=sql.Literal(mine.id)))
+    try:
+        for size in (10, 3_000_000):
+            assert stores["writer"].write(bytes(size), key="k").version
+            assert len(stores["reader"].read("k").result) == size
+            with pytest.raises(ConfigurationError, match="row-level security"):
+                other.write(bytes(size), key="k")
+        assert stores["auditor"].verify().intact
+    finally:
+        admin.execute("DROP POLICY confined ON pgresults.result; DROP POLICY everybody ON pgresults.result")
+        admin.execute("ALTER TABLE pgresults.result DISABLE ROW LEVEL SECURITY")
+        other.result_storage.close()
+
+
+LEAK = """
+CREATE FUNCTION pg_temp.seen(data bytea) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$
+BEGIN
+    RAISE NOTICE 'seen %', octet_length(data);
+    RETURN true;
+END
+$$
+"""
+
+
+def test_a_reader_sees_no_payload_that_is_not_current(stores: dict[str, ResultStore], urls: dict[str, URL]) -> None:
+    writer, reader = stores["writer"], stores["reader"]
+    for size in (1_234_567, 2_345_678, 3_456_789):
+        writer.write(bytes(size), key="large")
+        assert len(reader.read("large").result) == size
+    writer.write(1, key="old", expiration=datetime.now(UTC) - timedelta(hours=1))
+    with pytest.raises(ConfigurationError, match="permission denied"):
+        reader.read("large", version=1)
+    seen: list[str] = []
+    with psycopg.connect(psycopg_url(urls["reader"]), autocommit=True) as connection:
+        connection.add_notice_handler(lambda notice: seen.append(notice.message_primary or ""))
+        for table in ("payload", "document"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"SELECT * FROM pgresults.{table}")
+        connection.execute(LEAK)
+        place = "storage_id = %s AND key IN ('large', 'old') AND pg_temp.seen(data)"
+        rows = connection.execute(
+            f"SELECT sum(octet_length(data)) FROM pgresults.current_payloads WHERE {place}", [writer.result_storage.id]
+        ).fetchall()
+    assert rows[0][0] == sum(int(message.split()[1]) for message in seen)
+    assert 3_456_789 <= rows[0][0] < 3_457_000

@@ -71,14 +71,6 @@ def plans(create_database: Callable[[], URL]) -> Iterator[psycopg.RawCursor[Any]
             {"id": STORAGE},
         )
         connection.execute(
-            """
-            INSERT INTO pgresults.history (storage_id, key, version, payload_id, seq, action, at, actor, db_user,
-                                           previous, digest)
-            SELECT storage_id, key, version, payload_id, seq, action, at, actor, db_user, previous, digest
-            FROM pgresults.result
-            """
-        )
-        connection.execute(
             "INSERT INTO pgresults.payload (storage_id, key, payload_id, chunk, data)"
             " SELECT storage_id, key, payload_id, 0, 'x' FROM pgresults.result"
         )

@@ -120,13 +120,6 @@ def many(create_database: Callable[[], URL], request: pytest.FixtureRequest) -> 
             """,
             {"id": storage_id("many"), "count": request.param},
         )
-        connection.execute(
-            """
-            INSERT INTO pgresults.history (storage_id, key, version, seq, action, at, actor, db_user, previous, digest)
-            SELECT storage_id, key, version, seq, action, at, actor, db_user, previous, digest
-            FROM pgresults.result ORDER BY at
-            """
-        )
         connection.execute("INSERT INTO pgresults.storage VALUES (%s, 'many', now())", [storage_id("many")])
         connection.execute(
             """

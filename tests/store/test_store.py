@@ -115,7 +115,7 @@ async def test_exists_touches_no_payload(call: Any, fresh_url: URL) -> None:
     store = ResultStore(result_storage=storage)
     await call(store, "write", bytes(3_000_000), key="k")
     with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as connection:
-        connection.execute("DROP TABLE pgresults.payload")
+        connection.execute("DROP TABLE pgresults.payload CASCADE")
     assert await call(store, "exists", "k")
     assert not await call(store, "exists", "l")
     with pytest.raises(PgResultsError):

@@ -276,10 +276,13 @@ class Reader:
         return psycopg_url(url)
 
     def _drop_roles(self) -> None:
-        with psycopg.connect(psycopg_url(self.database), autocommit=True) as connection:
-            for role in self.renamed.values():
-                if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone():
-                    connection.execute(sql.SQL("DROP OWNED BY {0} CASCADE; DROP ROLE {0}").format(sql.Identifier(role)))
+        """In every database: what was dumped and restored speaks of them, too."""
+        statements = ["DROP OWNED BY {} CASCADE"] * len(self.databases) + ["DROP ROLE {}"]
+        for url, statement in zip([*self.databases.values(), self.database], statements, strict=True):
+            with psycopg.connect(psycopg_url(url), autocommit=True) as connection:
+                for role in self.renamed.values():
+                    if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone():
+                        connection.execute(sql.SQL(statement).format(sql.Identifier(role)))
 
 
 RUNNERS: dict[str, Callable[[Reader, str], str]] = {

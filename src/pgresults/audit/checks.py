@@ -17,6 +17,9 @@ _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _OBJECTS = ("serializer", "provenance")
 _TIMES = ("at", "expires_at")
 _NO_LAST_ENTRY = 2**63
+_WRITES = ("write", "import")
+_ACTIONS = (*_WRITES, "touch", "delete", "expire", "redact", "retain", "break", "maintenance")
+_AHEAD = 24 * 3600 * 1_000_000  # microseconds: a clock may have been set back, or be another server's since
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +99,10 @@ def _check_entries(chain: _Chain, entries: list[Entry], page: Page) -> Iterator[
                 "restored into another cluster (then see Maintenance in docs/sql.md)"
             )
             yield Finding("entry", (chain.key,), message, entry["seq"], entry["version"])
+        yield from _check_step(chain.last, entry, page.now)
         yield from _check_removal(chain, entry)
         yield from _check_named(chain, entry, page)
-        if entry["action"] in ("write", "import"):
+        if entry["action"] in _WRITES:
             chain.written = entry
         chain.last = entry
 
@@ -120,6 +124,23 @@ def _check_entry(entry: Entry, predecessor: bytes | None) -> Iterator[Finding]:
     if entry["digest"] != _recomputed(entry):
         message = f"entry {entry['seq']} ({entry['action']}) was altered: its digest does not match what it says"
         yield Finding("entry", message=message, **where)
+
+
+def _check_step(last: Entry | None, entry: Entry, now: bytes) -> Iterator[Finding]:
+    """Check what the server says of an entry: its action, version and time, by what it says of the one before."""
+    before = last if last is not None and last["seq"] == entry["seq"] - 1 else None
+    if entry["action"] not in _ACTIONS:
+        flaw = f"has an action that there is not: {entry['action']!r}"
+    elif _microseconds(entry["at"]) > _microseconds(now) + _AHEAD:
+        flaw = "is dated in the future"
+    elif before and _microseconds(entry["at"]) <= _microseconds(before["at"]):
+        flaw = "is dated before the one that it follows"
+    elif before and entry["version"] != before["version"] + (entry["action"] in _WRITES):
+        flaw = "does not have the version that it should"
+    else:
+        return
+    message = f"entry {entry['seq']} {flaw}: no server wrote it so"
+    yield Finding("entry", (entry["key"],), message, entry["seq"], entry["version"])
 
 
 def _recomputed(entry: Entry) -> bytes | None:
@@ -144,7 +165,12 @@ def _recomputed(entry: Entry) -> bytes | None:
 
 
 def _moment(sent: bytes) -> datetime:
-    return _POSTGRES_EPOCH + timedelta(microseconds=int.from_bytes(sent, signed=True))
+    return _POSTGRES_EPOCH + timedelta(microseconds=_microseconds(sent))
+
+
+def _microseconds(sent: bytes) -> int:
+    """A time since the beginning of 2000, whether Python has it or not."""
+    return int.from_bytes(sent, signed=True)
 
 
 def _check_removal(chain: _Chain, entry: Entry) -> Iterator[Finding]:

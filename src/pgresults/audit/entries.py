@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from pgresults.operations.history import Entry
+from pgresults.records.provenance import shown
 from pgresults.sql.times import utc
 
 
@@ -54,6 +55,6 @@ def shown_entry(entry: Entry) -> HistoryEntry:
         size=entry.size,
         sha256=entry.sha256.hex() if entry.sha256 else None,
         tags=tuple(entry.tags or ()),
-        provenance=entry.provenance,
+        provenance=shown(entry.provenance),
         digest=entry.digest.hex(),
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pgresults.audit.checks import Finding
+from pgresults.operations.verify import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,15 @@ class Covered:
 class VerifyReport:
     """What was checked, and what was found.
 
-    ``storages`` are those that were checked; ``unchecked`` names others that are registered in the same database.
+    ``storages`` are those that were checked; ``unchecked`` names others that are registered in the same database;
+    ``windows`` are the transactions for which an owner had opened the history, since the seal or time that was given,
+    else ever.
     """
 
     storages: tuple[Covered, ...]
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...] = ()
+    windows: tuple[Window, ...] = ()
 
     @property
     def keys(self) -> int:

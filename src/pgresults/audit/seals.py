@@ -44,8 +44,8 @@ class Seal(BaseModel):
     """A signed root over the entries of a storage.
 
     ``root``, ``public_key`` and ``signature`` are in hex; ``bound`` and ``until`` tell which entries it covers: those
-    of transactions with a lower number, up to that time. Of the ``2 ** depth`` buckets those without entries are left
-    out.
+    of transactions with a lower number, up to that time. ``windows`` is how often the history had been opened to
+    changes. Of the ``2 ** depth`` buckets those without entries are left out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,6 +56,7 @@ class Seal(BaseModel):
     bound: int
     until: AwareDatetime
     entries: int
+    windows: int = 0
     depth: int
     buckets: dict[int, Bucket]
     root: str

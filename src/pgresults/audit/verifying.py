@@ -15,7 +15,7 @@ from pgresults.database.database import Start
 from pgresults.database.programs import Program, call, compute
 from pgresults.errors import IntegrityError, MissingResult, SerializationError
 from pgresults.operations import verify as operations
-from pgresults.operations.registry import registered
+from pgresults.operations.registry import is_long_known, registered
 from pgresults.operations.requests import Operation
 from pgresults.operations.verify import MAINTENANCE, MAINTENANCE_NAME, Leaf, Page, Span, Task
 from pgresults.storage.current import read_current
@@ -58,7 +58,10 @@ def verify(
         findings += yield from _compare(sealed, against)
     known = yield from call(sealed.database, lambda _: registered())
     ids = {MAINTENANCE, *(run.storage.id for run in runs if run.storage.database == sealed.database)}
-    return VerifyReport(tuple(covered), tuple(findings), tuple(name for id_, name in known.items() if id_ not in ids))
+    unchecked = tuple(name for id_, name in known.items() if id_ not in ids)
+    span = runs[-1].span or (against.span if against else None)
+    windows = yield from call(sealed.database, lambda _: operations.windows(span))
+    return VerifyReport(tuple(covered), tuple(findings), unchecked, tuple(windows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,9 @@ def _verify_all(runs: list[_Run]) -> Program[list[Covered]]:
         name, database = run.storage.name, run.storage.database
         run.findings.extend((yield from _check_storage(run.storage)))
         covered.append((yield from _check_keys(run, run.storage.id, name)))
-        known = yield from call(database, lambda _: registered())
-        if covered[-1].empty and (run.storage.id in known or (run.seal and run.seal.entries)):
-            who = "sealed" if run.seal and run.seal.entries else "registered"
+        sealed = run.seal is not None and run.seal.entries > 0
+        if covered[-1].empty and (sealed or (yield from call(database, _known_for_long(run)))):
+            who = "sealed" if sealed else "registered"
             message = f"{name!r} is {who} and has nothing: its rows were removed, or nothing was ever written to it"
             run.findings.append(Finding("storage", (), message))
     for run in {run.storage.database: run for run in runs}.values():
@@ -129,6 +132,11 @@ def _verify_key(keyspace: Keyspace, runs: list[_Run], key: str) -> Program[list[
     return covered
 
 
+def _known_for_long(run: _Run) -> Start[bool]:
+    """Asks whether its storage was registered before whoever is writing to it for the first time right now."""
+    return lambda _: is_long_known(run.storage.id)
+
+
 def _asking(run: _Run, key: str) -> Start[list[Task] | None]:
     return lambda _: operations.one_task(run.storage.id, key, run.span)
 
@@ -156,10 +164,10 @@ def _span(since: Seal | datetime | None) -> Span | None:
 
 def _check_storage(storage: PostgresStorage) -> Program[list[Finding]]:
     findings = []
-    if not (yield from call(storage.database, lambda _: operations.is_guarded())):
+    for guard in (yield from call(storage.database, lambda _: operations.missing_guards())):
         message = (
-            "the trigger that refuses changes to the history is gone or off: find out who did that, then run "
-            f"ALTER TABLE {storage.schema}.history ENABLE ALWAYS TRIGGER append_only"
+            f"the trigger {guard.name}, which keeps the history, is gone or off: find out who did that, then run "
+            f"ALTER TABLE {storage.schema}.{guard.table} {guard.on} TRIGGER {guard.name}"
         )
         findings.append(Finding("storage", (), message))
     keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
@@ -205,8 +213,10 @@ def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Pr
         )
     certain = yield from call(storage.database, lambda _: operations.certain())
     keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
-    far = Span(certain.bound, datetime.max.replace(tzinfo=certain.until.tzinfo) - timedelta(days=1))
+    # What says that it is of a later day no server wrote: it must not stretch what the seal covers.
+    far = Span(certain.bound, certain.until + timedelta(days=1))
     tree = yield from _grow(storage, far, Tree.for_keys(keys).depth, progress)
+    windows = yield from call(storage.database, lambda _: operations.windows(None))
     buckets = tree.buckets()
     unsigned = Seal(
         storage=storage.name,
@@ -215,6 +225,7 @@ def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Pr
         bound=certain.bound,
         until=tree.until or certain.until,
         entries=tree.entries,
+        windows=len(windows),
         depth=tree.depth,
         buckets=buckets,
         root=root_of(buckets, tree.depth),

@@ -102,6 +102,9 @@ def _print_report(report: VerifyReport, as_json: bool) -> None:
         say(f"storage {one.storage!r}: {_amount(one)}, {_sealed(one)}")
     if report.unchecked:
         say(f"not checked: the storages {', '.join(map(repr, report.unchecked))}")
+    for window in report.windows:
+        when = window.at.isoformat(" ") if window.at else "unknown"
+        say(f"maintenance: {when}: opened by {window.db_user!r}: {window.reason}")
     for finding in report.findings:
         say(f"{finding.kind}: {', '.join(map(repr, finding.keys)) or '-'}: {finding.message}")
 

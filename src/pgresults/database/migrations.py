@@ -129,6 +129,15 @@ def preamble(schema: str, lock_timeout: float, connection: Connection | None) ->
     yield select(func.set_config("search_path", sql.Identifier(schema).as_string(None), True))
 
 
+def closing(schema: str) -> Executable:
+    """What every migration ends with: no function is the public's, whatever the default privileges say.
+
+    Default privileges could not do it for one schema: they take nothing away that is granted everywhere.
+    """
+    name = sql.Identifier(schema).as_string(None).replace(":", r"\:")
+    return text(f"REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {name} FROM PUBLIC")
+
+
 def _schema_exists(connection: Connection, schema: str) -> bool:
     query = text("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = :schema")
     return connection.execute(query, {"schema": schema}).first() is not None

@@ -298,7 +298,7 @@ class PostgresLockManager:
     def _share(self, wish: "_Wish", held: Held) -> None:
         """Know what this holder was granted elsewhere, so that its writes here prove it, too."""
         known = self._grant(wish.place.key, wish.holder)
-        if known is None or known.token != held.token:
+        if held.token is not None and (known is None or known.token != held.token):
             self._grants.add(Grant(wish.place, held.holder, held.fence, held.token, held.session, held.beacon))
 
     def _request(self, wish: "_Wish", token: UUID, session: Session) -> Request:
@@ -391,9 +391,13 @@ class PostgresLockManager:
     def _token_elsewhere(self, key: str, holder: str) -> Program[UUID]:
         """The token of a lock that this holder was granted in another process."""
         held = yield from self._state(key)
-        if held is None or held.holder != holder:
+        token = None
+        if held is not None and held.holder == holder:
+            fence = held.fence
+            token = yield from call(self.database, lambda _: locks.token_of(self._place(key), fence))
+        if token is None:
             raise _not_the_holder(key, holder)
-        return held.token
+        return token
 
     def _put_out(self, grant: Grant) -> Program[None]:
         """Put a grant's beacon out, unless it went out with its session."""

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pgresults.operations.history import content_of
 from pgresults.operations.locks import Held, Place, break_lock, state
 from pgresults.operations.requests import Execute, Operation
 from pgresults.sql import breaking as statements
 from pgresults.sql.digests import content_digest
-from pgresults.sql.history import DESCRIBED
 
 
 def break_and_record(place: Place, said: Mapping[str, Any]) -> Operation[Held | None]:
@@ -28,6 +28,6 @@ def break_and_record(place: Place, said: Mapping[str, Any]) -> Operation[Held | 
 
 def _record(entry: Mapping[str, Any]) -> Operation[bool]:
     rows = yield Execute(statements.LOCK_KEY, entry)
-    described = dict(zip(DESCRIBED, rows[0], strict=True)) if rows else {}
     statement = statements.RECORD_BREAK if rows else statements.RECORD_FIRST_BREAK
-    return bool((yield Execute(statement, {**entry, "content": content_digest({**described, **entry})})))
+    content = content_of(entry["key"], rows[0], entry) if rows else content_digest(entry)
+    return bool((yield Execute(statement, {**entry, "content": content})))

@@ -1,6 +1,8 @@
 """Asking what was under a key, prolonging what is, and taking away for good."""
 
+import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -10,12 +12,15 @@ from pgresults.operations.requests import Execute, Operation
 from pgresults.operations.results import Found, Head, Listed, as_taken_away, clear_way, further_chunks
 from pgresults.sql import history as statements
 from pgresults.sql.compiled import Statement
-from pgresults.sql.digests import content_digest, payload_digest
+from pgresults.sql.digests import canonical_json, content_digest, payload_digest
 from pgresults.sql.guards import Guard
+from pgresults.sql.results import READ_PAST_CHUNKS
+
+_TEXTS = ("serializer", "tags", "provenance")
 
 
 class Entry(NamedTuple):
-    """An entry of a key's history; ``sha256`` is None when there is no payload any more."""
+    """An entry of a key's history; ``provenance`` is a JSON text, ``sha256`` None when there is no payload any more."""
 
     seq: int
     version: int
@@ -29,7 +34,7 @@ class Entry(NamedTuple):
     expires_at: datetime | None
     size: int | None
     tags: list[str] | None
-    provenance: dict[str, Any] | None
+    provenance: str | None
     digest: bytes
     payload_id: UUID | None
     sha256: bytes | None
@@ -112,7 +117,7 @@ def _whole(place: dict[str, Any], head: Head, first: bytes) -> Operation[bytes |
     """The payload that begins with a chunk; None when the others went meanwhile."""
     if head.size is None or head.size <= len(first):
         return first
-    return (yield from further_chunks({**place, "payload_id": head.payload_id}, first))
+    return (yield from further_chunks(READ_PAST_CHUNKS, {**place, "payload_id": head.payload_id}, first))
 
 
 def exists_as_of(storage_id: UUID, key: str, moment: datetime) -> Operation[bool]:
@@ -124,15 +129,24 @@ def exists_as_of(storage_id: UUID, key: str, moment: datetime) -> Operation[bool
 def touch(entry: Mapping[str, Any], guard: Guard) -> Operation[bool]:
     """Give a live result another expiration; False where there is none. To be run in a transaction."""
     while rows := (yield Execute(statements.LOCK_LIVE, entry)):
-        said = {**entry, "content": content_digest({**_said(rows[0]), **entry})}
+        said = {**entry, "content": content_of(entry["key"], rows[0], entry)}
         if (yield Execute(statements.TOUCH[guard], said)):
             return True
         yield from clear_way(entry, guard)
     return False
 
 
-def _said(row: Iterable[Any]) -> dict[str, Any]:
-    return dict(zip(statements.DESCRIBED, row, strict=True))
+def content_of(key: str, row: Iterable[Any], entry: Mapping[str, Any]) -> bytes:
+    """The content digest of an entry that says again of a version what its row says.
+
+    Raises: IntegrityError for a row that no write of ours could have left.
+    """
+    said = dict(zip(statements.DESCRIBED, row, strict=True))
+    try:
+        objects = {name: said[name] and canonical_json(json.loads(said[name])) for name in _TEXTS}
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise IntegrityError(f"what is said of {key!r} is damaged: {error}; run `pgresults verify`", key=key) from error
+    return content_digest({**said, **objects, **entry})
 
 
 def redact(entry: Mapping[str, Any], guard: Guard) -> Operation[int | None]:
@@ -211,8 +225,13 @@ def retain(entry: Mapping[str, Any], superfluous: Iterable[Superfluous]) -> Oper
     """Take the payloads of superseded versions away; gives how many. To be run in a transaction."""
     upto = {one.key: one.upto for one in superfluous if one.upto is not None}
     rows = yield Execute(statements.LOCK_MANY, {**entry, "keys": list(upto)})
-    reasons = {key: retained(upto[key]) for key, *_ in rows}
-    contents = [content_digest({**_said(said), **entry, "reason": reasons[key]}) for key, *said in rows]
+    reasons: dict[str, str] = {}
+    contents: list[bytes] = []
+    for key, *said in rows:
+        reason = retained(upto[key])
+        with suppress(IntegrityError):  # it stays as it is, for `verify` to report, and stops no other key
+            contents.append(content_of(key, said, {**entry, "reason": reason}))
+            reasons[key] = reason
     parameters = {**entry, "keys": list(reasons), "reasons": list(reasons.values()), "contents": contents}
     yield Execute(statements.RETAIN, parameters | {"reason": None})
     versions = [upto[key] for key in reasons]
@@ -221,6 +240,7 @@ def retain(entry: Mapping[str, Any], superfluous: Iterable[Superfluous]) -> Oper
 
 
 _RETAINED = "payloads of versions up to "
+_DIGITS = 19  # of the largest version; a text of the caller's may have more than Python reads
 
 
 def retained(upto: int) -> str:
@@ -231,4 +251,4 @@ def retained(upto: int) -> str:
 def retained_upto(reason: str | None) -> int:
     """The last version that such an entry speaks of."""
     number = (reason or "").removeprefix(_RETAINED)
-    return int(number) if number.isdecimal() else 0
+    return int(number) if number.isdecimal() and len(number) <= _DIGITS else 0

@@ -20,12 +20,13 @@ class Place(NamedTuple):
 class Held(NamedTuple):
     """A lock as somebody holds it, since when, and for how many more seconds (None: without end).
 
-    ``free``: nobody does any more, but a transaction that had a part in it is yet to end.
+    ``token`` is None for who only looks. ``free``: nobody does any more, but a transaction that had a part in it is
+    yet to end.
     """
 
     fence: int
     holder: str
-    token: UUID
+    token: UUID | None
     beacon: int | None
     session: UUID
     since: datetime
@@ -125,6 +126,12 @@ def state(place: Place) -> Operation[Held | None]:
     """Who holds a key's lock and lives."""
     rows = yield Execute(statements.STATE, place._asdict())
     return Held(*rows[0]) if rows else None
+
+
+def token_of(place: Place, fence: int) -> Operation[UUID | None]:
+    """What proves a grant; None when it is over."""
+    rows = yield Execute(statements.TOKEN, {**place._asdict(), "fence": fence})
+    return rows[0][0] if rows else None
 
 
 def bury(place: Place) -> Operation[bool]:

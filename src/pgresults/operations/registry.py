@@ -29,6 +29,11 @@ def registered() -> Operation[dict[UUID, str]]:
     return {row[0]: row[1] for row in rows}
 
 
+def is_long_known(storage_id: UUID) -> Operation[bool]:
+    """Whether a storage was registered more than a minute ago."""
+    return bool((yield Execute(statements.LONG_KNOWN, {"id": storage_id})))
+
+
 def schema_revision() -> Operation[str | None]:
     """The revision of the schema that the database is at."""
     rows = yield Execute(statements.SCHEMA_REVISION, {})

@@ -11,6 +11,7 @@ from pgresults.operations.locks import Place, bury, locked, state
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Row, Stream
 from pgresults.records.keys import prefix_end
 from pgresults.sql import results as statements
+from pgresults.sql.compiled import Statement
 from pgresults.sql.guards import Guard
 from pgresults.sql.schema import CHUNK_SIZE
 
@@ -170,9 +171,9 @@ def read(storage_id: UUID, key: str, known: UUID | None = None) -> Operation[Fou
     head = Head(*columns)
     if first is None or head.size is None or head.size <= len(first):
         return Found((yield from as_taken_away(place, head)), first)
-    payload = yield from further_chunks({**place, "payload_id": head.payload_id}, first)
-    # A payload erased between the two statements is no broken one: what is true now decides. Where it still is the
-    # current one, its chunks are gone, and there is nothing to read.
+    payload = yield from further_chunks(statements.READ_CHUNKS, {**place, "payload_id": head.payload_id}, first)
+    # A payload erased or superseded between the two statements is no broken one: what is true now decides. Where it
+    # still is the current one, its chunks are gone, and there is nothing to read.
     return Found(head, payload) if payload else (yield from read(storage_id, key, head.payload_id))
 
 
@@ -202,7 +203,7 @@ def read_all(storage_id: UUID, keys: Sequence[str]) -> Operation[dict[str, Found
     return found
 
 
-def further_chunks(place: dict[str, Any], first: bytes) -> Operation[bytearray | None]:
+def further_chunks(chunks: Statement, place: dict[str, Any], first: bytes) -> Operation[bytearray | None]:
     """A payload with what follows its first chunk; None where there is nothing any more.
 
     It grows by what arrives: a size that somebody altered must not be believed.
@@ -216,7 +217,7 @@ def further_chunks(place: dict[str, Any], first: bytes) -> Operation[bytearray |
         if number == received:  # else one is missing, which the digest tells
             payload += data
 
-    yield Stream(statements.READ_CHUNKS, place, append)
+    yield Stream(chunks, place, append)
     return payload if received else None
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pgresults.operations.requests import Execute, Operation, Row, Stream
 from pgresults.sql import verify as statements
+from pgresults.sql.times import utc
 
 MAINTENANCE = UUID(int=0)
 """The storage whose one key has an entry for every time that the history was open to change."""
@@ -19,11 +20,25 @@ MAINTENANCE_NAME = "pgresults/maintenance"
 """What it is registered as."""
 
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+_LAST = 2**63 - 1
+
+
 class Span(NamedTuple):
     """Which entries: those after a transaction number or a time; a seal covers the others."""
 
     bound: int
     until: datetime
+
+
+class Window(NamedTuple):
+    """A transaction for which the history was open to changes; ``at`` is None where no time of ours says when."""
+
+    at: datetime | None
+    db_user: str
+    reason: str | None
 
 
 class Leaf(NamedTuple):
@@ -72,7 +87,8 @@ class Page:
     """Some keys with their entries in order, their heads and payloads, all as they were at one moment.
 
     ``before`` are the digests of the entries that come right before; ``stray`` the payloads that no entry names.
-    ``horizon`` is the first transaction to come. Of the last key, ``rest`` is what is left to be read.
+    ``horizon`` is the first transaction to come, ``now`` the server's time as it sends it. Of the last key, ``rest``
+    is what is left to be read.
     """
 
     entries: dict[str, list[dict[str, Any]]]
@@ -82,6 +98,7 @@ class Page:
     payloads: dict[tuple[str, UUID], StoredPayload] = field(default_factory=dict)
     stray: list[tuple[str, UUID]] = field(default_factory=list)
     horizon: int = 0
+    now: bytes = b""
 
     def take_chunk(self, row: Row) -> None:
         """Take the next chunk of a payload in."""
@@ -97,7 +114,7 @@ def tasks(storage_id: UUID, after: str | None, limit: int, span: Span | None) ->
     else:
         since = statements.FIRST_KEYS_SINCE if after is None else statements.NEXT_KEYS_SINCE
         rows = yield Execute(since, place | span._asdict())
-    return [Task(*row) for row in rows]
+    return [Task(key, first, max(1, entries)) for key, first, entries in rows]
 
 
 def one_task(storage_id: UUID, key: str, span: Span | None) -> Operation[list[Task] | None]:
@@ -137,7 +154,7 @@ def page(storage_id: UUID, tasks: Sequence[Task], limit: int, *, partial: bool) 
     if not partial:
         place["keys"] = [key for key in read.entries if read.rest is None or key != read.rest.key]
         read.stray = [(key, payload_id) for key, payload_id in (yield Execute(statements.STRAY, place))]
-    read.horizon = (yield Execute(statements.HORIZON, {}))[0][0]
+    read.horizon, read.now = (yield Execute(statements.HORIZON, {}))[0]
     return read
 
 
@@ -149,7 +166,7 @@ def _read_entries(place: dict[str, Any], tasks: Sequence[Task]) -> Operation[Pag
         read.entries[entry["key"]].append(entry)
     for number, (key, chain) in enumerate(read.entries.items(), 1):
         chain.sort(key=itemgetter("seq"))
-        if len(chain) == place["limit"]:
+        if len(chain) == place["limit"] and chain[-1]["seq"] < _LAST:
             read.rest = Task(key, chain[-1]["seq"] + 1, place["limit"])
             read.entries = dict(islice(read.entries.items(), number))
             break
@@ -172,9 +189,32 @@ def is_registered(storage_id: UUID, name: str) -> Operation[bool]:
     return (yield Execute(statements.NAME, {"storage_id": storage_id})) == [(name,)]
 
 
-def is_guarded() -> Operation[bool]:
-    """Whether the server refuses changes to the history, if there is any, to everybody."""
-    return (yield Execute(statements.GUARDED, {})) != [(False,)]
+def windows(span: Span | None) -> Operation[list[Window]]:
+    """When the history was open to changes, of all storages at once; since what a seal covers, or ever."""
+    parameters = (Span(0, _NEVER) if span is None else span)._asdict()
+    rows = yield Execute(statements.WINDOWS, {"storage_id": MAINTENANCE, **parameters})
+    return [Window(utc(at), db_user, reason) for at, db_user, reason in rows]
+
+
+class Guard(NamedTuple):
+    """A trigger that keeps the history: of which table, and how it is to be on."""
+
+    name: str
+    table: str
+    on: str
+
+
+_GUARDS = (
+    Guard("append_only", "history", "ENABLE ALWAYS"),
+    Guard("kept", "history", "ENABLE ALWAYS"),
+    Guard("record_entry", "result", "ENABLE"),
+)
+
+
+def missing_guards() -> Operation[list[Guard]]:
+    """The triggers that should keep the history and are gone or off."""
+    rows = yield Execute(statements.GUARDS, {})
+    return [guard for guard, is_on in zip(_GUARDS, rows[0], strict=True) if not is_on]
 
 
 def certain() -> Operation[Span]:

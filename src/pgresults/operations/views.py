@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgresults.operations.requests import Execute, Operation
+from pgresults.records.provenance import shown
 from pgresults.sql import views as statements
 from pgresults.sql.compiled import Statement
 
@@ -45,11 +46,12 @@ class Daily(NamedTuple):
 
 def find(parameters: Mapping[str, Any], chosen: frozenset[str]) -> Operation[list[FoundResult]]:
     """A page of live results that meet the chosen filters."""
-    found = [FoundResult(*row) for row in (yield Execute(statements.find(chosen), parameters))]
+    found: list[Any] = [FoundResult(*row) for row in (yield Execute(statements.find(chosen), parameters))]
     return [
         one._replace(
-            created_at=one.created_at.astimezone(UTC),
+            created_at=one.created_at and one.created_at.astimezone(UTC),
             expires_at=one.expires_at and one.expires_at.replace(tzinfo=UTC),
+            provenance=shown(one.provenance),
         )
         for one in found
     ]

@@ -1,6 +1,7 @@
 """Who writes, and what is recorded about a write without being asked."""
 
 import getpass
+import json
 import os
 import socket
 import threading
@@ -50,6 +51,21 @@ def default_holder() -> str:
 
 RUN: ContextVar[Mapping[str, Any]] = ContextVar("pgresults.run", default=MappingProxyType({}))
 """What is recorded about the enclosing flow and task."""
+
+
+_UNREADABLE = "unreadable"
+_SHOWN = 200
+
+
+def shown(text: str | None) -> dict[str, Any] | None:
+    """A provenance's JSON text as an object; what is none, which no write puts there, under the name ``unreadable``."""
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # numbers and nesting that Python cannot hold
+        value = None
+    return value if isinstance(value, dict) else {_UNREADABLE: text[:_SHOWN]}
 
 
 def recorded(given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from pgresults.sql.compiled import Statement
 from pgresults.sql.digests import entry_digest_sql, expiry_sql, place_sql
 from pgresults.sql.history import DESCRIBED
-from pgresults.sql.results import CONTENT, ENTRY_PARAMETERS, ONE_KEY, append_entry, next_entry
+from pgresults.sql.results import CONTENT, ENTRY_PARAMETERS, ONE_KEY, as_read, next_entry
 from pgresults.sql.schema import result
 
-LOCK_KEY = Statement(select(*(result.c[name] for name in DESCRIBED)).where(ONE_KEY).with_for_update())
+LOCK_KEY = Statement(select(*(as_read(result, name) for name in DESCRIBED)).where(ONE_KEY).with_for_update())
 """Lock a key's row, live or not, to say of it again what it says."""
 
 
@@ -23,7 +23,7 @@ def _record() -> Statement:
         .returning(*result.c)
         .cte("head")
     )
-    return Statement(select(head.c.seq).add_cte(append_entry(head)))
+    return Statement(select(head.c.seq))
 
 
 RECORD_BREAK = _record()
@@ -50,7 +50,7 @@ def _record_first() -> Statement:
     }
     statement = upsert(result).from_select(list(row), select(*row.values())).on_conflict_do_nothing()
     head = statement.returning(*result.c).cte("head")
-    return Statement(select(head.c.seq).add_cte(append_entry(head)))
+    return Statement(select(head.c.seq))
 
 
 RECORD_FIRST_BREAK = _record_first()

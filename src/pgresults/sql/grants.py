@@ -9,8 +9,11 @@ from psycopg import sql
 from pgresults.sql import schema as tables
 
 _READ = ("SELECT",)
+_STORE = "INSERT (storage_id, key, payload_id, chunk, data, salt, sha256)"  # the transaction is for the server to say
 _ALL_TABLES = None
-_VIEWS = ("live_results", "expirations", "storage_usage", "held_locks", "json_results")
+_VIEWS = ("live_results", "expirations", "storage_usage", "held_locks")
+_LOCKS = f"SELECT ({', '.join(name for name in tables.lock.c.keys() if name != 'token')})"  # noqa: SIM118 (no dict)
+_PROOFS = "SELECT (storage_id, key, payload_id, chunk, sha256, xid)"
 
 
 class Kind(StrEnum):
@@ -25,6 +28,9 @@ class Kind(StrEnum):
     AUDITOR = "auditor"
     """Reads everything, history included: enough to verify and to seal."""
 
+    HISTORIAN = "historian"
+    """Reads all history and no payload: enough to seal and to see who did what, not to verify payloads."""
+
     SWEEPER = "sweeper"
     """Takes away what has expired, was superseded or must be erased."""
 
@@ -32,39 +38,47 @@ class Kind(StrEnum):
     """May do everything with the tables; what the history refuses, it refuses to owners, too."""
 
 
+_SHOWN: dict[str | None, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (tables.VERSION_TABLE, tables.storage.name, tables.result.name, tables.waiting.name, *_VIEWS), _READ
+    ),
+    tables.lock.name: (_LOCKS,),
+}
+_CURRENT: dict[str | None, tuple[str, ...]] = dict.fromkeys(("current_payloads", "json_results"), _READ)
+_HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys((tables.history.name, "result_history"), _READ)
 _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.WRITER: {
         _ALL_TABLES: _READ,
         tables.storage.name: ("INSERT",),
         tables.result.name: ("INSERT", "UPDATE"),
-        tables.payload.name: ("INSERT",),
-        tables.history.name: ("INSERT",),  # append only
-        tables.lock.name: ("INSERT", "UPDATE", "DELETE"),
+        tables.payload.name: (_STORE,),
+        tables.lock.name: ("INSERT", "UPDATE"),
         tables.waiting.name: ("INSERT", "UPDATE", "DELETE"),
     },
-    Kind.READER: dict.fromkeys(
-        (
-            tables.VERSION_TABLE,
-            tables.storage.name,
-            tables.result.name,
-            tables.payload.name,
-            tables.lock.name,
-            tables.waiting.name,
-            tables.document.name,
-            *_VIEWS,
-        ),
-        _READ,
-    ),
-    Kind.AUDITOR: {_ALL_TABLES: _READ},
+    Kind.READER: _SHOWN | _CURRENT,
+    Kind.AUDITOR: _SHOWN | _CURRENT | _HISTORY | {tables.payload.name: _READ, tables.document.name: _READ},
+    Kind.HISTORIAN: _SHOWN | _HISTORY | {tables.payload.name: (_PROOFS,)},
     Kind.SWEEPER: {
         _ALL_TABLES: _READ,
         tables.result.name: ("UPDATE",),
         tables.payload.name: ("DELETE",),
-        tables.history.name: ("INSERT",),
-        tables.lock.name: ("UPDATE", "DELETE"),  # a proof locks its row; released ones go
+        tables.lock.name: ("UPDATE",),  # a proof locks its row
     },
     Kind.OWNER: {_ALL_TABLES: ("ALL",)},
 }
+
+_SWEEPING = (
+    "forget_released(integer, uuid)",
+    "sweep(integer, uuid, text, text)",
+    "bare_content(text, text, text, text)",
+    "entry_digest(bytea, uuid, text, bigint, bigint, timestamptz, timestamptz, text, bytea)",
+)
+_FUNCTIONS: dict[Kind, tuple[str, ...]] = {
+    Kind.WRITER: ("forget_released(integer, uuid)",),
+    Kind.SWEEPER: _SWEEPING,
+    Kind.OWNER: (*_SWEEPING, "maintenance(text)"),
+}
+"""The functions that a kind of role may run; the public may run none."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +122,16 @@ def _statements(schema: str, role: sql.Identifier, kind: Kind) -> Iterator[sql.C
             else sql.Identifier(schema, table)
         )
         yield sql.SQL("GRANT {} ON {} TO {}").format(granted, target, role)
+    for function in _FUNCTIONS.get(kind, ()):
+        call = sql.SQL("{}.{}").format(sql.Identifier(schema), sql.SQL(function))
+        yield sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(call, role)
     if kind in (Kind.WRITER, Kind.OWNER):
         fence = sql.Identifier(schema, tables.fence.name)
         yield sql.SQL("GRANT USAGE, SELECT ON SEQUENCE {} TO {}").format(fence, role)
     if kind in (Kind.WRITER, Kind.OWNER, Kind.SWEEPER):
         forgotten = sql.Identifier(schema, tables.forgotten.name)
         yield sql.SQL("GRANT SELECT ON SEQUENCE {} TO {}").format(sql.Identifier(schema, tables.fence.name), role)
-        yield sql.SQL("GRANT SELECT, UPDATE ON SEQUENCE {} TO {}").format(forgotten, role)
+        yield sql.SQL("GRANT SELECT ON SEQUENCE {} TO {}").format(forgotten, role)
 
 
 def _script(statements: Iterator[sql.Composed]) -> str:

@@ -35,12 +35,12 @@ from pgresults.sql.results import (
     HEAD_COLUMNS,
     ONE_KEY,
     UNEXPIRED,
-    append_entry,
     as_read,
     end_versions,
     next_entry,
 )
 from pgresults.sql.schema import history, payload, result
+from pgresults.sql.times import sayable
 
 _STORAGE = bindparam("storage_id", type_=Uuid)
 _KEY = bindparam("key", type_=history.c.key.type)
@@ -69,7 +69,7 @@ ENTRY_COLUMNS = (
 """What an entry says, in the order of `operations.history.Entry`."""
 
 
-_ENTRY = [as_read(history, name) if name == "expires_at" else history.c[name] for name in ENTRY_COLUMNS]
+_ENTRY = [history.c[name] if name == "tags" else as_read(history, name) for name in ENTRY_COLUMNS]
 
 HISTORY = Statement(select(*_ENTRY, payload.c.sha256).select_from(_PROOF).where(_ONE_HISTORY).order_by(history.c.seq))
 """The entries of a key, oldest first, with the digests of the payloads that are still there."""
@@ -88,7 +88,7 @@ _WRITTEN_AT = (
 
 def _past(*conditions: ColumnElement[bool], expired: ColumnElement[bool]) -> Statement:
     """The last entry that meets the conditions as the head it was then, with its payload."""
-    from_elsewhere: dict[str, ColumnElement[Any]] = {"created_at": _WRITTEN_AT, "sha256": payload.c.sha256}
+    from_elsewhere: dict[str, ColumnElement[Any]] = {"created_at": sayable(_WRITTEN_AT), "sha256": payload.c.sha256}
     columns = (
         *(from_elsewhere[name] if name in from_elsewhere else as_read(history, name) for name in HEAD_COLUMNS),
         expired.label("expired"),
@@ -126,7 +126,7 @@ EXISTS_AS_OF = Statement(
 """Whether a key had a live result at a moment."""
 
 REMOVALS = Statement(
-    select(history.c.action, history.c.at, history.c.actor, history.c.version, history.c.reason)
+    select(history.c.action, sayable(history.c.at), history.c.actor, history.c.version, history.c.reason)
     .where(
         _ONE_HISTORY,
         history.c.seq > bindparam("seq"),
@@ -140,7 +140,7 @@ _UNCOVERED = ("action", "actor", "holder", "fence", "reason")
 DESCRIBED = tuple(name for name in CONTENT_FIELDS if name not in _UNCOVERED)
 """What the next entry of a version that stays says again of it."""
 
-_STAYING = [result.c[name] for name in DESCRIBED]
+_STAYING = [as_read(result, name) for name in DESCRIBED]
 
 LOCK_LIVE = Statement(select(*_STAYING).where(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED).with_for_update())
 """Lock a live head, to say of it again what it says."""
@@ -155,7 +155,7 @@ def _restate(guard: Guard) -> Statement:
         .returning(*result.c)
         .cte("head")
     )
-    return Statement(select(head.c.version).add_cte(append_entry(head)))
+    return Statement(select(head.c.version))
 
 
 TOUCH = {guard: _restate(guard) for guard in Guard}
@@ -174,7 +174,7 @@ LOCK_HEAD = Statement(
 
 def _redact(guard: Guard) -> Statement:
     head = end_versions(ONE_KEY, guard.condition())
-    return Statement(select(head.c.version).add_cte(append_entry(head)))
+    return Statement(select(head.c.version))
 
 
 REDACT = {guard: _redact(guard) for guard in Guard}
@@ -231,9 +231,7 @@ def invalidate(chosen: frozenset[str], *, guarded: bool) -> Statement:
     allowed = (~exists(select(in_the_way.c.key)),) if guarded else ()
     head = end_versions(*same, result.c.payload_id.is_not(None), *allowed)
     obstacle = select(func.min(in_the_way.c.key)).scalar_subquery() if guarded else null()
-    return Statement(
-        select(select(func.count()).select_from(head).scalar_subquery(), obstacle).add_cte(append_entry(head))
-    )
+    return Statement(select(select(func.count()).select_from(head).scalar_subquery(), obstacle))
 
 
 _NOW: ColumnElement[Any] = func.statement_timestamp()  # unlike the clock, it is one time: an index can be asked for it
@@ -243,7 +241,7 @@ EXPIRING = Statement(
     select(
         result.c.key,
         result.c.version,
-        result.c.created_at,
+        as_read(result, "created_at"),
         as_read(result, "expires_at"),
         result.c.size,
         result.c.serializer.op("->>")(literal_column("'type'")),
@@ -333,7 +331,7 @@ def _retain() -> Statement:
         .returning(*result.c)
         .cte("head")
     )
-    return Statement(select(func.count()).select_from(head).add_cte(append_entry(head)))
+    return Statement(select(func.count()).select_from(head))
 
 
 RETAIN = _retain()

@@ -41,6 +41,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from pgresults.sql.compiled import CallStatement, Statement
 from pgresults.sql.guards import HELD, lives
 from pgresults.sql.schema import SCHEMA, fence, forgotten, lock
+from pgresults.sql.times import sayable
 
 ONE_LOCK = and_(lock.c.storage_id == bindparam("storage_id"), lock.c.key == bindparam("key"))
 """The condition that picks one key's lock."""
@@ -76,7 +77,7 @@ def _lives_here(beacon: ColumnElement[Any]) -> ColumnElement[bool]:
 
 def _seconds_until(moment: ColumnElement[Any]) -> ColumnElement[Any]:
     """The seconds until a moment by the server's clock, which is the one that counts."""
-    return cast(extract("epoch", moment - _CLOCK), Double)
+    return cast(extract("epoch", sayable(moment) - _CLOCK), Double)
 
 
 def _try_acquire() -> Statement:
@@ -95,7 +96,7 @@ def _try_acquire() -> Statement:
         row.c.token,
         row.c.beacon,
         row.c.session,
-        row.c.acquired_at,
+        sayable(row.c.acquired_at).label("acquired_at"),
         _seconds_until(row.c.expires_at).label("expires_in"),
         is_free.label("free"),
     ).cte("seen")
@@ -195,14 +196,15 @@ AFTERWARDS = Statement(
 UNLOCK = Statement(select(func.pg_advisory_unlock(bindparam("beacon", type_=BigInteger))))
 """Put a beacon out whose row is another's already."""
 
+# Without the token, which proves that a lock is one's own: who only reads may not see it.
 STATE = Statement(
     select(
         lock.c.fence,
         lock.c.holder,
-        lock.c.token,
+        cast(null(), Uuid),
         lock.c.beacon,
         lock.c.session,
-        lock.c.acquired_at,
+        sayable(lock.c.acquired_at),
         _seconds_until(lock.c.expires_at),
         false(),
     ).where(
@@ -212,6 +214,9 @@ STATE = Statement(
     )
 )
 """Who holds a key's lock and lives; never to be run on a session that holds beacons itself."""
+
+TOKEN = Statement(select(lock.c.token).where(ONE_LOCK, HELD, lock.c.fence == bindparam("fence", type_=BigInteger)))
+"""What proves a grant."""
 
 BURY = Statement(
     update(lock)
@@ -288,7 +293,7 @@ LISTED = (
 """What a listing says of a lock, in the order of `operations.locks.HeldLock`."""
 
 LIST_HELD = Statement(
-    select(*(_VIEW.c[name] for name in LISTED))
+    select(*(sayable(_VIEW.c[name]) if name in ("since", "expires_at") else _VIEW.c[name] for name in LISTED))
     .where(_VIEW.c.storage.in_((bindparam("name"), cast(bindparam("storage_id", type_=Uuid), Text))))
     .order_by(_VIEW.c.key)
 )

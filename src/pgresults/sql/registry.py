@@ -1,6 +1,7 @@
 """What is said about storages and about the schema itself."""
 
-from sqlalchemy import Column, MetaData, Table, Text, bindparam, func, literal_column, or_, select
+from sqlalchemy import Column, MetaData, Table, Text, bindparam, cast, func, literal_column, or_, select
+from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from pgresults.sql.compiled import Statement
@@ -22,6 +23,14 @@ ENTERED = Statement(
 
 STORAGES = Statement(select(storage.c.id, storage.c.name).order_by(storage.c.name))
 """Every registered storage."""
+
+LONG_KNOWN = Statement(
+    select(storage.c.id).where(
+        storage.c.id == bindparam("id"),
+        storage.c.created_at < func.statement_timestamp() - cast(literal_column("'1 minute'"), INTERVAL),
+    )
+)
+"""Whether a storage was registered so long ago that whoever did it has written by now."""
 
 _SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_num", Text))
 

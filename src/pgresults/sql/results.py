@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
+    Column,
     ColumnElement,
     DateTime,
     Integer,
     Interval,
     LargeBinary,
+    MetaData,
     Table,
     Text,
     and_,
@@ -31,8 +33,8 @@ from sqlalchemy.sql.selectable import CTE
 from pgresults.sql.compiled import CopyStatement, Statement
 from pgresults.sql.digests import entry_digest_sql, expiry_sql, place_sql
 from pgresults.sql.guards import Guard
-from pgresults.sql.schema import history, payload, result
-from pgresults.sql.times import as_utc
+from pgresults.sql.schema import SCHEMA, history, payload, result
+from pgresults.sql.times import as_utc, sayable
 
 ONE_KEY = and_(result.c.storage_id == bindparam("storage_id"), result.c.key == bindparam("key"))
 """The condition that picks one key's row."""
@@ -128,15 +130,9 @@ def _upsert_head(allowed: ColumnElement[bool], *, relative: bool) -> CTE:
             index_elements=[result.c.storage_id, result.c.key],
             set_=replaced | following | {"created_at": following["at"]},
         )
-        .returning(*result.c)
+        .returning(result.c.version, result.c.created_at, result.c.expires_at)
         .cte("head")
     )
-
-
-def append_entry(head: CTE) -> CTE:
-    """Append the entry that a changed head row stands for to the history."""
-    names = [name for name in history.c.keys() if name != "xid"]  # noqa: SIM118 (no dict)
-    return insert(history).from_select(names, select(*(head.c[name] for name in names))).cte("entry")
 
 
 class Kind(NamedTuple):
@@ -149,13 +145,18 @@ class Kind(NamedTuple):
     """Its expiration is a time from now."""
 
 
+_CHUNK_COLUMNS = tuple(name for name in payload.c.keys() if name != "xid")  # noqa: SIM118 (no dict)
+
+
 def _write(guard: Guard, *, with_payload: bool, relative: bool) -> Statement:
-    """The whole write of one version: payload, head and history in one statement."""
+    """The whole write of one version: payload and head in one statement; a trigger takes the head into the history."""
     allowed = guard.condition()
     head = _upsert_head(allowed, relative=relative)
-    statement = select(head.c.version, head.c.created_at, as_utc(head.c.expires_at)).add_cte(append_entry(head))
+    statement = select(head.c.version, sayable(head.c.created_at), as_utc(head.c.expires_at))
     if with_payload:
-        given: dict[str, ColumnElement[Any]] = {one.name: bindparam(one.name, type_=one.type) for one in payload.c}
+        given: dict[str, ColumnElement[Any]] = {
+            name: bindparam(name, type_=payload.c[name].type) for name in _CHUNK_COLUMNS
+        }
         given["chunk"] = literal_column("0", Integer)
         chunk = select(*given.values()).where(allowed)
         statement = statement.add_cte(insert(payload).from_select(list(given), chunk).cte("stored"))
@@ -168,11 +169,11 @@ WRITE = {
 }
 """Store a version; gives its version, time and expiration, or no row where the guard refuses."""
 
-UPLOAD = CopyStatement(payload, payload.c.keys(), ("uuid", "text", "uuid", "int4", "bytea", "bytea", "bytea"))
+UPLOAD = CopyStatement(payload, _CHUNK_COLUMNS, ("uuid", "text", "uuid", "int4", "bytea", "bytea", "bytea"))
 """Put the chunks of a payload into their table."""
 
 FIND_WRITE = Statement(
-    select(history.c.version, history.c.at, as_utc(history.c.expires_at)).where(
+    select(history.c.version, sayable(history.c.at), as_utc(history.c.expires_at)).where(
         history.c.storage_id == bindparam("storage_id"),
         history.c.key == bindparam("key"),
         history.c.payload_id == bindparam("payload_id"),
@@ -182,7 +183,7 @@ FIND_WRITE = Statement(
 """Look whether a write whose answer was lost has been carried out."""
 
 TAKEN_AWAY = Statement(
-    select(history.c.action, history.c.at, history.c.actor)
+    select(history.c.action, sayable(history.c.at), history.c.actor)
     .where(
         history.c.storage_id == bindparam("storage_id"),
         history.c.key == bindparam("key"),
@@ -215,6 +216,7 @@ HEAD_COLUMNS = (
 )
 """What a read needs to know of a key's row, in the order of `operations.results.Head`."""
 
+_READ = ("storage_id", "key", "payload_id", "chunk", "data")
 _EXPIRED = and_(result.c.expires_at.is_not(None), result.c.expires_at <= func.statement_timestamp())
 
 
@@ -231,6 +233,8 @@ def as_read(table: Table, name: str) -> ColumnElement[Any]:
             return cast(func.array_to_json(column), Text)
         case "expires_at":
             return as_utc(column)
+        case "at" | "created_at":
+            return sayable(column)
     return column
 
 
@@ -240,16 +244,22 @@ _HEAD: tuple[ColumnElement[Any], ...] = (
 )
 
 
+CURRENT = Table(
+    "current_payloads", MetaData(schema=SCHEMA), *(Column(c.name, c.type) for c in payload.c if c.name in _READ)
+)
+"""The payloads of what is live: who only reads has a right on them, and none on those that were superseded."""
+
+
 # As a subquery, because a planner without statistics joins by key alone: over the payloads of every version.
 def _first_chunk(key: ColumnElement[Any]) -> ColumnElement[Any]:
     return (
-        select(payload.c.data)
+        select(CURRENT.c.data)
         .where(
-            payload.c.storage_id == bindparam("storage_id"),
-            payload.c.key == key,
-            payload.c.payload_id == result.c.payload_id,
-            payload.c.chunk == literal_column("0"),
-            payload.c.payload_id.is_distinct_from(bindparam("known_payload_id", type_=payload.c.payload_id.type)),
+            CURRENT.c.storage_id == bindparam("storage_id"),
+            CURRENT.c.key == key,
+            CURRENT.c.payload_id == result.c.payload_id,
+            CURRENT.c.chunk == literal_column("0"),
+            CURRENT.c.payload_id.is_distinct_from(bindparam("known_payload_id", type_=CURRENT.c.payload_id.type)),
             UNEXPIRED,
         )
         .correlate(result)
@@ -267,17 +277,25 @@ READ_MANY = Statement(
 )
 """`READ` for several keys, in one snapshot."""
 
-READ_CHUNKS = Statement(
-    select(payload.c.chunk, payload.c.data)
-    .where(
-        payload.c.storage_id == bindparam("storage_id"),
-        payload.c.key == bindparam("key"),
-        payload.c.payload_id == bindparam("payload_id"),
-        payload.c.chunk > literal_column("0"),
+
+def _further_chunks(table: Table) -> Statement:
+    return Statement(
+        select(table.c.chunk, table.c.data)
+        .where(
+            table.c.storage_id == bindparam("storage_id"),
+            table.c.key == bindparam("key"),
+            table.c.payload_id == bindparam("payload_id"),
+            table.c.chunk > literal_column("0"),
+        )
+        .order_by(table.c.chunk)
     )
-    .order_by(payload.c.chunk)
-)
-"""The further chunks of a payload, in order."""
+
+
+READ_CHUNKS = _further_chunks(CURRENT)
+"""The further chunks of a payload that is current, in order."""
+
+READ_PAST_CHUNKS = _further_chunks(payload)
+"""Those of any payload that is kept."""
 
 EXISTS = Statement(
     select(literal_column("1")).select_from(result).where(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED)
@@ -310,7 +328,7 @@ def end_versions(*conditions: ColumnElement[bool]) -> CTE:
 
 def _delete(guard: Guard) -> Statement:
     head = end_versions(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED, guard.condition())
-    return Statement(select(head.c.version, head.c.at).add_cte(append_entry(head)))
+    return Statement(select(head.c.version, sayable(head.c.at)))
 
 
 DELETE = {guard: _delete(guard) for guard in Guard}
@@ -320,7 +338,7 @@ _LIST = (
     select(
         result.c.key,
         result.c.version,
-        result.c.created_at,
+        as_read(result, "created_at"),
         as_read(result, "expires_at"),
         result.c.size,
         result.c.serializer.op("->>")(literal_column("'type'")).label("serializer"),

@@ -32,7 +32,7 @@ from pgresults.errors import ConfigurationError
 SCHEMA = "pgresults"
 """The schema's default name, and the placeholder for a configured one."""
 
-REVISION = "0006"
+REVISION = "0007"
 """The revision of the schema that this code is written for."""
 
 VERSION_TABLE = "schema_version"
@@ -110,6 +110,9 @@ def _entry_columns(*, seq_is_key: bool) -> list[Column[Any]]:
     ]
 
 
+_XID = text("((pg_current_xact_id())::text)::bigint")
+
+
 def _run_index(kind: str) -> Index:
     """What finds the results of a task or flow by its name."""
     name = text(f"(provenance #>> '{{{kind},name}}'::text[])")
@@ -148,6 +151,8 @@ payload = Table(
     Column("data", LargeBinary, nullable=False),
     Column("salt", LargeBinary),
     Column("sha256", LargeBinary),
+    # By it the server sees that a version comes with a payload of its own, not with an earlier one.
+    Column("xid", BigInteger, server_default=_XID),
 )
 
 history = Table(
@@ -158,7 +163,7 @@ history = Table(
     *_version_columns(),
     *_entry_columns(seq_is_key=True),
     # By it a seal tells what is certainly committed; no digest covers it, for only the server knows it.
-    Column("xid", BigInteger, nullable=False, server_default=text("((pg_current_xact_id())::text)::bigint")),
+    Column("xid", BigInteger, nullable=False, server_default=_XID),
     *(
         Index(f"history_{name}_idx", name, postgresql_using="brin", postgresql_with={"autosummarize": "on"})
         for name in ("at", "xid")

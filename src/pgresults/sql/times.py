@@ -18,6 +18,15 @@ def as_utc(moment: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((sayable, func.timezone(literal_column("'UTC'"), moment)))
 
 
+_LATEST: ColumnElement[Any] = literal_column("'9999-12-30 23:59:59.999999+00'::timestamptz")
+_EARLIEST: ColumnElement[Any] = literal_column("'0001-01-02 00:00:00+00'::timestamptz")
+
+
+def sayable(moment: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A time that Python has in every time zone: one that it has not, which no write of ours gives, as the nearest."""
+    return case((moment > _LATEST, _LATEST), (moment < _EARLIEST, _EARLIEST), else_=moment)
+
+
 def utc(moment: datetime | None) -> datetime | None:
     """The moment in UTC, whatever the session's time zone; a naive one is in UTC already."""
     if moment is None:

@@ -30,6 +30,7 @@ from sqlalchemy import (
 
 from pgresults.sql.compiled import Query, Statement
 from pgresults.sql.schema import history, payload, result, storage
+from pgresults.sql.times import as_utc, sayable
 
 Follows: TypeAlias = Callable[[Any, Any], ColumnElement[bool]]
 """How keys go on: from one on, or after it."""
@@ -123,8 +124,8 @@ FIRST_SINCE = Statement(
 """The first entry of a key that no seal covers yet, and its first one of all."""
 
 _NEXT = cast(cast(func.pg_snapshot_xmax(func.pg_current_snapshot()), Text), BigInteger)
-HORIZON = Statement(select(_NEXT))
-"""The transaction that is the first of those to come."""
+HORIZON = Statement(select(_NEXT, func.timestamptz_send(func.clock_timestamp())))
+"""The transaction that is the first of those to come, and the time."""
 
 AHEAD = Statement(
     select(func.count()).select_from(history).where(history.c.storage_id == _STORAGE, history.c.xid >= _NEXT)
@@ -213,17 +214,31 @@ NAME = Statement(select(storage.c.name).where(storage.c.id == _STORAGE))
 
 _TRIGGERS = Table("pg_trigger", MetaData(schema="pg_catalog"))
 _HISTORY = select(literal_column("tableoid")).select_from(history).limit(literal_column("1")).scalar_subquery()
-_ALWAYS_ON: tuple[ColumnElement[Any], ...] = (
-    literal_column("tgrelid") == _HISTORY,
-    literal_column("tgname = 'append_only' AND tgenabled = 'A'"),
+_RESULT = select(literal_column("tableoid")).select_from(result).limit(literal_column("1")).scalar_subquery()
+
+
+def _is_on(table: ColumnElement[Any], name: str, modes: str) -> ColumnElement[bool]:
+    on: ColumnElement[bool] = literal_column(f"tgname = '{name}' AND tgenabled IN ({modes})")
+    return exists(select(literal_column("1")).select_from(_TRIGGERS).where(literal_column("tgrelid") == table, on))
+
+
+_GUARDS: tuple[ColumnElement[Any], ...] = (
+    or_(_HISTORY.is_(None), _is_on(_HISTORY, "append_only", "'A'")),
+    or_(_HISTORY.is_(None), _is_on(_HISTORY, "kept", "'A'")),
+    or_(_RESULT.is_(None), _is_on(_RESULT, "record_entry", "'O', 'A'")),
 )
-GUARDED = Statement(
-    select(exists(select(literal_column("1")).select_from(_TRIGGERS).where(*_ALWAYS_ON))).where(_HISTORY.is_not(None))
+GUARDS = Statement(select(*_GUARDS))
+"""Whether each of the triggers that keep the history is there and on, as far as there is something to keep."""
+
+WINDOWS = Statement(
+    select(as_utc(history.c.at), history.c.db_user, history.c.reason)
+    .where(history.c.storage_id == _STORAGE, history.c.action == literal_column("'maintenance'"), _SINCE)
+    .order_by(history.c.seq)
 )
-"""Whether the trigger that refuses changes to the history is there and on; no row where there is no history yet."""
+"""When, by whom and why the history was opened to changes, as far as no seal covers it."""
 
 LEAVES = Statement(
-    select(history.c.key, history.c.seq, history.c.digest, history.c.at)
+    select(history.c.key, history.c.seq, history.c.digest, sayable(history.c.at))
     .where(history.c.storage_id == _STORAGE, _SEALED)
     .order_by(history.c.key, history.c.seq)
 )

@@ -1,5 +1,6 @@
 """The statements over the views that everybody may ask: which results there are, and how they come and go."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -22,7 +23,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 
 from pgresults.sql.compiled import Statement
 from pgresults.sql.schema import SCHEMA
-from pgresults.sql.times import as_utc
+from pgresults.sql.times import as_utc, sayable
 
 _views = MetaData(schema=SCHEMA)
 
@@ -79,13 +80,22 @@ FILTERS: dict[str, tuple[ColumnElement[bool], ...]] = {
 """What picks live results; a choice of them makes one statement."""
 
 
+_AS_READ: dict[str, Callable[[ColumnElement[Any]], ColumnElement[Any]]] = {
+    "expires_at": as_utc,
+    "created_at": sayable,
+    "provenance": lambda column: cast(column, Text),
+}
+
+
+def _as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    return column
+
+
 @cache
 def find(chosen: frozenset[str]) -> Statement:
     """A page of live results that meet the chosen `FILTERS`, by key, after a key."""
     conditions = [condition for name in sorted(chosen) for condition in FILTERS[name]]
-    columns = [
-        as_utc(column) if column.name == "expires_at" else column for column in _LIVE.c if column.name != "storage_id"
-    ]
+    columns = [_AS_READ.get(column.name, _as_it_is)(column) for column in _LIVE.c if column.name != "storage_id"]
     return Statement(
         select(*columns)
         .where(
@@ -97,9 +107,9 @@ def find(chosen: frozenset[str]) -> Statement:
 
 
 USAGE = Statement(
-    select(*(_USAGE.c[name] for name in ("keys", "live", "live_bytes", "expired_bytes", "last_change"))).where(
-        _USAGE.c.storage_id == bindparam("storage_id", type_=Uuid)
-    )
+    select(
+        *(_USAGE.c[name] for name in ("keys", "live", "live_bytes", "expired_bytes")), sayable(_USAGE.c.last_change)
+    ).where(_USAGE.c.storage_id == bindparam("storage_id", type_=Uuid))
 )
 """How many keys and bytes a storage has."""
 
@@ -129,5 +139,6 @@ WRITTEN_DAILY = _daily(
     _HISTORY.c.at,
     _HISTORY.c.action.in_((literal_column("'write'"), literal_column("'import'"))),
     _HISTORY.c.at > func.statement_timestamp() - _SPAN,
+    _HISTORY.c.at <= func.statement_timestamp(),
 )
 """How many versions and bytes were written on each day past."""

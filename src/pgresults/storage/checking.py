@@ -33,6 +33,13 @@ def require_signed(head: Head, key: str, trust: Trust) -> None:
     if not trust.keys:
         return
     columns: dict[str, Any] = {**head._asdict(), "key": key}
-    for name in ("serializer", "tags", "provenance"):
-        columns[name] = columns[name] and canonical(columns[name])
+    try:
+        for name in ("serializer", "tags", "provenance"):
+            columns[name] = columns[name] and canonical(columns[name])
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise IntegrityError(
+            f"what is said of {key!r}, version {head.version}, is nothing that could have been signed: {error}",
+            key=key,
+            version=head.version,
+        ) from error
     trust.verify(columns, head.signature, head.version)

@@ -17,8 +17,14 @@ def json_text(value: Any) -> str:
 
 
 def parsed(text: str | None) -> Any:
-    """What a column of JSON holds."""
-    return None if text is None else _DECODE(text)[0]
+    """What a column of JSON holds.
+
+    Raises: ValueError for what Python cannot hold, and no write of ours has put there.
+    """
+    try:
+        return None if text is None else _DECODE(text)[0]
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 @lru_cache(maxsize=256)

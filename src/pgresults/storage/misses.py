@@ -23,7 +23,7 @@ def require_live(found: Found | None, key: str) -> Found:
         return found
     if head.expired:
         raise _gone(key, "expired", utc(head.expires_at), None)
-    raise _gone(key, _REASONS[head.action], utc(head.at), head.actor)
+    raise _gone(key, _REASONS.get(head.action, "deleted"), utc(head.at), head.actor)
 
 
 def never_written(key: str, moment: datetime | None = None) -> MissingResult:
