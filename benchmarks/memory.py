@@ -29,7 +29,8 @@ def peak_bytes(subject: str, operation: str, size: int, url: str, schema: str) -
     return int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
 
 
-def _peak() -> int:
+def peak() -> int:
+    """The peak of this process's memory so far, in bytes."""
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 
@@ -47,9 +48,9 @@ def _main(subject: str, operation: str, size: int, schema: str) -> None:
     write("warm up", b"connect and import first")
     read("warm up")
     data = os.urandom(size) if operation == "write" else b""
-    before = _peak()
+    before = peak()
     found = write(_KEY, data) if operation == "write" else read(_KEY)
-    after = _peak()
+    after = peak()
     del found  # until here it counts
     print(after - before)
 

@@ -122,6 +122,9 @@ class Settings(BaseSettings):
         default=64 * 1024, description="async work above this size runs in a thread, in bytes"
     )
     allow_pickle: bool = Field(default=True, description="off: nothing is (un)pickled, and only known code is named")
+    importable: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="code and modules, by commas, that stored data may name; others are not imported for it"
+    )
     signing_key: SecretStr | None = Field(default=None, min_length=16, description="signs payloads; others are refused")
     older_signing_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = Field(
         default=(), description="keys that were used before, by commas: their signatures still count"

@@ -1,5 +1,6 @@
 """Results leave one storage as a file and come into another as what they were."""
 
+import csv
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -68,7 +69,8 @@ def test_results_come_back_as_they_were(
         assert after.metadata.sha256 == before.metadata.sha256
         origin = after.metadata.provenance.pop("imported")
         assert after.metadata.provenance == before.metadata.provenance
-        assert origin == {"version": 1, "created_at": before.metadata.created_at.isoformat()}
+        created_at = before.metadata.created_at.isoformat()
+        assert origin == {"version": 1, "created_at": created_at, "verified": False}
         (step,) = copy.history(key)
         assert (step.action, step.tags) == ("import", filled.history(key)[0].tags)
     assert copy.verify().intact
@@ -76,6 +78,43 @@ def test_results_come_back_as_they_were(
     assert (again.stdout, "3 left out" in again.stderr) == ("0 results imported\n", True)
     assert run(target, "import", "file", str(file), "--overwrite").stdout == "3 results imported\n"
     assert copy.read("json").metadata.version == 2
+
+
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    " =1",
+    "\uff1d1",
+    "'",
+    "'=1",
+    "''",
+    "\t",
+    " ",
+    "a=1",
+    "1'",
+]
+
+
+def test_no_cell_of_a_table_is_a_formula(store: ResultStore, target: PostgresStorage, tmp_path: Path) -> None:
+    for formula in FORMULAS:
+        store.write(b"x", key=formula, provenance={"=1": "=1"})
+    store.result_storage.write_path("bytes", b"\xfb\xef\xff")  # base64 that begins with a minus
+    file, copy = tmp_path / "results.csv", ResultStore(result_storage=target)
+    run(store.result_storage, "export", "--output", str(file))
+    with file.open(newline="") as lines:
+        cells = [cell for row in csv.reader(lines) for cell in row]
+    assert any(cell.startswith("'-") for cell in cells)
+    assert not [cell for cell in cells if cell.lstrip()[:1] in tuple("=+-@\uff1d")]
+    imported = run(target, "import", "file", str(file))
+    assert imported.exit_code == 0, imported.stderr
+    assert [row.key for row in page(target)] == sorted([*FORMULAS, "bytes"])
+    assert copy.read("'=1").metadata.provenance["=1"] == "=1"
+    assert target.read_path("bytes") == b"\xfb\xef\xff"
 
 
 def test_an_export_may_be_printed_and_narrowed(filled: ResultStore) -> None:

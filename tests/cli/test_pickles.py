@@ -68,3 +68,16 @@ class TestPickles:
 
     def test_a_dump_ends(self) -> None:
         assert [line[:8] for line in hexdump(bytes(300), limit=20)] == ["00000000", "00000010", "… and 28"]
+
+    @pytest.mark.parametrize(
+        "damaged",
+        ["[]", '"json"', "{}", "1", "null", '{"type": []}', '{"compressionlib": "zlib"}', '{"compressionlib": []}'],
+    )
+    def test_a_damaged_description_is_shown(self, cli: Cli, store: ResultStore, connection: Any, damaged: str) -> None:
+        store.write({"a": 1}, key="k")
+        changed = "UPDATE pgresults.result SET serializer = %s WHERE storage_id = %s"
+        connection.execute(changed, [damaged, store.result_storage.id])
+        assert f"serializer\t{damaged}\n" in succeeded(cli("get", "k"))
+        ended = cli("get", "k", "--unpickle")
+        assert (ended.exit_code, "serializer" in ended.stderr) == (1, True)
+        assert isinstance(ended.exception, SystemExit)

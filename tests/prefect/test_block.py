@@ -35,8 +35,11 @@ def test_the_block_comes_back_from_the_server_without_showing_its_url(block: Pos
     assert loaded.storage is block.storage
     assert block.url is not None
     assert block.url.get_secret_value() not in repr(loaded) + str(loaded.model_dump(mode="json"))
-    client = prefect.client.orchestration.get_client(sync_client=True)
-    shown = client.read_block_document_by_name(block.name, "postgres-result-storage", include_secrets=False)
+
+
+async def test_the_server_does_not_show_the_url(block: PostgresResultStorage) -> None:
+    async with prefect.client.orchestration.get_client() as client:
+        shown = await client.read_block_document_by_name(block.name, "postgres-result-storage", include_secrets=False)
     assert shown.data["url"] == "********"
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from pgresults.locking import waiting
 from pgresults.store import ResultStore
 from tests.support.documents import ROOT
 from tests.support.prefect_fixtures import MARKS, SQL, require_prefect
 
 prefect: Any = require_prefect()
 from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import INPUTS  # noqa: E402
+from prefect.cache_policies import INPUTS, TASK_SOURCE  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from prefect.transactions import IsolationLevel, Transaction  # noqa: E402
 
@@ -23,6 +24,10 @@ from tests.support.listing import page  # noqa: E402
 
 pytestmark = MARKS
 SERIALIZABLE = IsolationLevel.SERIALIZABLE
+A_HOLDER_FOR_EACH_TASK = pytest.mark.skipif(
+    "_holder" not in Transaction.__private_attributes__,
+    reason="in this Prefect all tasks of a thread are one holder, whichever lock manager there is",
+)
 
 
 def test_a_second_run_finds_what_the_first_one_stored(block: PostgresResultStorage, sql: SQL) -> None:
@@ -63,6 +68,46 @@ def test_an_expired_result_is_computed_again(block: PostgresResultStorage, ours:
     ours.touch("key", datetime.now(UTC) - timedelta(seconds=1))
     assert counting() == 2
     assert [entry.action for entry in ours.history("key")] == ["write", "touch", "write"]
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["a record", "a key storage"])
+def test_a_result_expires_by_itself(block: PostgresResultStorage, apart: bool) -> None:
+    calls = []
+    keys = PostgresResultStorage(url=block.url, name=f"{block.name}-keys")
+    keys.save(keys.name)
+    policy = (TASK_SOURCE + INPUTS).configure(key_storage=keys if apart else None)
+
+    @task(cache_policy=policy, cache_expiration=timedelta(seconds=1), result_storage=block)
+    def count() -> int:
+        calls.append(1)
+        return len(calls)
+
+    @flow
+    def counting() -> int:
+        return count()
+
+    assert counting() == 1
+    while page((keys if apart else block).storage):
+        pass
+    assert counting() == 2
+
+
+def test_two_tasks_with_equal_inputs_have_results_of_their_own(block: PostgresResultStorage) -> None:
+    """With `INPUTS` alone, Prefect gives both the same key."""
+
+    @task(cache_policy=TASK_SOURCE + INPUTS, result_storage=block)
+    def double(number: int) -> int:
+        return 2 * number
+
+    @task(cache_policy=TASK_SOURCE + INPUTS, result_storage=block)
+    def triple(number: int) -> int:
+        return 3 * number
+
+    @flow
+    def both() -> tuple[int, int]:
+        return double(5), triple(5)
+
+    assert both() == both() == (10, 15)
 
 
 def run_by_default(key: str) -> None:
@@ -155,10 +200,7 @@ def test_tasks_under_a_thread_pool_run_once_each(block: PostgresResultStorage) -
     assert sorted(calls) == [1, 2, 3]
 
 
-@pytest.mark.skipif(
-    "_holder" not in Transaction.__private_attributes__,
-    reason="in this Prefect all tasks of a thread are one holder, whichever lock manager there is",
-)
+@A_HOLDER_FOR_EACH_TASK
 async def test_async_tasks_take_locks_and_find_results(block: PostgresResultStorage) -> None:
     calls = []
     policy = INPUTS.configure(isolation_level=SERIALIZABLE, lock_manager=block.lock_manager())
@@ -175,6 +217,37 @@ async def test_async_tasks_take_locks_and_find_results(block: PostgresResultStor
 
     assert await squares() == [1, 4] * 3
     assert sorted(calls) == [1, 2]
+
+
+@pytest.mark.timeout(60, func_only=True)
+@pytest.mark.parametrize("number", [2, 10])
+@A_HOLDER_FOR_EACH_TASK
+def test_async_tasks_that_wait_for_a_lock_are_woken(
+    block: PostgresResultStorage, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Prefect takes a task's lock async and gives it back sync, on the event loop on which the others wait."""
+    monkeypatch.setattr(waiting, "next_look", lambda _: 1000.0)
+    calls = []
+    policy = (TASK_SOURCE + INPUTS).configure(isolation_level=SERIALIZABLE, lock_manager=block.lock_manager())
+
+    @task(cache_policy=policy, result_storage=block)
+    async def square(number: int) -> int:
+        calls.append(number)
+        while not any(lock.waiters for lock in block.lock_manager().held_locks()):
+            await asyncio.sleep(0)
+        return number**2
+
+    @flow
+    async def at_once() -> list[int]:
+        return list(await asyncio.gather(*(square(3) for _ in range(number))))
+
+    @flow
+    async def submitted() -> list[int]:
+        return [future.result() for future in [square.submit(4) for _ in range(number)]]
+
+    assert asyncio.run(at_once()) == [9] * number
+    assert asyncio.run(submitted()) == [16] * number
+    assert calls == [3, 4]
 
 
 @pytest.mark.skipif(

@@ -91,6 +91,49 @@ def test_unreadable_files_are_reported_and_do_not_stop_the_rest(
     assert store.read("good").result == "good"
 
 
+def test_links_are_not_followed_out_of_the_directory(storage: PostgresStorage, tmp_path: Path) -> None:
+    place, outside = tmp_path / "place", tmp_path / "outside"
+    for directory in (place / "folder", outside):
+        directory.mkdir(parents=True)
+        (directory / "file").write_bytes(document("x"))
+    (place / "out").symlink_to(outside / "file")
+    (place / "up").symlink_to("../outside/file")
+    (place / "far").symlink_to(place / "hop")
+    (place / "hop").symlink_to(outside / "file")
+    (place / "inside").symlink_to("folder/file")
+    (place / "linked").symlink_to(outside)
+    (place / "loop").symlink_to("loop")
+    (place / "zero").symlink_to("/dev/zero")
+    os.mkfifo(place / "fifo")
+    (tmp_path / "also").symlink_to(place)
+    reasons = {one.name: (one.outcome, one.reason) for one in run_import(storage, tmp_path / "also")}
+    assert {name for name, (outcome, _) in reasons.items() if outcome == "imported"} == {"folder/file", "inside"}
+    assert {name for name, (outcome, _) in reasons.items() if outcome == "unreadable"} == {"out", "up", "far", "hop"}
+    assert "leads out of the directory" in str(reasons["up"][1])
+
+
+@pytest.mark.parametrize("swapped", ["folder/file", "folder"])
+def test_a_link_that_takes_the_place_of_a_file_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    place, outside = tmp_path / "place", tmp_path / "outside"
+    for directory in (place / "folder", outside):
+        directory.mkdir(parents=True)
+        (directory / "file").write_bytes(document("x"))
+    source, resolve = source_of(str(place)), Path.resolve
+
+    def swap(path: Path, strict: bool = False) -> Path:
+        """What somebody may do once it was looked where the file is."""
+        found = resolve(path, strict=strict)
+        (place / swapped).rename(tmp_path / "before")
+        (place / swapped).symlink_to(outside / "file" if swapped == "folder/file" else outside)
+        return found
+
+    monkeypatch.setattr(Path, "resolve", swap)
+    with pytest.raises(OSError, match=r"link|Not a directory"):
+        source.read("folder/file")
+
+
 def test_what_is_no_record_is_imported_as_it_is(storage: PostgresStorage, tmp_path: Path) -> None:
     (tmp_path / "bare").write_bytes(b"\x00bare")
     run_import(storage, tmp_path)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -230,6 +231,45 @@ def test_an_ordinary_user_has_a_server_of_his_own_that_root_can_share() -> None:
     finally:
         server.stop()
         shutil.rmtree(home)
+
+
+@as_root
+@pytest.mark.parametrize("swapped", ["a link", "a directory with something in it"])
+def test_root_gives_nothing_else_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str) -> None:
+    server, victim, make = EmbeddedPostgres(tmp_path / "server"), tmp_path / "victim", tempfile.mkdtemp
+    server.path.mkdir()
+    victim.mkdir()
+    (victim / "secret").touch()
+
+    def swap(**place: Any) -> str:
+        """What the directory's owner may do in the moment after it was made."""
+        made = Path(make(**place))
+        made.rmdir()
+        if swapped == "a link":
+            made.symlink_to(victim)
+        else:
+            victim.rename(made)
+        return str(made)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", swap)
+    with pytest.raises(ConfigurationError):
+        server.ensure_running()
+    monkeypatch.undo()
+    left = [path for path in tmp_path.rglob("*") if path.name in ("victim", "secret")]
+    assert left
+    assert {path.stat().st_uid for path in left} == {0}
+
+
+@as_root
+def test_root_gives_no_other_file_away_as_the_lock(tmp_path: Path) -> None:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    server, victim = EmbeddedPostgres(tmp_path / "server"), tmp_path / "victim"
+    victim.touch()
+    server.path.mkdir()
+    os.chown(server.path, nobody, -1)
+    os.link(victim, server.path / "pgresults.lock")
+    server._locked().__enter__()
+    assert victim.stat().st_uid == 0
 
 
 @as_root

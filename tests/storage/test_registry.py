@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import URL
 
@@ -124,3 +125,20 @@ def test_the_first_hour(empty_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_what_cannot_name_a_storage_is_refused(shared_url: URL, name: Any) -> None:
     with pytest.raises(InvalidArgument):
         PostgresStorage(shared_url, name=name)
+
+
+@pytest.mark.parametrize("taken", ["name", "id"])
+async def test_a_name_that_somebody_has_taken_is_not_used(default_url: str, call: Call, taken: str) -> None:
+    storage = PostgresStorage(default_url, f"mine-{uuid4().hex}")
+    row = (uuid4(), storage.name) if taken == "name" else (storage.id, f"theirs-{uuid4().hex}")
+    with psycopg.connect(default_url, autocommit=True) as sql:
+        sql.execute("INSERT INTO pgresults.storage (id, name, created_at) VALUES (%s, %s, now())", row)
+    store = ResultStore(result_storage=storage)
+    with pytest.raises(ConfigurationError, match="taken its name"):
+        await call(store, "write", 1, key="k")
+    with pytest.raises(ConfigurationError, match="taken its name"):
+        await call(storage, "save")
+    assert not await call(store, "exists", "k")
+    for spec in row:
+        with pytest.raises(ConfigurationError, match="taken its name"):
+            resolve_result_storage(spec)

@@ -22,6 +22,8 @@ except ImportError:  # the extra `parquet` is not installed: said where one is r
     pyarrow = parquet = None
 
 _NESTED = ("serializer", "tags", "provenance")
+_BEGINS_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'", "")
+"""How cells begin that spreadsheets run, the wide forms too; with nothing, where all is white space."""
 _ROWS_A_GROUP = 500
 _BYTES_A_GROUP = 64 * 1024 * 1024
 
@@ -39,12 +41,21 @@ def read_jsonl(path: Path) -> Iterator[Exported]:
 
 
 def write_csv(results: Iterable[Exported], file: IO[str]) -> None:
-    """A heading and one line a result; what is nested as JSON, the payload in base64."""
+    """A heading and one line a result; what is nested as JSON, the payload in base64.
+
+    A cell that a spreadsheet would take for a formula begins with an apostrophe, which reading takes away.
+    """
     writer = csv.DictWriter(file, list(Exported.model_fields))
     writer.writeheader()
     for one in results:
         row = one.model_dump(mode="json")
-        writer.writerow(row | {name: json.dumps(row[name]) for name in _NESTED if row[name] is not None})
+        row |= {name: json.dumps(row[name]) for name in _NESTED if row[name] is not None}
+        writer.writerow({name: f"'{cell}" if _is_run(cell) else cell for name, cell in row.items()})
+
+
+def _is_run(cell: object) -> bool:
+    """Whether a spreadsheet might run a cell, or hide an apostrophe in it."""
+    return isinstance(cell, str) and cell.lstrip()[:1] in _BEGINS_FORMULA and cell != ""
 
 
 def read_csv(path: Path) -> Iterator[Exported]:
@@ -58,9 +69,11 @@ def read_csv(path: Path) -> Iterator[Exported]:
 def _from_row(row: dict[str, str]) -> Exported:
     if None in row or None in row.values():
         raise ValueError("it has more or fewer fields than the heading")
-    given: dict[str, Any] = {name: text for name, text in row.items() if text != ""}
+    given: dict[str, Any] = {name: text.removeprefix("'") for name, text in row.items() if text != ""}
     given |= {name: json.loads(given[name]) for name in _NESTED if name in given}
-    return Exported.model_validate(given | {"payload": base64.b64decode(given.get("payload", ""), validate=True)})
+    return Exported.model_validate(
+        given | {"payload": base64.b64decode(given.get("payload", ""), b"-_", validate=True)}
+    )
 
 
 def write_parquet(results: Iterable[Exported], path: Path) -> None:

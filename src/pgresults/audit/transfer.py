@@ -1,28 +1,29 @@
 """Results on their way out of one storage and into another: each with its payload and all that is said of it."""
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import accumulate
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from pgresults.arguments import flaw_of
 from pgresults.database.programs import call, perform
-from pgresults.errors import SerializationError
+from pgresults.errors import IntegrityError, SerializationError
 from pgresults.operations import results
 from pgresults.operations.results import Found, Listed
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import default_holder, require_json
 from pgresults.records.records import AwareDatetime
-from pgresults.serializers import Serializer
+from pgresults.records.signing import Flaw, Trust
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
-from pgresults.storage.checking import require_intact
+from pgresults.storage.checking import require_intact, require_signed
 from pgresults.storage.columns import json_text, parsed
-from pgresults.storage.encoding import prepare
+from pgresults.storage.encoding import prepare, serializer_of
 from pgresults.storage.postgres import PostgresStorage
 
 _KEYS_A_PAGE = 100
@@ -47,7 +48,7 @@ KeptText = Annotated[str, AfterValidator(_kept)]
 
 
 class Exported(BaseModel):
-    """A live result with its payload as stored; ``sha256`` is the payload's, in hex."""
+    """A live result with its payload as stored; ``sha256`` is the payload's, ``signature`` the exporter's, in hex."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
 
@@ -64,18 +65,39 @@ class Exported(BaseModel):
     storage_block_id: UUID | None = None
     pgresults_version: KeptText | None = None
     prefect_version: KeptText | None = None
+    signature: str | None = Field(default=None, pattern="^([0-9a-f]{2})+$")
     payload: bytes
 
+    def signed_bytes(self) -> bytes:
+        """What the signature covers: all that is said here, the payload by its digest."""
+        said = json.loads(self.model_dump_json(exclude={"payload", "signature"}))
+        return json.dumps(said, sort_keys=True).encode()
 
-def exported(storage: PostgresStorage, prefix: str = "") -> Iterator[Exported]:
-    """The live results under a prefix, by key, each checked against its digest; page by page.
+
+def exported(
+    storage: PostgresStorage, prefix: str = "", leave_out: Callable[[IntegrityError], None] | None = None
+) -> Iterator[Exported]:
+    """The live results under a prefix, by key, page by page, signed where a signing key is set.
+
+    Parameters:
+        storage: where they are.
+        prefix: what their keys begin with.
+        leave_out: told of what is not as it was written or not signed as the storage demands; None: that is raised.
 
     Raises: IntegrityError; StorageUnavailable.
     """
     after = ""
     while page := perform(storage._page(prefix, after, _KEYS_A_PAGE)):
         page = _as_much_as_fits(page)
-        yield from _live(storage, [row.key for row in page])
+        for key, found in _live(storage, [row.key for row in page]):
+            try:
+                one = _as_exported(key, found, storage._trust)
+            except IntegrityError as error:
+                if leave_out is None:
+                    raise
+                leave_out(error)
+            else:
+                yield one
         after = page[-1].key
 
 
@@ -85,17 +107,18 @@ def _as_much_as_fits(page: list[Listed]) -> list[Listed]:
     return [row for row, size in zip(page, sizes, strict=True) if size <= _BYTES_A_PAGE] or page[:1]
 
 
-def _live(storage: PostgresStorage, keys: list[str]) -> Iterator[Exported]:
+def _live(storage: PostgresStorage, keys: list[str]) -> Iterator[tuple[str, Found]]:
     found = perform(call(storage.database, lambda _: results.read_all(storage.id, keys)))
     for key in keys:
         one = found.get(key)
         if one is not None and one.head.payload_id is not None and not one.head.expired:
-            yield _as_exported(key, one)
+            yield key, one
 
 
-def _as_exported(key: str, found: Found) -> Exported:
-    head = found.head
-    return Exported(
+def _as_exported(key: str, found: Found, trust: Trust) -> Exported:
+    head, payload = found.head, require_intact(found, key)
+    require_signed(head, key, trust)
+    one = Exported(
         key=key,
         version=head.version,
         created_at=utc(head.created_at),
@@ -109,33 +132,38 @@ def _as_exported(key: str, found: Found) -> Exported:
         storage_block_id=head.storage_block_id,
         pgresults_version=head.pgresults_version,
         prefect_version=head.prefect_version,
-        payload=bytes(require_intact(found, key)),
+        payload=bytes(payload),
     )
+    signature = trust.sign_export(one.signed_bytes())
+    return one.model_copy(update={"signature": signature and signature.hex()})
 
 
-def import_result(storage: PostgresStorage, one: Exported, overwrite: bool) -> bool:
+def import_result(storage: PostgresStorage, one: Exported, *, overwrite: bool = False, vouched: bool = False) -> bool:
     """Store an exported result as the next version of its key; its history says that it was imported.
 
     Parameters:
         storage: where to.
         one: the result.
         overwrite: whether to do so where a live result is there already.
+        vouched: whether the caller answers for what carries no signature of one of the storage's keys.
 
     Returns: whether it was stored.
-    Raises: SerializationError when the payload is not what was exported, or names an unknown serializer; LockedError
-        when another holder has the key's lock; InvalidKey; PayloadTooLarge; StorageUnavailable.
+    Raises: IntegrityError when it is not signed as the storage demands; SerializationError when the payload is not
+        what was exported, or names an unknown serializer; LockedError when another holder has the key's lock;
+        InvalidKey; PayloadTooLarge; StorageUnavailable.
     """
     key = require_key(one.key)
     if hashlib.sha256(one.payload).hexdigest() != one.sha256:
         raise SerializationError(f"the payload of {key!r} is not what was exported: its digest does not match")
+    verified = _require_verified(one, storage._trust, vouched)
     if not overwrite and perform(storage._has(key)):
         return False
-    origin = {"version": one.version, "created_at": _iso(one.created_at)}
+    origin = {"version": one.version, "created_at": _iso(one.created_at), "verified": verified}
     described = {
         "action": "import",
         "holder": default_holder(),
         "expires_at": one.expiration,
-        "serializer": _known(one),
+        "serializer": _known(one, storage._trust),
         "tags": one.tags,
         "provenance": require_json({**(one.provenance or {}), "imported": origin}, "provenance"),
         "storage_key": one.storage_key,
@@ -148,11 +176,26 @@ def import_result(storage: PostgresStorage, one: Exported, overwrite: bool) -> b
     return True
 
 
-def _known(one: Exported) -> str | None:
+def _require_verified(one: Exported, trust: Trust, vouched: bool) -> bool:
+    """Whether it is signed with one of the storage's keys.
+
+    Raises: IntegrityError where there are keys and it is not, unless somebody vouches for what none of them signed.
+    """
+    flaw = trust.flaw_of_export(one.signed_bytes(), bytes.fromhex(one.signature) if one.signature else None)
+    if flaw is None:
+        return True
+    if flaw is Flaw.UNFIT or (trust.keys and not vouched):
+        advice = "" if flaw is Flaw.UNFIT else "; if you answer for where the file comes from, add --vouch"
+        raise IntegrityError(f"{one.key!r} is not imported: {flaw}{advice}", key=one.key, version=one.version)
+    return False
+
+
+def _known(one: Exported, trust: Trust) -> str | None:
     if one.serializer is None:
         return None
+    description = json_text(require_json(one.serializer, "serializer"))
     try:
-        Serializer.model_validate(one.serializer)
-    except ValidationError as error:
-        raise SerializationError(f"the serializer of {one.key!r} is not known here: {one.serializer}") from error
-    return json_text(require_json(one.serializer, "serializer"))
+        serializer_of(description, trust)
+    except SerializationError as error:
+        raise SerializationError(f"the serializer of {one.key!r} is not known here: {error}") from error
+    return description

@@ -9,14 +9,19 @@ from pathlib import Path
 from uuid import UUID
 
 from pgresults.audit.checks import Check, Finding
+from pgresults.audit.reports import Covered, VerifyReport
 from pgresults.audit.seals import Seal, Tree, require_genuine, root_of, sign
 from pgresults.database.database import Start
 from pgresults.database.programs import Program, call, compute
-from pgresults.errors import IntegrityError
+from pgresults.errors import IntegrityError, MissingResult, SerializationError
 from pgresults.operations import verify as operations
+from pgresults.operations.registry import registered
 from pgresults.operations.requests import Operation
-from pgresults.operations.verify import MAINTENANCE, Leaf, Page, Span, Task, Window
+from pgresults.operations.verify import MAINTENANCE, MAINTENANCE_NAME, Leaf, Page, Span, Task
+from pgresults.storage.current import read_current
+from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.misses import never_written
+from pgresults.storage.pointers import pointed_to
 from pgresults.storage.postgres import PostgresStorage
 
 _KEYS_A_LIST = 2_000
@@ -25,54 +30,118 @@ _NO_TRANSACTION = 2**63 - 1
 _SHOWN_KEYS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
-    """What was checked, and what was found: nothing, when all is as it was written."""
-
-    keys: int
-    entries: int
-    payloads: int
-    findings: tuple[Finding, ...]
-    windows: tuple[Window, ...] = ()
-    """The transactions for which an owner had opened the history: since the seal or time that was given, else ever."""
-
-    @property
-    def intact(self) -> bool:
-        """Whether nothing was found."""
-        return not self.findings
-
-
 def verify(
-    storage: PostgresStorage,
+    keyspace: Keyspace,
     key: str | None,
     since: Seal | datetime | None,
     against: Seal | None,
     progress: Callable[[int], None] | None,
 ) -> Program[VerifyReport]:
-    """Check chains, heads and payloads; see `ResultStore.verify`."""
-    for seal in (since, against):
-        if isinstance(seal, Seal):
-            require_genuine(seal, storage.id, _key_file(storage), storage.settings.seal_public_key)
-    span = _span(since)
-    check = Check(partial=span is not None)
+    """Check chains, heads and payloads; see `ResultStore.verify`. Seals are those of the payloads' storage."""
+    sealed = keyspace.payloads
+    seals = [seal for seal in (since, against) if isinstance(seal, Seal)]
+    for seal in seals:
+        require_genuine(seal, sealed.id, _key_file(sealed), sealed.settings.seal_public_key)
+    newest = max(seals, key=lambda seal: seal.sealed_at, default=None)
     findings: list[Finding] = []
+    runs = [
+        _Run(storage, None if isinstance(since, Seal) else _span(since), None, findings, progress)
+        if storage != sealed
+        else _Run(storage, _span(since), newest, findings, progress)
+        for storage in dict.fromkeys((keyspace.entries, sealed))
+    ]
     if key is None:
-        findings += yield from _check_storage(storage)
-        for storage_id in (storage.id, MAINTENANCE):
-            after = ""
-            while tasks := (yield from call(storage.database, _listing(storage_id, after, span))):
-                yield from _check_tasks(storage, storage_id, tasks, check, findings, progress)
-                after = tasks[-1].key
+        covered = yield from _verify_all(runs)
     else:
-        wanted = yield from call(storage.database, lambda _: operations.one_task(storage.id, key, span))
-        yield from _check_tasks(storage, storage.id, wanted or [], check, findings, progress)
-        if wanted is None or (wanted and not check.keys):
-            raise never_written(key)
+        covered = yield from _verify_key(keyspace, runs, key)
     if against is not None:
-        findings += yield from _compare(storage, against)
-    known = span or (against.span if against else None)
-    windows = yield from call(storage.database, lambda _: operations.windows(known))
-    return VerifyReport(check.keys, check.entries, check.payloads, tuple(findings), tuple(windows))
+        findings += yield from _compare(sealed, against)
+    known = yield from call(sealed.database, lambda _: registered())
+    ids = {MAINTENANCE, *(run.storage.id for run in runs if run.storage.database == sealed.database)}
+    unchecked = tuple(name for id_, name in known.items() if id_ not in ids)
+    span = _span(since) or (against.span if against else None)
+    windows = yield from call(sealed.database, lambda _: operations.windows(span))
+    return VerifyReport(tuple(covered), tuple(findings), unchecked, tuple(windows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One storage's part of a verification: since when, by which seal, and where to put what is found."""
+
+    storage: PostgresStorage
+    span: Span | None
+    seal: Seal | None
+    findings: list[Finding]
+    progress: Callable[[int], None] | None
+
+
+def _verify_all(runs: list[_Run]) -> Program[list[Covered]]:
+    covered: list[Covered] = []
+    for run in runs:
+        name, database = run.storage.name, run.storage.database
+        run.findings.extend((yield from _check_storage(run.storage)))
+        covered.append((yield from _check_keys(run, run.storage.id, name)))
+        known = yield from call(database, lambda _: registered())
+        if covered[-1].empty and (run.storage.id in known or (run.seal and run.seal.entries)):
+            who = "sealed" if run.seal and run.seal.entries else "registered"
+            message = f"{name!r} is {who} and has nothing: its rows were removed, or nothing was ever written to it"
+            run.findings.append(Finding("storage", (), message))
+    for run in {run.storage.database: run for run in runs}.values():
+        switch = yield from _check_keys(run, MAINTENANCE, MAINTENANCE_NAME)
+        covered += [] if switch.empty else [switch]
+    return covered
+
+
+def _check_keys(run: _Run, storage_id: UUID, name: str) -> Program[Covered]:
+    """Check the keys of a storage, or of the one where the switch of the history notes its use."""
+    check, database = Check(partial=run.span is not None), run.storage.database
+    after: str | None = None
+    while tasks := (yield from call(database, _listing(storage_id, after, run.span))):
+        yield from _check_tasks(run, storage_id, tasks, check)
+        after = tasks[-1].key
+    there = check.keys or (run.span and (yield from call(database, lambda _: operations.has_history(storage_id))))
+    seal = run.seal if storage_id == run.storage.id else None
+    return (yield from _as_covered(run, name, check, seal, empty=not there))
+
+
+def _as_covered(run: _Run, name: str, check: Check, seal: Seal | None, *, empty: bool) -> Program[Covered]:
+    newer = None
+    if seal is not None:
+        newer = yield from call(run.storage.database, lambda _: operations.count_since(run.storage.id, seal.span))
+    counts = check.keys, check.entries, check.payloads
+    return Covered(name, *counts, seal.sealed_at if seal else None, newer, empty)
+
+
+def _verify_key(keyspace: Keyspace, runs: list[_Run], key: str) -> Program[list[Covered]]:
+    """Check one key, and where metadata is kept apart the payload that it points to."""
+    covered: list[Covered] = []
+    name: str | None = key
+    for run in runs:
+        if name is None:
+            break
+        check = Check(partial=run.span is not None)
+        wanted = yield from call(run.storage.database, _asking(run, name))
+        yield from _check_tasks(run, run.storage.id, wanted or [], check)
+        if wanted is None or (wanted and not check.keys):
+            if run.storage == keyspace.entries:
+                raise never_written(key)
+            message = f"its payload should lie under {name!r} in {run.storage.name!r}, which has nothing of it"
+            run.findings.append(Finding("payload", (key,), message))
+        covered.append((yield from _as_covered(run, run.storage.name, check, run.seal, empty=False)))
+        name = (yield from _target(keyspace, key)) if keyspace.apart else None
+    return covered
+
+
+def _asking(run: _Run, key: str) -> Start[list[Task] | None]:
+    return lambda _: operations.one_task(run.storage.id, key, run.span)
+
+
+def _target(keyspace: Keyspace, key: str) -> Program[str | None]:
+    """Where the payload of a key lies, as its metadata says; None: it has none, or what is wrong was found already."""
+    try:
+        return pointed_to((yield from read_current(keyspace.entries, keyspace.serializer, key)))
+    except (MissingResult, IntegrityError, SerializationError):
+        return None
 
 
 def _key_file(storage: PostgresStorage) -> Path:
@@ -103,18 +172,11 @@ def _check_storage(storage: PostgresStorage) -> Program[list[Finding]]:
     return findings
 
 
-def _listing(storage_id: UUID, after: str, span: Span | None) -> Start[list[Task]]:
+def _listing(storage_id: UUID, after: str | None, span: Span | None) -> Start[list[Task]]:
     return lambda _: operations.tasks(storage_id, after, _KEYS_A_LIST, span)
 
 
-def _check_tasks(
-    storage: PostgresStorage,
-    storage_id: UUID,
-    tasks: list[Task],
-    check: Check,
-    findings: list[Finding],
-    progress: Callable[[int], None] | None,
-) -> Program[None]:
+def _check_tasks(run: _Run, storage_id: UUID, tasks: list[Task], check: Check) -> Program[None]:
     """Check keys, some at a time: as many as have about as many entries as a page may hold."""
     left = deque(tasks)
     while left:
@@ -123,14 +185,14 @@ def _check_tasks(
         while left and left[0].entries <= room:
             room -= left[0].entries
             now.append(left.popleft())
-        page = yield from call(storage.database, _reading(storage_id, now, check.partial), atomic=True)
+        page = yield from call(run.storage.database, _reading(storage_id, now, check.partial), atomic=True)
         before = check.keys
-        findings += yield from compute(partial(check.take, page), small=False)
+        run.findings.extend((yield from compute(partial(check.take, page), small=False)))
         left.extendleft(reversed(now[len(page.entries) :]))
         if page.rest:
             left.appendleft(page.rest)
-        if progress:
-            progress(check.keys - before)
+        if run.progress:
+            run.progress(check.keys - before)
 
 
 def _reading(storage_id: UUID, tasks: list[Task], partial: bool) -> Start[Page]:

@@ -1,6 +1,6 @@
 """``pgresults verify | seal | stats``: whether the history can be believed, and how much there is.
 
-Exit codes of ``verify``: 0 intact, 1 altered, 2 could not check.
+Exit codes of ``verify``: 0 intact, 1 altered, 2 could not check, or nothing there.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
+from pgresults.audit.reports import Covered, VerifyReport
 from pgresults.audit.seals import Seal
-from pgresults.audit.verifying import VerifyReport
-from pgresults.cli.output import fail, note, print_json, print_rows, reason_of, replacing, say
+from pgresults.cli.output import fail, note, print_json, print_rows, reason_of, replacing, say, shown
 from pgresults.cli.progress import counting
 from pgresults.cli.session import session
 from pgresults.cli.values import moment
@@ -46,7 +46,10 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that history and payloads are as they were written: exit code 0 intact, 1 altered, 2 could not check."""
+    """Check that history and payloads are as they were written.
+
+    Exit code 0 intact, 1 altered, 2 could not check, or nothing there.
+    """
     try:
         report = _verified(context, key, since, against)
         _print_report(report, as_json)
@@ -56,8 +59,10 @@ def verify(
         reason = reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
         fail(f"could not check: {reason}")
         raise typer.Exit(UNCHECKED) from error
-    if not report.intact:
+    if report.findings:
         raise typer.Exit(ALTERED)
+    if report.empty:
+        raise typer.Exit(UNCHECKED)
 
 
 def _verified(context: typer.Context, key: str | None, since: str | None, against: Path | None) -> VerifyReport:
@@ -89,15 +94,35 @@ def _since(given: str | None) -> Seal | datetime | None:
 
 def _print_report(report: VerifyReport, as_json: bool) -> None:
     if as_json:
-        print_json(asdict(report) | {"intact": report.intact})
+        counts = {name: getattr(report, name) for name in ("keys", "entries", "payloads", "empty", "intact")}
+        print_json(counts | asdict(report))
         return
-    checked = f"{report.entries:,} entries of {report.keys:,} keys and {report.payloads:,} payloads checked"
-    say(f"{checked}: {'intact' if report.intact else f'ALTERED in {len(report.findings):,} places'}")
+    say(f"{_amount(report)} checked: {_verdict(report)}")
+    for one in report.storages:
+        say(f"storage {one.storage!r}: {_amount(one)}, {_sealed(one)}")
+    if report.unchecked:
+        say(f"not checked: the storages {', '.join(map(repr, report.unchecked))}")
     for window in report.windows:
         when = window.at.isoformat(" ") if window.at else "unknown"
         say(f"maintenance: {when}: opened by {window.db_user!r}: {window.reason}")
     for finding in report.findings:
         say(f"{finding.kind}: {', '.join(map(repr, finding.keys)) or '-'}: {finding.message}")
+
+
+def _amount(of: VerifyReport | Covered) -> str:
+    return f"{of.entries:,} entries of {of.keys:,} keys and {of.payloads:,} payloads"
+
+
+def _verdict(report: VerifyReport) -> str:
+    if report.findings:
+        return f"ALTERED in {len(report.findings):,} places"
+    return "nothing there" if report.empty else "intact"
+
+
+def _sealed(one: Covered) -> str:
+    if one.sealed_at is None:
+        return "no seal given"
+    return f"{one.newer:,} entries newer than the seal of {shown(one.sealed_at)}"
 
 
 def seal(

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from pgresults import settings
 from pgresults.cli.output import masked, print_json, print_rows
 from pgresults.cli.session import session
-from pgresults.database.database import url_of
+from pgresults.database.targets import url_of
 from pgresults.errors import ConfigurationError
 
 app = typer.Typer(no_args_is_help=True, help="The settings.")

@@ -33,6 +33,9 @@ def prefect(
             "block:remote-file-system/results."
         ),
     ],
+    vouch: Annotated[
+        bool, typer.Option("--vouch", help="Sign them, though nobody has: you answer for where they come from.")
+    ] = False,
 ) -> None:
     """Import the results that Prefect kept as files; what is there already stays, so it may be run again.
 
@@ -43,7 +46,7 @@ def prefect(
     names = source.names()
     outcomes: Counter[str] = Counter()
     with _target(context).storage() as storage, counting("Importing", len(names)) as progress:
-        for file in import_files(storage, source, names):
+        for file in import_files(storage, source, names, vouched=vouch):
             outcomes[file.outcome] += 1
             progress(1)
             if file.reason is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pgresults.errors import PayloadTooLarge
 from pgresults.serializers.compression import decompress
-from pgresults.serializers.names import max_decompressed
+from pgresults.serializers.permits import permit
 
 _COMPRESS = {"bz2": bz2, "gzip": gzip, "lzma": lzma, "zlib": zlib}
 _BYTES_ONLY = {"PROTO", "FRAME", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "MEMOIZE", "STOP"}
@@ -46,10 +46,10 @@ def content_of(description: str | None, payload: bytes) -> Content:
     """
     if description is None:
         return Content("bytes", payload)
-    serializer = json.loads(description)
     try:
+        serializer = json.loads(description)
         while (library := _COMPRESS.get(serializer.get("compressionlib"))) is not None:
-            payload = decompress(library, payload, max_decompressed())
+            payload = decompress(library, payload, permit().max_bytes)
             serializer = serializer["serializer"]
         if serializer["type"] == "json":
             return Content("json", payload, json.loads(payload))
@@ -58,7 +58,17 @@ def content_of(description: str | None, payload: bytes) -> Content:
             return Content("pickle", payload) if plain is None else Content("bytes", plain)
     except PayloadTooLarge:
         raise
-    except (ValueError, RecursionError, OSError, zlib.error, lzma.LZMAError, EOFError):
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        OSError,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+    ):
         pass  # not what its serializer's name says: shown as it is
     return Content("unknown", payload)
 

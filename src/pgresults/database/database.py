@@ -9,15 +9,15 @@ from typing import Any, TypeAlias
 
 import psycopg
 from sqlalchemy import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pgresults.database import migrations
+from pgresults.database.carrying import to_carry, with_own_secrets, with_passwords, without_passwords, without_secrets
 from pgresults.database.connections import AsyncConnection, Connection, PoolOptions
 from pgresults.database.driver import adrive, drive
 from pgresults.database.pools import Pools
 from pgresults.database.retries import Attempts
-from pgresults.errors import ConfigurationError
+from pgresults.database.targets import DRIVER, Target, url_of
 from pgresults.interruptions import is_interruption
 from pgresults.operations.registry import ping, schema_revision
 from pgresults.operations.requests import Operation, T
@@ -25,13 +25,9 @@ from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings, current_settings
 from pgresults.sql.schema import require_schema
 
-Target: TypeAlias = str | URL | Path | EmbeddedPostgres | Engine | AsyncEngine
-"""What names a database: a URL, a directory or server of its own, or an engine of the caller's."""
-
 Start: TypeAlias = Callable[[bool], Operation[T]]
 """Begins an operation; it is told whether an earlier try may have been carried out."""
 
-_DRIVER = "postgresql+psycopg"
 _NO_TRANSACTION = nullcontext()
 
 
@@ -66,7 +62,7 @@ class Database:
             return self._given_url
         assert self.embedded is not None  # noqa: S101 (one of the two is set)
         self.embedded.ensure_running()
-        return make_url(self.embedded.url).set(drivername=_DRIVER)
+        return make_url(self.embedded.url).set(drivername=DRIVER)
 
     async def aurl(self) -> URL:
         """The URL to connect to; see `url`."""
@@ -126,16 +122,31 @@ class Database:
         return f"Database({str(where)!r}, schema={self.schema!r})"
 
     def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: no secret that it has from its own settings; see `carrying`."""
+        signed = self.settings.signing_key is not None
+        carried = {"_given_url": to_carry(self._given_url), "settings": without_secrets(self.settings)}
+        return self._state() | carried | {"signed": signed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        signed = state.pop("signed")
+        vars(self).update(state)
+        self._given_url = with_passwords(self._given_url)
+        self.settings = with_own_secrets(self.settings, signed)
+        self._open()
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "Database":
+        copy = object.__new__(Database)
+        vars(copy).update(self._state())
+        copy._open()
+        return copy
+
+    def _state(self) -> dict[str, Any]:
         state = vars(self) | {"_engine": None, "_async_engine": None}
         del state["_pools"], state["_checked_by"]
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._open()
-
     def _identity(self) -> tuple[Any, ...]:
-        return (self._given_url, self.embedded, self.schema)
+        return (without_passwords(self._given_url), self.embedded, self.schema)
 
     def _run(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
         tries = Attempts(repeatable=repeatable)
@@ -221,29 +232,3 @@ def _embedded(target: Target) -> EmbeddedPostgres | None:
     if isinstance(target, EmbeddedPostgres):
         return target
     return EmbeddedPostgres(target) if isinstance(target, Path) else None
-
-
-def url_of(target: Target) -> URL:
-    """The URL that a target is or has.
-
-    Raises: ConfigurationError when it is none of a Postgres database, or of another driver's.
-    """
-    if isinstance(target, Engine | AsyncEngine):
-        target = target.url
-    try:
-        url = make_url(target)  # type: ignore[arg-type] # what is no URL is refused here
-        if "@" in (url.host or ""):
-            raise ValueError("the host begins with the rest of a password")
-    except (ArgumentError, ValueError):
-        raise ConfigurationError(
-            "not a database URL; it looks like postgresql://user@host:5432/database (in a password, write %40 for @, "
-            "%2F for / and %3A for :)",
-            setting="database_url",
-        ) from None  # the cause quotes what may be a part of the password
-    if url.drivername not in ("postgresql", "postgres", _DRIVER):
-        raise ConfigurationError(
-            f"pgresults talks to Postgres through psycopg, not through {url.drivername!r}: "
-            "use a URL that starts with postgresql:// (or postgresql+psycopg:// for an engine)",
-            setting="database_url",
-        )
-    return url.set(drivername=_DRIVER)

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from zlib import crc32
 
 from pgresults.arguments import require_holder, require_text
-from pgresults.database.database import Database, Target
+from pgresults.database.database import Database
 from pgresults.database.programs import (
     Program,
     aperform,
@@ -22,6 +22,7 @@ from pgresults.database.programs import (
     perform_or_undo,
     wait_for,
 )
+from pgresults.database.targets import Target
 from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.locking import waiting
 from pgresults.locking.deadline import Deadline, require_seconds

@@ -2,13 +2,25 @@
 
 from uuid import UUID
 
+from pgresults.errors import ConfigurationError
 from pgresults.operations.requests import Execute, Operation
 from pgresults.sql import registry as statements
 
 
 def register(storage_id: UUID, name: str) -> Operation[None]:
-    """Enter a storage's name in the registry."""
+    """Enter a storage's name in the registry.
+
+    Raises: ConfigurationError when the name stands there for another storage, or the id for another name.
+    """
     yield Execute(statements.REGISTER, {"id": storage_id, "name": name})
+    rows = yield Execute(statements.ENTERED, {"id": storage_id, "name": name})
+    if rows != [(storage_id, name)]:
+        found = ", ".join(f"{other!r} as {other_id}" for other_id, other in rows) or "nothing"
+        raise ConfigurationError(
+            f"the storage {name!r} ({storage_id}) cannot be registered: the table storage has {found}. Somebody has "
+            "taken its name or its id: find out who, and have the tables' owner delete that row",
+            setting="result_storage",
+        )
 
 
 def registered() -> Operation[dict[UUID, str]]:

@@ -16,6 +16,9 @@ from pgresults.sql.times import utc
 MAINTENANCE = UUID(int=0)
 """The storage whose one key has an entry for every time that the history was open to change."""
 
+MAINTENANCE_NAME = "pgresults/maintenance"
+"""What it is registered as."""
+
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -103,13 +106,14 @@ class Page:
         self.payloads.setdefault((key, payload_id), StoredPayload(salt, sha256)).add(chunk, data)
 
 
-def tasks(storage_id: UUID, after: str, limit: int, span: Span | None) -> Operation[list[Task]]:
-    """The next keys to verify, in order; none at the end."""
-    place: dict[str, Any] = {"storage_id": storage_id, "after": after, "limit": limit}
+def tasks(storage_id: UUID, after: str | None, limit: int, span: Span | None) -> Operation[list[Task]]:
+    """The next keys to verify, in order, the empty one among them if somebody has made one; none at the end."""
+    place: dict[str, Any] = {"storage_id": storage_id, "after": after or "", "limit": limit}
     if span is None:
-        rows = yield Execute(statements.ALL_KEYS, place)
+        rows = yield Execute(statements.FIRST_KEYS if after is None else statements.NEXT_KEYS, place)
     else:
-        rows = yield Execute(statements.KEYS_SINCE, place | span._asdict())
+        since = statements.FIRST_KEYS_SINCE if after is None else statements.NEXT_KEYS_SINCE
+        rows = yield Execute(since, place | span._asdict())
     return [Task(key, first, max(1, entries)) for key, first, entries in rows]
 
 
@@ -167,6 +171,17 @@ def _read_entries(place: dict[str, Any], tasks: Sequence[Task]) -> Operation[Pag
             read.entries = dict(islice(read.entries.items(), number))
             break
     return read
+
+
+def has_history(storage_id: UUID) -> Operation[bool]:
+    """Whether a storage has any entry."""
+    return bool((yield Execute(statements.HAS_HISTORY, {"storage_id": storage_id}))[0][0])
+
+
+def count_since(storage_id: UUID, span: Span) -> Operation[int]:
+    """How many entries of a storage a seal of that span does not cover."""
+    rows = yield Execute(statements.COUNT_SINCE, {"storage_id": storage_id, **span._asdict()})
+    return int(rows[0][0])
 
 
 def is_registered(storage_id: UUID, name: str) -> Operation[bool]:

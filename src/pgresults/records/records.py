@@ -13,6 +13,7 @@ from pgresults.errors import PgResultsError, SerializationError
 from pgresults.interruptions import is_interruption
 from pgresults.serializers import PickleSerializer, Serializer
 from pgresults.serializers.base import DOCUMENT
+from pgresults.serializers.permits import named_by_data
 
 VERSION: Final = version("pgresults")
 
@@ -51,7 +52,8 @@ class ResultRecordMetadata(BaseModel):
     @classmethod
     def load_bytes(cls, data: bytes) -> Self:
         """Give the metadata of such JSON, ours or Prefect's; raises pydantic's ValidationError."""
-        return cls.model_validate_json(data)
+        with named_by_data():
+            return cls.model_validate_json(data)
 
     def _document(self) -> dict[str, Any]:
         """Give the metadata as a JSON object."""
@@ -136,7 +138,8 @@ class ResultRecord(BaseModel, Generic[R]):
         if document is not None:
             fields, content = document
             try:
-                metadata = ResultRecordMetadata.model_validate(fields)
+                with named_by_data():
+                    metadata = ResultRecordMetadata.model_validate(fields)
             except ValidationError as exc:
                 raise SerializationError(f"The metadata of the result document cannot be read: {exc}") from exc
             if not isinstance(content, str):

@@ -2,12 +2,14 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Self
 from uuid import UUID
 
 from pgresults.errors import IntegrityError
+from pgresults.serializers.permits import Permit
 from pgresults.settings import Settings
 from pgresults.sql.digests import framed
 
@@ -30,6 +32,14 @@ _FIELDS = (
 _ID_BYTES = 8
 
 
+class Flaw(StrEnum):
+    """What is wrong with a signature."""
+
+    UNSIGNED = "it is not signed"
+    UNFIT = "its signature does not fit"
+    UNKNOWN_KEY = "it is signed with a key that is not known here"
+
+
 @dataclass(frozen=True)
 class Trust:
     """What makes a stored payload one that may be deserialized.
@@ -37,14 +47,12 @@ class Trust:
     Parameters:
         storage_id: where the payload lies.
         keys: signing keys: the first one signs, all of them verify; none: nothing is signed or asked for.
-        allow_pickle: whether payloads may be pickles at all.
-        max_bytes: how large a payload may be, also when it is decompressed.
+        permit: what payloads may have run, and how large they may become.
     """
 
     storage_id: UUID
     keys: tuple[bytes, ...] = field(default=(), repr=False)
-    allow_pickle: bool = True
-    max_bytes: int = 4 * 1024**3
+    permit: Permit = field(default_factory=Permit)
 
     @classmethod
     def of(cls, storage_id: UUID, settings: Settings) -> Self:
@@ -53,7 +61,7 @@ class Trust:
         if settings.signing_key is not None:
             secrets = (settings.signing_key, *settings.older_signing_keys)
             keys = tuple(secret.get_secret_value().encode() for secret in secrets)
-        return cls(storage_id, keys, settings.allow_pickle, settings.max_payload_bytes)
+        return cls(storage_id, keys, Permit.of(settings))
 
     def sign(self, columns: Mapping[str, Any]) -> bytes | None:
         """The signature of a version, or None without a key: the key's id and the code over payload and metadata."""
@@ -66,14 +74,9 @@ class Trust:
         """
         if not self.keys:
             return
-        if signature is None:
-            flaw = "it is not signed"
-        elif any(hmac.compare_digest(signature, self._signature(key, columns)) for key in self.keys):
+        flaw = self._flaw(signature, lambda key: self._signature(key, columns))
+        if flaw is None:
             return
-        elif signature[:_ID_BYTES] in map(_key_id, self.keys):
-            flaw = "its signature does not fit"
-        else:
-            flaw = "it is signed with a key that is not known here"
         raise IntegrityError(
             f"the payload of {columns['key']!r}, version {version}, is refused: {flaw}. It was not unpickled. "
             "If a former key signed it, name that key in PGRESULTS_OLDER_SIGNING_KEYS.",
@@ -81,9 +84,29 @@ class Trust:
             version=version,
         )
 
+    def sign_export(self, content: bytes) -> bytes | None:
+        """The signature of a result on its way into a file, or None without a key."""
+        return _export_signature(self.keys[0], content) if self.keys else None
+
+    def flaw_of_export(self, content: bytes, signature: bytes | None) -> Flaw | None:
+        """What speaks against a result in a file having been exported with one of the keys; None: nothing."""
+        return self._flaw(signature, lambda key: _export_signature(key, content))
+
+    def _flaw(self, signature: bytes | None, made_with: Callable[[bytes], bytes]) -> Flaw | None:
+        if signature is None:
+            return Flaw.UNSIGNED
+        if any(hmac.compare_digest(signature, made_with(key)) for key in self.keys):
+            return None
+        return Flaw.UNFIT if signature[:_ID_BYTES] in map(_key_id, self.keys) else Flaw.UNKNOWN_KEY
+
     def _signature(self, key: bytes, columns: Mapping[str, Any]) -> bytes:
         message = framed({**columns, "storage_id": self.storage_id}, _FIELDS)
         return _key_id(key) + hmac.digest(key, message, "sha256")
+
+
+def _export_signature(key: bytes, content: bytes) -> bytes:
+    """A signature that no payload in a database can have, nor the other way round."""
+    return _key_id(key) + hmac.digest(hmac.digest(key, b"pgresults export", "sha256"), content, "sha256")
 
 
 def _key_id(key: bytes) -> bytes:

@@ -2,9 +2,10 @@
 
 import inspect
 from abc import abstractmethod
+from contextlib import suppress
 from typing import Any, ClassVar, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, model_validator
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 DOCUMENT: dict[str, bool] = {"document": True}
 """The dump context that gives a serializer the field values which Prefect knows."""
@@ -65,6 +66,11 @@ class Serializer(BaseModel):
         except (KeyError, TypeError):
             known = ", ".join(sorted(cls._types))
             raise ValueError(f"unknown serializer type {name!r}; the known types are {known}") from None
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        with suppress(ValidationError):  # where what it names is missing, its use says so
+            type(self).model_validate(self.model_dump())  # who was handed it may read what it has written
 
     def __hash__(self) -> int:
         return hash(repr(self))

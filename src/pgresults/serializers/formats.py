@@ -24,9 +24,8 @@ from pgresults.serializers.names import (
     COMPRESSES,
     DUMPS_AND_LOADS,
     code_named,
-    is_pickle_allowed,
-    max_decompressed,
 )
+from pgresults.serializers.permits import permit
 from pgresults.serializers.pickles import dumps, loads
 from pgresults.serializers.sameness import require_same
 from pgresults.serializers.tagged import is_plain, json_object_encoder
@@ -64,13 +63,13 @@ class PickleSerializer(Serializer):
         return loads(_raw(blob)) if library in (cloudpickle, pickle) else library.loads(_raw(blob))
 
     def _to_text(self, payload: bytes) -> str:
-        return base64.encodebytes(_raw(payload)).decode()
+        return base64.b64encode(_raw(payload)).decode()
 
     def _from_text(self, text: str) -> bytes:
         return base64.decodebytes(text.encode())
 
     def _require_allowed(self) -> None:
-        if not is_pickle_allowed():
+        if not permit().allow_pickle:
             raise SerializationError(
                 'pickle is refused here (PGRESULTS_ALLOW_PICKLE): use the serializer "json", or one of your own',
                 serializer_type=self.type,
@@ -149,7 +148,7 @@ class CompressedSerializer(Serializer):
     compressionlib: Annotated[str, COMPRESSES] = "lzma"
 
     def dumps(self, obj: Any) -> bytes:
-        return self._compress(require_within(self.serializer.dumps(obj), max_decompressed()))
+        return self._compress(require_within(self.serializer.dumps(obj), permit().max_bytes))
 
     def loads(self, blob: bytes) -> Any:
         return self.serializer.loads(self._decompress(blob))
@@ -157,7 +156,7 @@ class CompressedSerializer(Serializer):
     def _to_text(self, payload: bytes) -> str:
         inner = self._decompress(payload)
         text = self.serializer._to_text(inner).encode()
-        return base64.encodebytes(_raw(payload) if text == inner else self._compress(text)).decode()
+        return base64.b64encode(_raw(payload) if text == inner else self._compress(text)).decode()
 
     def _from_text(self, text: str) -> bytes:
         return base64.decodebytes(text.encode())
@@ -167,7 +166,7 @@ class CompressedSerializer(Serializer):
         return compressed
 
     def _decompress(self, payload: bytes) -> bytes:
-        return decompress(code_named(self.compressionlib), _raw(payload), max_decompressed())
+        return decompress(code_named(self.compressionlib), _raw(payload), permit().max_bytes)
 
 
 class CompressedPickleSerializer(CompressedSerializer):

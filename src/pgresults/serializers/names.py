@@ -4,8 +4,7 @@ import importlib
 import pkgutil
 import symtable
 import sys
-from contextvars import ContextVar
-from functools import cache, reduce
+from functools import cache
 from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -14,56 +13,13 @@ from typing import Any
 
 from pydantic import AfterValidator
 
-from pgresults.serializers.own_classes import own_module
-from pgresults.settings import current_settings
-
-_KNOWN = frozenset(
-    (
-        *("json", "orjson", "cloudpickle", "pickle", "bz2", "gzip", "lzma", "zlib"),
-        *("pgresults.serializers.json_object_encoder", "pgresults.serializers.json_object_decoder"),
-    )
-)
-"""What a record may name where pickle is refused; other code could run what the payload says just as well."""
-
-_BOUNDS: ContextVar[tuple[bool, int] | None] = ContextVar("pgresults.bounds", default=None)
-
-
-class within_bounds:  # noqa: N801 (used as a function; as a generator it would cost more than many a payload)
-    """Serialize inside of the block as a storage's settings say, whatever the present ones are.
-
-    Parameters:
-        allow_pickle: whether pickle and code named by records is allowed.
-        max_bytes: how large what comes out of a compressed payload may be.
-    """
-
-    __slots__ = ("_bounds", "_token")
-
-    def __init__(self, allow_pickle: bool, max_bytes: int) -> None:
-        self._bounds = (allow_pickle, max_bytes)
-
-    def __enter__(self) -> None:
-        self._token = _BOUNDS.set(self._bounds)
-
-    def __exit__(self, *_: object) -> None:
-        _BOUNDS.reset(self._token)
-
-
-def is_pickle_allowed() -> bool:
-    """Whether pickle and code named by records is allowed here: as the enclosing block or the settings say."""
-    bounds = _BOUNDS.get()
-    return current_settings().allow_pickle if bounds is None else bounds[0]
-
-
-def max_decompressed() -> int:
-    """How many bytes may come out of a compressed payload: as the enclosing block or the settings say."""
-    bounds = _BOUNDS.get()
-    return current_settings().max_payload_bytes if bounds is None else bounds[1]
+from pgresults.serializers.own_classes import found_in, own_module
+from pgresults.serializers.permits import ask, is_importable, require_permitted
 
 
 def code_named(path: str) -> Any:
     """Give the library or function that the configuration of a serializer names; raises ValueError."""
-    if path not in _KNOWN and not is_pickle_allowed():
-        raise ValueError(f"{path!r} is refused together with pickle (PGRESULTS_ALLOW_PICKLE): only known code is named")
+    require_permitted(path)
     return _imported(path)
 
 
@@ -80,6 +36,7 @@ def _library(*functions: str) -> AfterValidator:
         library = code_named(path)
         if missing := [name for name in functions if not callable(getattr(library, name, None))]:
             raise ValueError(f"{path!r} has no function {' and no function '.join(missing)}")
+        ask(path)
         return path
 
     return AfterValidator(check)
@@ -88,6 +45,8 @@ def _library(*functions: str) -> AfterValidator:
 def _callable(path: str | None) -> str | None:
     if path is not None and not callable(code_named(path)):
         raise ValueError(f"{path!r} is not a function")
+    if path is not None:
+        ask(path)
     return path
 
 
@@ -99,8 +58,8 @@ CALLABLE = AfterValidator(_callable)
 def find_class(path: str) -> type:
     """Give the class that a payload names; raises ValueError.
 
-    Importing runs a module, and a payload may come from anyone: so a module that is not loaded is imported
-    only when it is a package on the way, or when its source, read and not run, binds the name asked for.
+    Importing runs a module, and a payload may come from anyone: so a module that is not loaded is imported only where
+    the settings list it, and only when it is a package on the way or its source, read and not run, binds the name.
     """
     names = path.split(".")
     module: ModuleType | None = None
@@ -110,12 +69,12 @@ def find_class(path: str) -> type:
         if step is None:
             break
         module, rest = step, names[cut:]
-    try:
-        found = reduce(getattr, rest, module)
-    except AttributeError:
-        found = None
+    found = found_in(module, rest)
     if module is None or not isinstance(found, type):
-        raise ValueError(f"the payload names the class {path!r}, which is not found here: install its package")
+        raise ValueError(
+            f"the payload names the class {path!r}, which is not found here: import its module before, list it in "
+            "PGRESULTS_IMPORTABLE, or install its package"
+        )
     return found
 
 
@@ -123,6 +82,8 @@ def _import_if_it_binds(module: str, name: str) -> ModuleType | None:
     module = own_module(module)
     if module in sys.modules:
         return sys.modules[module]
+    if not is_importable(module):
+        return None
     try:
         spec = find_spec(module)
     except (ImportError, ValueError):

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from functools import reduce
+from inspect import getattr_static
 from types import ModuleType
 from typing import Any, Final
 from uuid import uuid4
@@ -18,7 +18,7 @@ _PROCESS: Final = uuid4().hex
 def identity_of(cls: type) -> Identity | None:
     """Say which class of which program this is; None for a class of no program, or that is not found by its name."""
     module = _main()
-    if cls.__module__ not in MAIN_NAMES or _found(module, cls.__qualname__) is not cls:
+    if cls.__module__ not in MAIN_NAMES or found_in(module, cls.__qualname__.split(".")) is not cls:
         return None
     program = program_of(vars(module))
     return {"program": program, "name": cls.__qualname__, **({"process": _PROCESS} if program == ANONYMOUS else {})}
@@ -34,7 +34,7 @@ def own_class(identity: Any) -> type | None:
     if program == ANONYMOUS and identity.get("process") != _PROCESS:
         return None
     module = _main() if program == program_of(vars(_main())) else sys.modules.get(program)
-    found = _found(module, name)
+    found = found_in(module, name.split("."))
     return found if isinstance(found, type) else None
 
 
@@ -50,8 +50,11 @@ def _main() -> ModuleType:
     return sys.modules["__main__"]
 
 
-def _found(module: ModuleType | None, qualname: str) -> Any:
-    try:
-        return reduce(getattr, qualname.split("."), module)
-    except AttributeError:
-        return None
+def found_in(place: Any, names: list[str]) -> Any:
+    """What a module or class has under names, one in the other; None: nothing.
+
+    Nothing of theirs is called: a module's ``__getattr__`` may import what it is asked for.
+    """
+    for name in names:
+        place = getattr_static(place, name, None)
+    return place

@@ -166,12 +166,25 @@ class EmbeddedPostgres:
             shutil.rmtree(abandoned, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(prefix="data.", dir=self.path))
         if os.geteuid() == 0:
-            os.chown(fresh, user.pw_uid, user.pw_gid)
+            self._give_away(fresh, user.pw_uid, user.pw_gid)
         binaries.run("initdb", *_INIT_OPTIONS, directory=fresh)
         fresh.rename(self.data_directory)
         descriptor = os.open(self.path, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
+
+    def _give_away(self, fresh: Path, uid: int, gid: int) -> None:
+        """Give a new directory to a user, who may have put something else in its place by now: then refuse."""
+        try:
+            descriptor = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            if os.fstat(descriptor).st_uid != 0 or os.listdir(descriptor):  # noqa: PTH208 (of what is open)
+                raise ConfigurationError(f"{fresh} was replaced while it was made: choose a directory of your own.")
+            os.fchown(descriptor, uid, gid)
+        finally:
+            os.close(descriptor)
 
     def _clear_leftovers(self) -> None:
         """Remove what a killed server left: busy backends, and a pid that may be another program's by now."""
@@ -269,7 +282,7 @@ class EmbeddedPostgres:
         except OSError as error:
             raise self._unusable(error) from error
         try:
-            if os.geteuid() == 0:
+            if os.geteuid() == 0 and os.fstat(descriptor).st_nlink == 1:  # else it is another file by a second name
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

@@ -1,6 +1,6 @@
 """What is said about storages and about the schema itself."""
 
-from sqlalchemy import Column, MetaData, Table, Text, bindparam, func, literal_column, select
+from sqlalchemy import Column, MetaData, Table, Text, bindparam, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from pgresults.sql.compiled import Statement
@@ -12,6 +12,13 @@ REGISTER = Statement(
     .on_conflict_do_nothing()
 )
 """Enter a storage's name in the registry."""
+
+ENTERED = Statement(
+    select(storage.c.id, storage.c.name).where(
+        or_(storage.c.id == bindparam("id"), storage.c.name == bindparam("name"))
+    )
+)
+"""What stands under an id and a name."""
 
 STORAGES = Statement(select(storage.c.id, storage.c.name).order_by(storage.c.name))
 """Every registered storage."""

@@ -1,7 +1,9 @@
 """The statements that read all there is, page by page, to recompute it."""
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from operator import ge, gt
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ARRAY,
@@ -29,6 +31,9 @@ from sqlalchemy import (
 from pgresults.sql.compiled import Query, Statement
 from pgresults.sql.schema import history, payload, result, storage
 from pgresults.sql.times import as_utc, sayable
+
+Follows: TypeAlias = Callable[[Any, Any], ColumnElement[bool]]
+"""How keys go on: from one on, or after it."""
 
 _STORAGE = bindparam("storage_id", type_=Uuid)
 _KEYS: ColumnElement[Any] = bindparam("keys", type_=ARRAY(Text))
@@ -65,14 +70,18 @@ FIRST = -(2**63)
 """The least number that an entry may have, whoever gave it."""
 
 
-def _keys(table: Any) -> Select[Any]:
-    after = table.c.key > bindparam("after", type_=history.c.key.type)
+_AFTER = bindparam("after", type_=history.c.key.type)
+
+
+def _keys(table: Any, follows: Follows) -> Select[Any]:
+    after = follows(table.c.key, _AFTER)
     return select(table.c.key).where(table.c.storage_id == _STORAGE, after).distinct().order_by(table.c.key)
 
 
-def _all_keys() -> Statement:
+def _all_keys(follows: Follows) -> Statement:
     """Of every table: who tampers may have emptied one of them."""
-    pages = union(*(select(_keys(table).limit(_LIMIT).subquery().c.key) for table in (result, history, payload)))
+    tables = (result, history, payload)
+    pages = union(*(select(_keys(table, follows).limit(_LIMIT).subquery().c.key) for table in tables))
     found = pages.subquery()
     heads = and_(result.c.storage_id == _STORAGE, result.c.key == found.c.key)
     return Statement(
@@ -83,18 +92,29 @@ def _all_keys() -> Statement:
     )
 
 
-ALL_KEYS = _all_keys()
+FIRST_KEYS, NEXT_KEYS = _all_keys(ge), _all_keys(gt)
 """A page of the keys there are, each with the first entry to read and about how many there are."""
 
+
 # Transactions may write to a key in another order than that of their numbers: from its first one on, all count.
-KEYS_SINCE = Statement(
-    select(history.c.key, func.min(history.c.seq), func.count())
-    .where(history.c.storage_id == _STORAGE, _SINCE, history.c.key > bindparam("after", type_=history.c.key.type))
-    .group_by(history.c.key)
-    .order_by(history.c.key)
-    .limit(_LIMIT)
-)
+def _keys_since(follows: Follows) -> Statement:
+    return Statement(
+        select(history.c.key, func.min(history.c.seq), func.count())
+        .where(history.c.storage_id == _STORAGE, _SINCE, follows(history.c.key, _AFTER))
+        .group_by(history.c.key)
+        .order_by(history.c.key)
+        .limit(_LIMIT)
+    )
+
+
+FIRST_KEYS_SINCE, NEXT_KEYS_SINCE = _keys_since(ge), _keys_since(gt)
 """A page of the keys with entries that no seal covers yet, with the first of these and about how many there are."""
+
+COUNT_SINCE = Statement(select(func.count()).select_from(history).where(history.c.storage_id == _STORAGE, _SINCE))
+"""How many entries no seal covers yet."""
+
+HAS_HISTORY = Statement(select(exists(select(history.c.seq).where(history.c.storage_id == _STORAGE))))
+"""Whether there is any entry."""
 
 FIRST_SINCE = Statement(
     select(func.min(history.c.seq).filter(_SINCE), func.min(history.c.seq)).where(

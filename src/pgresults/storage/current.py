@@ -45,7 +45,7 @@ def _again(
     storage: PostgresStorage, serializer: Serializer, key: str, kept: Kept, head: Head
 ) -> Program[ResultRecord[Any]]:
     """The record of a payload that was checked when it was read first."""
-    metadata, payload = metadata_of(head, key, serializer), kept.payload
+    metadata, payload = metadata_of(head, key, serializer, storage._trust), kept.payload
     if payload is None:
         return ResultRecord.model_construct(metadata=metadata, result=kept.result)
     return (yield from compute(lambda: loaded(metadata, payload, storage._trust), small=storage._is_small(payload)))

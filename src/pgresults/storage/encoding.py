@@ -1,6 +1,7 @@
 """A version as columns and columns as a record: everything about it that is computed outside of a transaction."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,7 +16,7 @@ from pgresults.records.provenance import actor
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.records.signing import Trust
 from pgresults.serializers import Serializer
-from pgresults.serializers.names import within_bounds
+from pgresults.serializers.permits import Permit, named_by_data, within_permit
 from pgresults.sql.digests import content_digest, expiry_bytes, payload_digest, place_bytes
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
@@ -90,24 +91,26 @@ def prepare(
     return Upload(columns, provenance, guard)
 
 
-def metadata_of(head: Head, key: str, default: Serializer) -> ResultRecordMetadata:
+def metadata_of(head: Head, key: str, default: Serializer, trust: Trust) -> ResultRecordMetadata:
     """The metadata of a live result; a payload stored without metadata gets the default serializer.
 
     Raises: SerializationError for a serializer that cannot be used; IntegrityError for what nobody could have written.
     """
     try:
-        return _metadata(head, key, default)
+        return _metadata(head, key, default, trust)
+    except SerializationError:
+        raise
     except (ValidationError, ValueError) as error:
         raise IntegrityError(
             f"what is said of {key!r}, version {head.version}, is damaged: {error}", key=key, version=head.version
         ) from error
 
 
-def _metadata(head: Head, key: str, default: Serializer) -> ResultRecordMetadata:
+def _metadata(head: Head, key: str, default: Serializer, trust: Trust) -> ResultRecordMetadata:
     return ResultRecordMetadata(
         storage_key=head.storage_key or key,
         expiration=utc(head.expires_at),
-        serializer=default if head.serializer is None else serializer_of(head.serializer),
+        serializer=default if head.serializer is None else serializer_of(head.serializer, trust),
         pgresults_version=head.pgresults_version or "unknown",
         prefect_version=head.prefect_version,
         storage_block_id=head.storage_block_id,
@@ -126,7 +129,7 @@ def decode(found: Found, key: str, default: Serializer, trust: Trust) -> ResultR
     """
     payload = require_intact(found, key)
     require_signed(found.head, key, trust)
-    return loaded(metadata_of(found.head, key, default), payload, trust)
+    return loaded(metadata_of(found.head, key, default, trust), payload, trust)
 
 
 def loaded(metadata: ResultRecordMetadata, payload: bytes, trust: Trust) -> ResultRecord[Any]:
@@ -135,7 +138,7 @@ def loaded(metadata: ResultRecordMetadata, payload: bytes, trust: Trust) -> Resu
     Raises: SerializationError; PayloadTooLarge.
     """
     try:
-        with within_bounds(trust.allow_pickle, trust.max_bytes):
+        with within_permit(trust.permit):
             return ResultRecord._from_payload(metadata, payload)
     except SerializationError as error:
         key = metadata.storage_key
@@ -149,17 +152,21 @@ def loaded(metadata: ResultRecordMetadata, payload: bytes, trust: Trust) -> Resu
 
 
 @lru_cache(maxsize=256)
-def _serializer(description: str, _classes: int) -> Serializer:
-    return Serializer.model_validate_json(description)
+def _serializer(description: str, _permit: Permit, _classes: int) -> Serializer:
+    if not isinstance(fields := json.loads(description), dict):
+        raise SerializationError(f"the record names no serializer, but has {description[:80]} in that place")
+    with named_by_data():
+        return Serializer.model_validate(fields)
 
 
-def serializer_of(description: str) -> Serializer:
-    """The serializer that a record names.
+def serializer_of(description: str, trust: Trust) -> Serializer:
+    """The serializer that a record names; nothing is imported for that unless the program or its settings name it.
 
     Raises: SerializationError when it is not known or refused here.
     """
     try:
-        return _serializer(description, Serializer._registrations)
+        with within_permit(trust.permit):
+            return _serializer(description, trust.permit, Serializer._registrations)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise SerializationError(f"the record names a serializer that cannot be used here: {reason}") from error

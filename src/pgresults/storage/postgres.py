@@ -1,10 +1,12 @@
 """Where results go: a named collection in a Postgres schema, or nowhere."""
 
+from typing import Any
 from uuid import UUID
 
 from pgresults.arguments import flaw_of, require_text
-from pgresults.database.database import Database, Target
+from pgresults.database.database import Database
 from pgresults.database.programs import Program, aperform, call, compute, perform
+from pgresults.database.targets import Target
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
 from pgresults.locking.postgres import PostgresLockManager
 from pgresults.operations import registry, results
@@ -141,6 +143,13 @@ class PostgresStorage:
 
     def __hash__(self) -> int:
         return hash((self.name, self.database))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_trust"}  # it holds the signing keys
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._trust = Trust.of(self.id, self.settings)
 
     def __repr__(self) -> str:
         return f"PostgresStorage({self.database!r}, name={self.name!r})"

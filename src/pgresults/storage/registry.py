@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
 
-from pgresults.database.database import Target
 from pgresults.database.programs import Program, call
+from pgresults.database.targets import Target
 from pgresults.errors import ConfigurationError
 from pgresults.operations.registry import registered
 from pgresults.settings import Settings, current_settings
@@ -94,6 +94,12 @@ def _registered(spec: object) -> Program[PostgresStorage]:
             setting="result_storage",
         )
     storage = _default(str(name))
+    if known.get(storage.id) != name or (isinstance(spec, UUID) and spec != storage.id):
+        raise ConfigurationError(
+            f"the storage {name!r} is registered under an id that is not its own: somebody has taken its name or its "
+            "id. Find out who, and have the tables' owner correct the table storage",
+            setting="result_storage",
+        )
     storage.storage_block_id = storage.id
     return storage
 

@@ -8,9 +8,10 @@ from pgresults.arguments import require_moment
 from pgresults.audit import changes
 from pgresults.audit.entries import HistoryEntry
 from pgresults.audit.past import history_of
+from pgresults.audit.reports import VerifyReport
 from pgresults.audit.seals import Seal
 from pgresults.audit.sweeping import retain, sweep
-from pgresults.audit.verifying import VerifyReport, seal, verify
+from pgresults.audit.verifying import seal, verify
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.operations.results import Listed
 from pgresults.records.keys import require_key
@@ -197,9 +198,9 @@ class HistoryMethods(ABC):
         """Recompute what the history and the payloads must be, and report what is not.
 
         Parameters:
-            key: only this key; None: all keys of the storage.
+            key: only this key; None: all keys of the storage, and of the one where metadata is kept apart.
             since: only entries that came after a seal or a moment (aware), and their payloads; None: all.
-            against: a seal; what it covers must still be what it was.
+            against: a seal; what it covers must still be what it was. Seals are those of the payloads' storage.
             progress: told now and then how many more keys are done.
 
         Returns: what was checked and found.
@@ -271,7 +272,7 @@ class HistoryMethods(ABC):
         if since is not None and not isinstance(since, Seal):
             since = require_moment(since, "since")
         checked = None if key is None else require_key(key)
-        return (yield from verify((yield from self._keyspace()).payloads, checked, since, against, progress))
+        return (yield from verify((yield from self._keyspace()), checked, since, against, progress))
 
     def _seal(self, progress: Progress | None) -> Program[Seal]:
         return (yield from seal((yield from self._keyspace()).payloads, progress))

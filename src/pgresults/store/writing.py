@@ -14,7 +14,7 @@ from pgresults.records.keys import require_key
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadata, payload_of
 from pgresults.serializers import JSONSerializer, Serializer
-from pgresults.serializers.names import within_bounds
+from pgresults.serializers.permits import Permit, within_permit
 from pgresults.settings import Settings
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
@@ -76,7 +76,7 @@ class Draft(NamedTuple):
             raise self.failure
         if self.payload is not None:
             return self
-        with within_bounds(settings.allow_pickle, settings.max_payload_bytes):
+        with within_permit(Permit.of(settings)):
             return self._replace(result=None, payload=payload_of(self.result, self.serializer))
 
     def taken(self, settings: Settings) -> "Draft":

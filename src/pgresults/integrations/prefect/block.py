@@ -105,12 +105,18 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
 
     def _read(self, path: str) -> Program[bytes]:
         storage, key = self.storage, require_key(self._resolve_path(path))
-        if (tree := Tree.running()) is not None and (waiting := tree.content(storage, key)) is not None:
-            return waiting
+        if (tree := Tree.running()) is not None and (waiting := tree.upload(storage, key)) is not None:
+            columns, payload = waiting.columns, waiting.columns["data"]
+            small = storage._is_small(payload)
+            return (yield from compute(lambda: put_together(columns, key, payload, storage._trust), small=small))
         found = require_live((yield from storage._fetch(key)), key)
         require_signed(found.head, key, storage._trust)
-        small = storage._is_small(found.payload or b"")
-        return (yield from compute(lambda: put_together(found.head, key, require_intact(found, key)), small=small))
+        small, columns = storage._is_small(found.payload or b""), found.head._asdict()
+        return (
+            yield from compute(
+                lambda: put_together(columns, key, require_intact(found, key), storage._trust), small=small
+            )
+        )
 
     def _write(self, path: str, content: bytes) -> Program[None]:
         storage, key = self.storage, require_key(self._resolve_path(path))
@@ -124,7 +130,7 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         if writer is None:
             yield from storage._store(upload)
         else:
-            yield from writer.storing(self, Write(storage, upload, content))
+            yield from writer.storing(self, Write(storage, upload))
 
 
 def _run_provenance(logged: Mapping[str, Any]) -> dict[str, Any]:

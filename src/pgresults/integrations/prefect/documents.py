@@ -3,13 +3,16 @@
 import binascii
 import json
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgresults.arguments import aware_utc
-from pgresults.operations.results import Head, Upload
+from pgresults.integrations.prefect.strings import from_base64, from_text, joined, to_base64, to_text
+from pgresults.operations.results import Upload
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.records import VERSION
+from pgresults.records.signing import Trust
 from pgresults.serializers.base import DOCUMENT
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
@@ -24,12 +27,6 @@ _BASE64 = frozenset(("pickle", "compressed", "compressed/pickle", "compressed/js
 """The serializers whose payloads Prefect writes as base64."""
 
 _MIDDLE = b',"result":"'
-_LINE = 76
-"""The length of a line of base64; in a JSON string two more characters end it."""
-
-_PIECE = 512 * (_LINE + 2)
-"""How much text is decoded at a time: whole lines, or a multiple of four characters."""
-
 _FIELDS = frozenset(("storage_key", "expiration", "serializer", "prefect_version", "storage_block_id"))
 
 
@@ -89,28 +86,37 @@ def upload_of(
     return prepare(storage._trust, key, payload, all_described, storage.settings.max_payload_bytes, guard)
 
 
-def put_together(head: Head, key: str, payload: bytes) -> bytes:
-    """The document of a stored version; what never was a record comes back as it is."""
-    if head.serializer is None:
+def put_together(columns: Mapping[str, Any], key: str, payload: bytes, trust: Trust) -> bytes:
+    """The document of a version; what never was a record comes back as it is.
+
+    Parameters:
+        columns: what is said of the version where it is stored, or is going to be.
+        key: under which key.
+        payload: the bytes.
+        trust: the storage that has it.
+    """
+    described, prefect_version = columns["serializer"], columns["prefect_version"]
+    if described is None:
         return bytes(payload)
-    serializer: dict[str, Any] = json.loads(head.serializer)
-    if head.prefect_version is None:  # one of our own: in Prefect's terms its functions have other names
-        ours = serializer_of(head.serializer)
+    serializer: dict[str, Any] = json.loads(described)
+    if prefect_version is None:  # one of our own: in Prefect's terms its functions have other names
+        ours = serializer_of(described, trust)
         serializer = ours.model_dump(mode="json", context=DOCUMENT)
-        quoted = [json.dumps(ours._to_text(payload)).encode()]
+        text = to_text(ours._to_text(payload).encode())
     else:
-        quoted = _quoted(serializer, payload)
-    expiration = utc(head.expires_at)
+        text = to_base64(payload) if serializer["type"] in _BASE64 else to_text(payload)
+    expiration, block_id = utc(columns["expires_at"]), columns["storage_block_id"]
     metadata = {
-        "storage_key": head.storage_key or key,
+        "storage_key": columns["storage_key"] or key,
         "expiration": expiration.isoformat() if expiration else None,
         "serializer": serializer,
-        "storage_block_id": str(head.storage_block_id) if head.storage_block_id else None,
+        "storage_block_id": str(block_id) if block_id else None,
     }
-    if head.prefect_version is not None:
-        metadata["prefect_version"] = head.prefect_version
-    further = ((parsed(head.provenance) or {}).get("prefect") or {}).get("metadata") or {}
-    return b"".join((b'{"metadata": ', json.dumps(metadata | further).encode(), b', "result": ', *quoted, b"}"))
+    if prefect_version is not None:
+        metadata["prefect_version"] = prefect_version
+    further = ((parsed(columns["provenance"]) or {}).get("prefect") or {}).get("metadata") or {}
+    said = json.dumps(metadata | further).encode()
+    return joined(chain((b'{"metadata": ', said, b', "result": "'), text, (b'"}',)))
 
 
 def is_damaged(content: bytes) -> bool:
@@ -130,15 +136,15 @@ def _object(content: bytes) -> dict[str, Any]:
 
 
 def _quickly(content: bytes, key: str) -> Parts | None:
-    """The parts of a record as Prefect writes it, without parsing the payload as JSON, which would take most time."""
+    """The parts of a record as Prefect writes it; its payload is not parsed with the rest, for it may be large."""
     middle = content.find(_MIDDLE)
     if middle < 0 or not content.startswith(b'{"metadata":') or not content.endswith(b'"}'):
         return None
     try:
         metadata = json.loads(content[:middle] + b"}")["metadata"]
-        if metadata["serializer"]["type"] not in _BASE64:
-            return None
-        return _record(metadata, _decoded_lines(memoryview(content)[middle + len(_MIDDLE) : -2]), key)
+        text = memoryview(content)[middle + len(_MIDDLE) : -2]
+        payload = from_base64(text) if metadata["serializer"]["type"] in _BASE64 else from_text(text)
+        return _record(metadata, payload, key)
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
@@ -166,29 +172,3 @@ def _columns(metadata: dict[str, Any], key: str) -> dict[str, Any]:
 def _decoded(text: bytes) -> bytes:
     """The bytes of a base64 text; raises ValueError for anything else."""
     return binascii.a2b_base64(text.replace(b"\n", b""), strict_mode=True)
-
-
-def _decoded_lines(text: memoryview) -> bytes:
-    """The bytes of a base64 text as it stands in a JSON string, with or without lines; raises ValueError for others.
-
-    Small pieces stay in the processor's cache, and where the lines end is known without looking for it.
-    """
-    if bytes(text[-2:]) == b"\\n":
-        text = text[:-2]
-    return b"".join(_decoded_piece(text[start : start + _PIECE]) for start in range(0, len(text), _PIECE))
-
-
-def _decoded_piece(text: memoryview) -> bytes:
-    piece = bytearray(text)
-    ends = len(piece[_LINE :: _LINE + 2])
-    if piece[_LINE :: _LINE + 2] == b"\\" * ends and piece[_LINE + 1 :: _LINE + 2] == b"n" * ends:
-        del piece[_LINE + 1 :: _LINE + 2]
-        del piece[_LINE :: _LINE + 1]
-    return binascii.a2b_base64(piece, strict_mode=True)
-
-
-def _quoted(serializer: dict[str, Any], payload: bytes) -> list[bytes]:
-    """A payload as the JSON string that stands for it in Prefect's documents, in parts: a large one is copied once."""
-    if serializer["type"] in _BASE64:
-        return [b'"', binascii.b2a_base64(payload, newline=False), b'"']
-    return [json.dumps(payload.decode()).encode()]

@@ -9,11 +9,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from pgresults.arguments import flaw_of
 from pgresults.database.programs import call, perform
-from pgresults.errors import (
-    InvalidKey,
-    LockedError,
-    PayloadTooLarge,
-)
+from pgresults.errors import ConfigurationError, InvalidKey, LockedError, PayloadTooLarge
 from pgresults.integrations.prefect.documents import is_damaged, upload_of
 from pgresults.integrations.prefect.sources import Source, in_short
 from pgresults.operations.requests import Execute, Operation
@@ -39,7 +35,9 @@ class Imported(NamedTuple):
     reason: str | None = None
 
 
-def import_files(storage: PostgresStorage, source: Source, names: list[str]) -> Iterator[Imported]:
+def import_files(
+    storage: PostgresStorage, source: Source, names: list[str], *, vouched: bool = False
+) -> Iterator[Imported]:
     """Store each file as the first version under its name, with its expiration and the time it was written.
 
     What is under a key already is never replaced, so an import that was interrupted is taken up by running it again,
@@ -49,9 +47,20 @@ def import_files(storage: PostgresStorage, source: Source, names: list[str]) -> 
         storage: where the results go.
         source: where the files are.
         names: the files.
+        vouched: whether the caller answers for them, which nobody has signed.
 
-    Raises: StorageUnavailable; SchemaVersionError.
+    Raises: ConfigurationError where a signing key is set and nobody vouches; StorageUnavailable; SchemaVersionError.
     """
+    if storage._trust.keys and not vouched:
+        raise ConfigurationError(
+            "a signing key is set (PGRESULTS_SIGNING_KEY), and nobody has signed Prefect's files: if you answer for "
+            "where they come from, add --vouch, and they are signed",
+            setting="signing_key",
+        )
+    return _imported(storage, source, names)
+
+
+def _imported(storage: PostgresStorage, source: Source, names: list[str]) -> Iterator[Imported]:
     for batch in batched(names, _NAMES_A_QUESTION):
         known = perform(call(storage.database, partial(_heads, storage, batch)))
         for name in batch:

@@ -1,8 +1,11 @@
 """Places where Prefect kept results as files: a directory, or a file system of fsspec's."""
 
+import os
 from datetime import UTC, datetime
+from errno import EINVAL, EPERM
 from importlib import import_module
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Protocol
 
 from pgresults.errors import ConfigurationError, InvalidArgument, PgResultsError
@@ -22,21 +25,50 @@ class Source(Protocol):
 
 
 class DirectorySource:
-    """A directory with everything below it."""
+    """A directory with everything below it; links are followed to where they do not lead out of it."""
 
     def __init__(self, place: str) -> None:
         self._root = Path(place).expanduser()
         if not self._root.is_dir():
             raise InvalidArgument(f"{place} is no directory", argument="path", value=place)
+        self._root = self._root.resolve()
 
     def names(self) -> list[str]:
         return sorted(path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file())
 
     def read(self, name: str) -> bytes:
-        return (self._root / name).read_bytes()
+        with open(self._opened(name), "rb") as file:  # noqa: PTH123 (a descriptor)
+            return file.read()
 
     def modified(self, name: str) -> datetime | None:
-        return datetime.fromtimestamp((self._root / name).stat().st_mtime, UTC)
+        descriptor = self._opened(name)
+        try:
+            return datetime.fromtimestamp(os.fstat(descriptor).st_mtime, UTC)
+        finally:
+            os.close(descriptor)
+
+    def _opened(self, name: str) -> int:
+        """A descriptor of a file below the directory; raises OSError for one elsewhere, and for what is no file.
+
+        Whoever may write there may put a link in the place of anything at any moment: so none is followed on the way
+        from the directory to where the file was found to be.
+        """
+        target = (self._root / name).resolve(strict=True)
+        if not target.is_relative_to(self._root):
+            raise PermissionError(EPERM, "it is a link that leads out of the directory")
+        *folders, last = target.relative_to(self._root).parts
+        place = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for folder in folders:
+                place, above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place), place
+                os.close(above)
+            descriptor = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
+        finally:
+            os.close(place)
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(EINVAL, "it is no file")
+        return descriptor
 
 
 class FileSystemSource:

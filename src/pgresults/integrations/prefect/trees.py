@@ -24,11 +24,10 @@ _ENDED = (TransactionState.COMMITTED, TransactionState.ROLLED_BACK)
 
 
 class Write(NamedTuple):
-    """A version ready to be stored, and the document that it came from."""
+    """A version ready to be stored."""
 
     storage: PostgresStorage
     upload: Upload
-    content: bytes
 
     @property
     def key(self) -> str:
@@ -89,11 +88,11 @@ class Tree:
         """Whether a member has handed something over for a key."""
         return key in self._keys
 
-    def content(self, storage: PostgresStorage, key: str) -> bytes | None:
-        """The document that waits to be stored under a key."""
+    def upload(self, storage: PostgresStorage, key: str) -> Upload | None:
+        """What waits to be stored under a key."""
         if self.ended:
             return None
-        waiting = (write.content for write in reversed(self._writes) if write.storage == storage and write.key == key)
+        waiting = (write.upload for write in reversed(self._writes) if write.storage == storage and write.key == key)
         return next(waiting, None)
 
     def is_left_to(self, root: Any) -> bool:

@@ -1,0 +1,74 @@
+"""What of a database goes along into another process: no secret that this one can have from its own settings."""
+
+from contextlib import suppress
+from typing import Final
+
+from psycopg.pq import Conninfo
+from sqlalchemy import URL
+
+from pgresults.database.targets import url_of
+from pgresults.errors import ConfigurationError
+from pgresults.settings import ResultSettings, Settings, TaskSettings, current_settings, layers
+
+_PASSWORDS: Final = ("password", "sslpassword")
+_SECRET: Final = ("database_url", "signing_key", "older_signing_keys", "results", "tasks")
+"""The settings that are or may hold secrets; the last two name storages, by URL perhaps."""
+
+
+def without_passwords(url: URL | None) -> URL | None:
+    """The URL as it may be seen by anybody."""
+    return url and url._replace(password=None).difference_update_query(_PASSWORDS)  # set() takes None for: as it is
+
+
+def to_carry(url: URL | None) -> URL | None:
+    """The URL without its passwords, if another process gets them from where this one does.
+
+    That is what the settings' own URL says, or libpq's environment and service file.
+    """
+    if url is None or url == _own_url():
+        return without_passwords(url)
+    defaults = {option.keyword: option.val for option in Conninfo.get_defaults()}
+    is_default = url.password is not None and defaults.get(b"password") == str(url.password).encode()
+    return url._replace(password=None) if is_default else url
+
+
+def with_passwords(url: URL | None) -> URL | None:
+    """The URL that was carried, with the passwords of this process's settings where these name the same database."""
+    own = None if url is None else _own_url()
+    return own if own is not None and url == without_passwords(own) else url
+
+
+def without_secrets(settings: Settings) -> Settings:
+    """Settings that may be carried."""
+    nothing = {"database_url": None, "signing_key": None, "older_signing_keys": ()}
+    return settings.model_copy(update={**nothing, "results": ResultSettings(), "tasks": TaskSettings()})
+
+
+def with_own_secrets(settings: Settings, signed: bool) -> Settings:
+    """Settings that were carried, with the secrets of this process.
+
+    Parameters:
+        settings: what was carried.
+        signed: whether payloads are signed where they come from.
+
+    Raises: ConfigurationError when they are, and this process has no key: it would take and write unsigned ones.
+    """
+    own = current_settings()
+    if signed and own.signing_key is None:
+        raise ConfigurationError(
+            "the storage comes from a process that signs payloads, and a signing key is never sent along: set "
+            "PGRESULTS_SIGNING_KEY for this process, too",
+            setting="signing_key",
+        )
+    return settings.model_copy(update={name: getattr(own, name) for name in _SECRET})
+
+
+def _own_url() -> URL | None:
+    """The URL that the settings of processes like this one name; what is set in code, no other one has."""
+    temporary, *others = layers()
+    given = None if "database_url" in temporary.values else current_settings().database_url
+    if given is None or not any("database_url" in layer.values for layer in others):
+        return None
+    with suppress(ConfigurationError):
+        return url_of(given.get_secret_value())
+    return None
