@@ -89,4 +89,4 @@ class TestDatabase:
     def test_grants_can_be_had_alone(self, cli: Cli) -> None:
         script = succeeded(cli("db", "sql", "--grants-only"))
         assert "CREATE TABLE" not in script
-        assert 'GRANT INSERT ON "pgresults"."history" TO "pgresults_writer";\n' in script
+        assert 'GRANT INSERT, UPDATE ON "pgresults"."result" TO "pgresults_writer";\n' in script
