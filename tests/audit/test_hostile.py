@@ -124,7 +124,10 @@ def ways(store: ResultStore) -> dict[str, Callable[[], Any]]:
     }
 
 
-@pytest.mark.parametrize(("table", "column"), COLUMNS)
+SOME = [at if number % 6 == 0 else pytest.param(*at, marks=pytest.mark.slow) for number, at in enumerate(COLUMNS)]
+
+
+@pytest.mark.parametrize(("table", "column"), SOME)
 def test_a_hostile_row_stops_nobody(
     store: ResultStore, admin: psycopg.Connection[Any], table: str, column: str
 ) -> None:

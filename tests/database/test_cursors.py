@@ -126,6 +126,7 @@ class TestFaults:
                 await call(store, method, *arguments)
         await storage.aclose()
 
+    @pytest.mark.slow
     async def test_an_outage_is_one_until_it_ends(self, call: Any, server: EmbeddedPostgres) -> None:
         migrations.upgrade(make_url(server.url))
         storage = PostgresStorage(server.url)

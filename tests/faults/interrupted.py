@@ -60,7 +60,10 @@ def main(url: str, kind: str, rounds: int) -> Counter[str]:
         if store.is_lock_holder("lock"):  # interrupted before it could give it back
             store.release_lock("lock")
         seen.update(left_behind(store))
-    seen["altered"] += not store.verify().intact
+    findings = store.verify().findings
+    seen["altered"] += bool(findings)
+    for finding in findings:
+        sys.stderr.write(f"{finding}\n")
     return seen
 
 

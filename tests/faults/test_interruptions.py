@@ -173,8 +173,8 @@ def run(store: ResultStore) -> None:
     flow(lambda: called(1), persist_result=True, result_storage=store.result_storage, name="run")()
 
 
-SLOW = [pytest.param(work, marks=pytest.mark.slow) for work in (tree, run)]
-WORK = (acquire, acquire_in_memory, acquire_anothers, release, write, read, commit, call, *SLOW)
+SLOW = [pytest.param(work, marks=pytest.mark.slow) for work in (commit, tree, call, run)]
+WORK = (acquire, acquire_in_memory, acquire_anothers, release, write, read, *SLOW)
 
 
 @pytest.mark.parametrize("work", WORK, ids=lambda work: work.__name__)
