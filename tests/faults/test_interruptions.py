@@ -1,6 +1,7 @@
 """Exceptions from signal handlers, at whatever line: everything is whole after them, and they arrive as themselves."""
 
 import dis
+import gc
 import json
 import linecache
 import signal
@@ -100,11 +101,13 @@ def at_line(number: int) -> Iterator[list[int]]:
                 raise Interruption(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
         return trace
 
+    gc.disable()  # what is called then lets no exception out
     sys.settrace(trace)
     try:
         yield count
     finally:
         sys.settrace(None)
+        gc.enable()
 
 
 def acquire(store: ResultStore) -> None:
