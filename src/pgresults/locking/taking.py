@@ -19,7 +19,7 @@ class Taking:
         self, manager: LockManager, key: str, holder: str, timeout: float | None, hold_timeout: float | None
     ) -> Program[bool]:
         """Take the lock; see `LockManager.acquire_lock`."""
-        self._had = yield from _has(manager, key, holder)
+        self._had = yield from has_lock(manager, key, holder)
         self._place = (manager, key, holder)
         taken: bool = yield from ask(manager, "acquire_lock", key, holder, timeout, hold_timeout)
         return taken
@@ -30,11 +30,12 @@ class Taking:
             return
         manager, key, holder = self._place
         with suppress(Exception):  # what interrupted the attempt is what the caller is told
-            if (yield from _has(manager, key, holder)):
+            if (yield from has_lock(manager, key, holder)):
                 yield from ask(manager, "release_lock", key, holder)
 
 
-def _has(manager: LockManager, key: str, holder: str) -> Program[bool]:
+def has_lock(manager: LockManager, key: str, holder: str) -> Program[bool]:
+    """Whether a holder has a lock: by what this process was granted where that is known, else the manager is asked."""
     if isinstance(manager, PostgresLockManager):
         return manager._grant(key, holder) is not None
     return bool((yield from ask(manager, "is_lock_holder", key, holder)))

@@ -19,10 +19,7 @@ MAINTENANCE = UUID(int=0)
 MAINTENANCE_NAME = "pgresults/maintenance"
 """What it is registered as."""
 
-
 _NEVER = datetime.max.replace(tzinfo=UTC)
-
-
 _LAST = 2**63 - 1
 
 

@@ -13,6 +13,7 @@ from pgresults.locking import LockManager, PostgresLockManager
 from pgresults.locking.managers import ask
 from pgresults.locking.own import Surroundings, holder_around
 from pgresults.locking.proofs import locked_by_another
+from pgresults.locking.taking import has_lock
 from pgresults.operations.locks import Grant
 from pgresults.settings import current_settings
 
@@ -111,10 +112,8 @@ class TreeLocks:
 
     def _has(self, claim: Claim) -> Program[bool]:
         """Whether the tree has a claim's lock; an outage answers nothing."""
-        if isinstance(claim.manager, PostgresLockManager):
-            return self._grant(claim) is not None
         with suppress(PgResultsError):
-            return bool((yield from ask(claim.manager, "is_lock_holder", claim.key, self.holder)))
+            return (yield from has_lock(claim.manager, claim.key, self.holder))
         return False
 
     def _is_shared(self, claim: Claim, apart_from: Sequence[Claim]) -> bool:
