@@ -195,10 +195,14 @@ def renew(session: UUID, tokens: Sequence[UUID], hold: timedelta) -> Operation[s
     return {row[0] for row in rows}
 
 
-def break_lock(place: Place, fence: int) -> Operation[str | None]:
-    """Take a lock away from its holder; gives who that was."""
-    rows = yield Execute(statements.BREAK, {**place._asdict(), "fence": fence})
-    return rows[0][0] if rows else None
+def seize(place: Place, fence: int) -> Operation[bool]:
+    """Have nobody else change a held lock before this transaction ends; False where it is not held any more."""
+    return bool((yield Execute(statements.SEIZE, {**place._asdict(), "fence": fence})))
+
+
+def break_lock(place: Place, fence: int) -> Operation[None]:
+    """Take a lock away from its holder, which the server allows where the key's last entry says so."""
+    yield Execute(statements.BREAK, {**place._asdict(), "fence": fence})
 
 
 def open_session(backend: int) -> Operation[bool]:
