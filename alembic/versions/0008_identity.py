@@ -46,7 +46,7 @@ BEGIN
         WHEN pg_try_advisory_lock_shared(OLD.beacon) THEN pg_advisory_unlock_shared(OLD.beacon)
         ELSE false
     END) THEN
-        IF is_grant AND NEW.fence > OLD.fence THEN
+        IF is_grant THEN
             NEW.db_user := session_user;
             RETURN NEW;
         ELSIF NOT is_grant AND NOT OLD.released THEN
@@ -73,14 +73,13 @@ END
 $$
 """  # noqa: S608 (the names are ours)
 
-# Most changes are a holder's, or of what is free: these are seen here, which is cheaper than to call a function.
+# Most changes are a holder's, or of what is free: they are told here, which is cheaper than to call a function.
 _GUARDED = """
 CREATE TRIGGER guarded BEFORE UPDATE ON lock FOR EACH ROW WHEN (
-    NEW.db_user IS DISTINCT FROM session_user
-    OR NEW.fence < OLD.fence
-    OR CASE WHEN OLD.released THEN NEW.token = OLD.token
-            WHEN pg_try_advisory_lock_shared(OLD.beacon) THEN NOT pg_advisory_unlock_shared(OLD.beacon)
-            ELSE true END
+    CASE WHEN OLD.released THEN NEW.token = OLD.token OR NEW.db_user IS DISTINCT FROM session_user
+         WHEN pg_try_advisory_lock_shared(OLD.beacon)
+         THEN NOT pg_advisory_unlock_shared(OLD.beacon) OR NEW.token <> OLD.token
+         ELSE true END
 ) EXECUTE FUNCTION guard_lock()
 """
 

@@ -186,7 +186,10 @@ def _release() -> Statement:
             ONE_LOCK,
             lock.c.token == bindparam("token", type_=Uuid),
             lock.c.released.is_(False),
-            _showing(cast(bindparam("token", type_=Uuid), Text)),
+            or_(
+                and_(lock.c.session == _SESSION, lock.c.beacon.is_not(None)),
+                _showing(cast(bindparam("token", type_=Uuid), Text)),
+            ),
         )
         .values(released=true())
         .returning(lock.c.beacon, lock.c.session)
