@@ -11,6 +11,7 @@ _TAKEN = (
     "holder", "fence", "token", "beacon", "session", "actor", "pid", "acquired_at", "expires_at", "released",
     "taken_over_from",
 )  # fmt: skip
+_KEPT = tuple(name for name in _TAKEN if name not in ("expires_at", "released"))
 _SAID = (
     "payload_id", "payload_digest", "size", "serializer", "tags", "provenance", "storage_key", "storage_block_id",
     "pgresults_version", "prefect_version", "signature", "sha256",
@@ -52,9 +53,7 @@ BEGIN
         ELSIF NOT is_grant AND NOT OLD.released THEN
             RETURN NEW;
         END IF;
-    ELSIF ROW({_row("NEW", tuple(name for name in _TAKEN if name not in ("expires_at", "released")))})
-          IS NOT DISTINCT FROM ROW({_row("OLD", tuple(name for name in _TAKEN if name not in ("expires_at", "released")))})
-    THEN
+    ELSIF ROW({_row("NEW", _KEPT)}) IS NOT DISTINCT FROM ROW({_row("OLD", _KEPT)}) THEN
         shown := OLD.token::text = ANY (string_to_array(current_setting('pgresults.token', true), ','))
                  AND (coalesce(OLD.db_user, session_user) = session_user
                       OR pg_has_role(session_user, to_regrole(quote_ident(OLD.db_user)), 'MEMBER'));
@@ -71,7 +70,7 @@ BEGIN
                      'user, or by breaking it: pgresults locks break.';
 END
 $$
-"""  # noqa: S608 (the names are ours)
+"""
 
 # Most changes are a holder's, or of what is free: they are told here, which is cheaper than to call a function.
 _GUARDED = """
@@ -110,7 +109,7 @@ BEGIN
     END LOOP;
 END
 $$
-"""
+"""  # noqa: S608 (the names are ours)
 """Who is no owner says neither which database this is nor whose a lock is; who takes none may only prove its row."""
 
 
@@ -188,7 +187,7 @@ BEGIN
     RETURN NULL;
 END
 $entry$
-"""  # noqa: S608 (the names are ours)
+"""
 
 
 # That of a touch by when the transaction began: the one that looked may have done so a moment ago.

@@ -26,9 +26,9 @@ def store_in(url: URL, name: str = "default") -> ResultStore:
 
 
 def rows_of(url: URL, table: str) -> bytes:
-    with psycopg.connect(psycopg_url(url)) as connection, connection.cursor() as cursor:
-        with cursor.copy(f"COPY pgresults.{table} TO STDOUT (FORMAT binary)") as copy:
-            return b"".join(bytes(part) for part in copy)
+    copied = f"COPY pgresults.{table} TO STDOUT (FORMAT binary)"
+    with psycopg.connect(psycopg_url(url)) as connection, connection.cursor().copy(copied) as copy:
+        return b"".join(bytes(part) for part in copy)
 
 
 def put_rows(url: URL, table: str, rows: bytes) -> None:

@@ -256,8 +256,10 @@ def test_an_earlier_version_does_not_come_back(storage: PostgresStorage, roles: 
     signed.close()
 
 
-@pytest.mark.parametrize("payload_id", ["gen_random_uuid()", "(SELECT payload_id FROM pgresults.history WHERE seq = 1"
-                                        " AND key = 'k' AND storage_id = %(id)s)"])  # fmt: skip
+EARLIER = "(SELECT payload_id FROM pgresults.history WHERE seq = 1 AND key = 'k' AND storage_id = %(id)s)"
+
+
+@pytest.mark.parametrize("payload_id", ["gen_random_uuid()", EARLIER])
 def test_a_version_that_is_not_what_it_says_is_found(storage: PostgresStorage, roles: Any, payload_id: str) -> None:
     store = ResultStore(result_storage=storage)
     store.write(2, key="k")

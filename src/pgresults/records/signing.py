@@ -111,8 +111,8 @@ class Trust:
     def _signature(self, key: bytes, columns: Mapping[str, Any]) -> bytes:
         if self.identity is None:
             raise IntegrityError(
-                "the storage is not registered in its database (the table storage), which a signature covers: its row was "
-                "removed, or never written",
+                "the storage is not registered in its database (the table storage), which a signature covers: its row "
+                "was removed, or never written",
                 key=columns["key"],
             )
         message = framed({**columns, "storage_id": self.identity}, _FIELDS)

@@ -51,7 +51,7 @@ _SESSION = bindparam("session", type_=Uuid)
 
 
 def _showing(tokens: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Show the server what proves that a lock is ours, where a session changes its row that does not hold its beacon."""
+    """Show the server what proves that a lock is ours, where the session that changes it does not hold its beacon."""
     return func.set_config(literal_column("'pgresults.token'"), tokens, true()).is_not(None)
 
 
