@@ -9,6 +9,7 @@ from pgresults.operations.requests import Execute, Operation
 from pgresults.records.provenance import shown
 from pgresults.sql import views as statements
 from pgresults.sql.compiled import Statement
+from pgresults.sql.frequency import ARE_FREQUENT
 
 
 class FoundResult(NamedTuple):
@@ -46,7 +47,12 @@ class Daily(NamedTuple):
 
 def find(parameters: Mapping[str, Any], chosen: frozenset[str]) -> Operation[list[FoundResult]]:
     """A page of live results that meet the chosen filters."""
-    found: list[Any] = [FoundResult(*row) for row in (yield Execute(statements.find(chosen), parameters))]
+    few = False
+    if "tags" in chosen:
+        [(often,)] = yield Execute(ARE_FREQUENT, {name: parameters[name] for name in ("tags", "limit")})
+        few = not often
+    rows = yield Execute(statements.find(chosen, few=few), parameters)
+    found: list[Any] = [FoundResult(*row) for row in rows]
     return [
         one._replace(
             created_at=one.created_at and one.created_at.astimezone(UTC),
