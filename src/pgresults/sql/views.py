@@ -49,15 +49,6 @@ _LIVE = _view(
 )
 _EXPIRATIONS = _view("expirations", storage_id=Uuid, expires_at=_TIME, size=BigInteger)
 _HISTORY = _view("result_history", storage_id=Uuid, action=Text, at=_TIME, size=BigInteger)
-_USAGE = _view(
-    "storage_usage",
-    storage_id=Uuid,
-    keys=BigInteger,
-    live=BigInteger,
-    live_bytes=BigInteger,
-    expired_bytes=BigInteger,
-    last_change=_TIME,
-)
 
 _KEY = _LIVE.c.key.type
 
@@ -107,14 +98,6 @@ def find(chosen: frozenset[str], *, few: bool = False) -> Statement:
         .order_by(_LIVE.c.key.concat(literal_column("''")) if few else _LIVE.c.key)  # no index has the former
         .limit(_given("limit", BigInteger))
     )
-
-
-USAGE = Statement(
-    select(
-        *(_USAGE.c[name] for name in ("keys", "live", "live_bytes", "expired_bytes")), sayable(_USAGE.c.last_change)
-    ).where(_USAGE.c.storage_id == bindparam("storage_id", type_=Uuid))
-)
-"""How many keys and bytes a storage has."""
 
 
 def _daily(view: Table, moment: Column[Any], *conditions: ColumnElement[bool]) -> Statement:
