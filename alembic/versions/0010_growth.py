@@ -1,6 +1,6 @@
 """Indexes under which no question costs more as the history grows.
 
-Block ranges of a BRIN index that nobody has summarized count as matches: after some loads all of them did, and a look at
+Ranges of a BRIN index that nobody has summarized count as matches: after some loads all of them did, and a look at
 the last minute read the whole history. B-trees that grow at their right end cost a write about a microsecond each.
 """
 

@@ -17,13 +17,14 @@ _HEAD = {
 _ENTRY = {"key": _HEAD["key"], "at": _HEAD["at"], "actor": "'somebody'", "xid": "g"}
 
 
-def grow(url: URL, seed: str, number: int) -> None:
+def grow(url: URL, seed: str, number: int, first: int = 0) -> None:
     """Add keys with a head and an entry each, like those of a key that is there; payloads are not added.
 
     Parameters:
         url: a database whose owner connects.
         seed: the key.
         number: how many.
+        first: how many were added before.
     """
     with psycopg.connect(psycopg_url(url)) as connection:
         connection.execute("SET search_path TO pgresults")
@@ -33,13 +34,13 @@ def grow(url: URL, seed: str, number: int) -> None:
             values = (sql.SQL(others[name]) if name in others else sql.Identifier("t", name) for name in names)
             insert = sql.SQL(
                 "INSERT INTO {table} ({names}) SELECT {values} "
-                "FROM {table} t, generate_series(1, %s) g WHERE t.key = %s"
+                "FROM {table} t, generate_series(%s::bigint, %s::bigint) g WHERE t.key = %s"
             ).format(
                 table=sql.Identifier(table),
                 names=sql.SQL(", ").join(map(sql.Identifier, names)),
                 values=sql.SQL(", ").join(values),
             )
-            connection.execute(insert, [number, seed])
+            connection.execute(insert, [first + 1, first + number, seed])
         connection.execute("ALTER TABLE result ENABLE TRIGGER USER")
         connection.commit()
         connection.autocommit = True
