@@ -173,8 +173,8 @@ def _check_storage(storage: PostgresStorage) -> Program[list[Finding]]:
             f"ALTER TABLE {storage.schema}.{guard.table} {guard.on} TRIGGER {guard.name}"
         )
         findings.append(Finding("storage", (), message))
-    keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
-    if keys and not (yield from call(storage.database, lambda _: operations.is_registered(storage.id, storage.name))):
+    used = yield from call(storage.database, lambda _: operations.has_history(storage.id))
+    if used and not (yield from call(storage.database, lambda _: operations.is_registered(storage.id, storage.name))):
         message = f"the storage is not registered as {storage.name!r} any more: views show it under another name"
         findings.append(Finding("storage", (), message))
     return findings
