@@ -41,9 +41,7 @@ ACTIONS: dict[str, Act] = {
         "UPDATE pgresults.lock SET released = true WHERE storage_id = %(id)s AND key = 'held'"
     ),
     "delete rows of held locks": said("DELETE FROM pgresults.lock"),
-    "say which database it is": said(
-        "UPDATE pgresults.storage SET identity = gen_random_uuid() WHERE id = %(id)s"
-    ),
+    "say which database it is": said("UPDATE pgresults.storage SET identity = gen_random_uuid() WHERE id = %(id)s"),
     "make an entry in another's name": said(
         "UPDATE pgresults.result SET db_user = 'another', seq = seq + 1, previous = digest, action = 'break'"
         " WHERE storage_id = %(id)s"
