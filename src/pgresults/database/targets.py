@@ -1,16 +1,19 @@
 """What names a database, and the URL that it is or has."""
 
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, Union
 
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pgresults.database.lookups import is_async_engine
 from pgresults.errors import ConfigurationError
 from pgresults.server.embedded import EmbeddedPostgres
 
-Target: TypeAlias = str | URL | Path | EmbeddedPostgres | Engine | AsyncEngine
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+Target: TypeAlias = Union[str, URL, Path, EmbeddedPostgres, Engine, "AsyncEngine"]
 """What names a database: a URL, a directory or server of its own, or an engine of the caller's."""
 
 DRIVER: Final = "postgresql+psycopg"
@@ -22,7 +25,7 @@ def url_of(target: Target) -> URL:
 
     Raises: ConfigurationError when it is none of a Postgres database, or of another driver's.
     """
-    if isinstance(target, Engine | AsyncEngine):
+    if isinstance(target, Engine) or is_async_engine(target):
         target = target.url
     try:
         url = make_url(target)  # type: ignore[arg-type] # what is no URL is refused here

@@ -3,20 +3,22 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from pgresults.arguments import require_moment
 from pgresults.audit import changes
 from pgresults.audit.entries import HistoryEntry
 from pgresults.audit.past import history_of
-from pgresults.audit.reports import VerifyReport
-from pgresults.audit.seals import Seal
 from pgresults.audit.sweeping import retain, sweep
-from pgresults.audit.verifying import seal, verify
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.operations.results import Listed
 from pgresults.records.keys import require_key
 from pgresults.storage.finding import expiring
 from pgresults.storage.keyspace import Keyspace
+
+if TYPE_CHECKING:
+    from pgresults.audit.reports import VerifyReport
+    from pgresults.audit.seals import Seal
 
 Progress = Callable[[int], None]
 """Told now and then how many more are done."""
@@ -191,10 +193,10 @@ class HistoryMethods(ABC):
     def verify(
         self,
         key: str | None = None,
-        since: Seal | datetime | None = None,
-        against: Seal | None = None,
+        since: "Seal | datetime | None" = None,
+        against: "Seal | None" = None,
         progress: Progress | None = None,
-    ) -> VerifyReport:
+    ) -> "VerifyReport":
         """Recompute what the history and the payloads must be, and report what is not.
 
         Parameters:
@@ -211,14 +213,14 @@ class HistoryMethods(ABC):
     async def averify(
         self,
         key: str | None = None,
-        since: Seal | datetime | None = None,
-        against: Seal | None = None,
+        since: "Seal | datetime | None" = None,
+        against: "Seal | None" = None,
         progress: Progress | None = None,
-    ) -> VerifyReport:
+    ) -> "VerifyReport":
         """Recompute what the history and the payloads must be, and report what is not; see `verify`."""
         return await aperform(self._verify(key, since, against, progress))
 
-    def seal(self, progress: Progress | None = None) -> Seal:
+    def seal(self, progress: Progress | None = None) -> "Seal":
         """Sign a root over all entries that are certainly committed; keep it where the database's users cannot reach.
 
         The key is in the file that the setting ``seal_key`` names, which is made where there is none.
@@ -231,7 +233,7 @@ class HistoryMethods(ABC):
         """
         return perform(self._seal(progress))
 
-    async def aseal(self, progress: Progress | None = None) -> Seal:
+    async def aseal(self, progress: Progress | None = None) -> "Seal":
         """Sign a root over all entries that are certainly committed; see `seal`."""
         return await aperform(self._seal(progress))
 
@@ -267,12 +269,17 @@ class HistoryMethods(ABC):
         return (yield from retain((yield from self._keyspace()).payloads, versions, age, dry_run, progress))
 
     def _verify(
-        self, key: str | None, since: Seal | datetime | None, against: Seal | None, progress: Progress | None
-    ) -> Program[VerifyReport]:
+        self, key: str | None, since: "Seal | datetime | None", against: "Seal | None", progress: Progress | None
+    ) -> "Program[VerifyReport]":
+        from pgresults.audit.seals import Seal
+        from pgresults.audit.verifying import verify
+
         if since is not None and not isinstance(since, Seal):
             since = require_moment(since, "since")
         checked = None if key is None else require_key(key)
         return (yield from verify((yield from self._keyspace()), checked, since, against, progress))
 
-    def _seal(self, progress: Progress | None) -> Program[Seal]:
+    def _seal(self, progress: Progress | None) -> "Program[Seal]":
+        from pgresults.audit.verifying import seal
+
         return (yield from seal((yield from self._keyspace()).payloads, progress))
