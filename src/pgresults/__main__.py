@@ -1,0 +1,5 @@
+"""``python -m pgresults``: the command line."""
+
+from pgresults.cli import main
+
+main()
