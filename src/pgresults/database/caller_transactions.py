@@ -7,7 +7,13 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
 
 from pgresults.database.driver import adrive, drive
-from pgresults.database.lookups import is_async_connection, is_async_session, is_session
+from pgresults.database.lookups import (
+    DjangoConnection,
+    is_async_connection,
+    is_async_session,
+    is_django,
+    is_session,
+)
 from pgresults.database.programs import Program, wait_for
 from pgresults.database.retries import Attempts
 from pgresults.errors import ConfigurationError
@@ -19,10 +25,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 # `Union`, for names may stand in it.
-SyncCaller: TypeAlias = Union[Connection, "Session", psycopg.Connection[Any]]
+SyncCaller: TypeAlias = Union[Connection, "Session", psycopg.Connection[Any], DjangoConnection]
 AsyncCaller: TypeAlias = Union["AsyncConnection", "AsyncSession", psycopg.AsyncConnection[Any]]
 Caller: TypeAlias = SyncCaller | AsyncCaller
-"""A connection or session of SQLAlchemy's, or a connection of psycopg's."""
+"""A connection or session of SQLAlchemy's, or a connection of psycopg's or Django's."""
 
 _KINDS = (Connection, psycopg.Connection, psycopg.AsyncConnection)
 
@@ -32,11 +38,11 @@ def require_caller(connection: object) -> None:
 
     Raises: ConfigurationError.
     """
-    asked = (is_session, is_async_connection, is_async_session)
+    asked = (is_session, is_async_connection, is_async_session, is_django)
     if not isinstance(connection, _KINDS) and not any(is_it(connection) for is_it in asked):
         raise ConfigurationError(
-            f"connection must be a SQLAlchemy Connection or Session or a psycopg Connection (or their async kin), "
-            f"not {type(connection).__name__}",
+            f"connection must be a SQLAlchemy Connection or Session, a psycopg Connection (or their async kin) or "
+            f"django.db.connection, not {type(connection).__name__}",
             setting="connection",
         )
 
@@ -84,12 +90,24 @@ def _psycopg(caller: Caller) -> psycopg.Connection[Any]:
         if not caller.in_transaction():
             caller.begin()
         driver: Any = caller.connection.driver_connection
+    elif is_django(caller):
+        driver = _of_atomic_block(caller)
     else:
         driver = caller
     if not isinstance(driver, psycopg.Connection):
         raise _unfit(driver, "an async connection needs `async with transaction(...)`")
     _require_unicode(driver)
     return driver
+
+
+def _of_atomic_block(caller: DjangoConnection) -> Any:
+    """The driver's connection, in which Django has begun a transaction."""
+    if not caller.in_atomic_block:
+        raise ConfigurationError(
+            "Django commits every statement by itself here: use its connection inside of `transaction.atomic()`",
+            setting="connection",
+        )
+    return caller.connection
 
 
 async def _apsycopg(caller: Caller) -> psycopg.AsyncConnection[Any]:

@@ -1,7 +1,7 @@
-"""What objects of SQLAlchemy's async and ORM parts are: parts that nobody pays for who did not import them."""
+"""What objects of Django and of SQLAlchemy's async and ORM parts are, without importing any of these."""
 
 import sys
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
@@ -9,6 +9,13 @@ if TYPE_CHECKING:
 
 _ASYNC = "sqlalchemy.ext.asyncio"
 _ORM = "sqlalchemy.orm"
+
+
+class DjangoConnection(Protocol):
+    """What is needed of ``django.db.connection``."""
+
+    connection: Any
+    in_atomic_block: bool
 
 
 def is_async_engine(obj: object) -> "TypeGuard[AsyncEngine]":
@@ -29,6 +36,13 @@ def is_async_session(obj: object) -> "TypeGuard[AsyncSession]":
 def is_session(obj: object) -> "TypeGuard[Session]":
     """Whether an object is a ``Session``."""
     return _is_a(obj, _ORM, "Session")
+
+
+def is_django(obj: object) -> TypeGuard[DjangoConnection]:
+    """Whether an object is a connection of Django's, or what stands for one in ``django.db``."""
+    return _is_a(obj, "django.db.backends.base.base", "BaseDatabaseWrapper") or _is_a(
+        obj, "django.utils.connection", "ConnectionProxy"
+    )
 
 
 def _is_a(obj: object, module: str, name: str) -> bool:
