@@ -13,6 +13,7 @@ from pgresults.audit.sweeping import retain, sweep
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.operations.results import Listed
 from pgresults.records.keys import require_key
+from pgresults.records.listings import Listing
 from pgresults.storage.finding import expiring
 from pgresults.storage.keyspace import Keyspace
 
@@ -31,7 +32,7 @@ class HistoryMethods(ABC):
     def _keyspace(self) -> Program[Keyspace]:
         """Where the results of the store lie."""
 
-    def history(self, key: str, with_results: bool = False) -> list[HistoryEntry]:
+    def history(self, key: str, with_results: bool = False) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first.
 
         Parameters:
@@ -42,7 +43,7 @@ class HistoryMethods(ABC):
         """
         return perform(self._history(key, with_results))
 
-    async def ahistory(self, key: str, with_results: bool = False) -> list[HistoryEntry]:
+    async def ahistory(self, key: str, with_results: bool = False) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first; see `history`."""
         return await aperform(self._history(key, with_results))
 
@@ -123,7 +124,7 @@ class HistoryMethods(ABC):
         """Delete all results that meet every given condition; see `invalidate`."""
         return await aperform(self._invalidate(prefix, tags, task, flow))
 
-    def expiring(self, within: timedelta, limit: int | None = None) -> list[Listed]:
+    def expiring(self, within: timedelta, limit: int | None = None) -> Listing[Listed]:
         """What is live and expires within a time from now, the next one first.
 
         Parameters:
@@ -134,7 +135,7 @@ class HistoryMethods(ABC):
         """
         return perform(self._expiring(within, limit))
 
-    async def aexpiring(self, within: timedelta, limit: int | None = None) -> list[Listed]:
+    async def aexpiring(self, within: timedelta, limit: int | None = None) -> Listing[Listed]:
         """What is live and expires within a time from now; see `expiring`."""
         return await aperform(self._expiring(within, limit))
 
@@ -237,8 +238,8 @@ class HistoryMethods(ABC):
         """Sign a root over all entries that are certainly committed; see `seal`."""
         return await aperform(self._seal(progress))
 
-    def _history(self, key: str, with_results: bool) -> Program[list[HistoryEntry]]:
-        return (yield from history_of((yield from self._keyspace()), key, with_results))
+    def _history(self, key: str, with_results: bool) -> Program[Listing[HistoryEntry]]:
+        return Listing((yield from history_of((yield from self._keyspace()), key, with_results)))
 
     def _delete(self, key: str, reason: str | None) -> Program[bool]:
         return (yield from changes.delete((yield from self._keyspace()), key, reason))
@@ -254,8 +255,8 @@ class HistoryMethods(ABC):
     ) -> Program[int]:
         return (yield from changes.invalidate((yield from self._keyspace()), prefix, tags, task, flow))
 
-    def _expiring(self, within: timedelta, limit: int | None) -> Program[list[Listed]]:
-        return (yield from expiring((yield from self._keyspace()).entries, within, limit))
+    def _expiring(self, within: timedelta, limit: int | None) -> Program[Listing[Listed]]:
+        return Listing((yield from expiring((yield from self._keyspace()).entries, within, limit)))
 
     def _sweep(self, batch_size: int, dry_run: bool, progress: Progress | None) -> Program[int]:
         keyspace, total = (yield from self._keyspace()), 0
