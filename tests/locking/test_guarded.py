@@ -182,3 +182,19 @@ async def test_a_holder_releases_from_elsewhere(
     assert not manager.is_locked("k")
     assert store.read("k").result == 1
     await elsewhere.aclose()
+
+
+async def test_a_number_that_is_taken_already_is_no_beacon(
+    call: Call, manager: PostgresLockManager, say: Say, storage: PostgresStorage
+) -> None:
+    """The grant is given back, and asked for again under another number."""
+    ((fence, beacon),) = say("admin", f"SELECT fence, beacon FROM pgresults.lock {MINE}").fetchall()
+    ((last,),) = say("admin", "SELECT last_value FROM pgresults.fence").fetchall()
+    for number in range(last + 1, last + 4):
+        say("other", f"SELECT pg_advisory_lock({beacon - fence + number})")
+    assert await call(manager, "acquire_lock", "another", "me", 5)
+    ((taken,),) = say(
+        "admin", "SELECT fence FROM pgresults.lock WHERE storage_id = %(id)s AND key = 'another'"
+    ).fetchall()
+    assert taken > last + 3
+    await call(manager, "release_lock", "another", "me")

@@ -122,6 +122,16 @@ def test_a_password_from_a_password_file_is_not_carried(
         )
 
 
+@pytest.mark.parametrize(("second", "is_carried"), [("very-secret", False), ("another", True)])
+def test_all_hosts_of_a_url_have_to_have_its_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second: str, is_carried: bool
+) -> None:
+    text = f"one:5433:team:user:{PASSWORD}\n*:5434:team:user:{second}\n"
+    monkeypatch.setenv("PGPASSFILE", kept(tmp_path / "passwords", text))
+    carried = pickle.dumps(PostgresStorage(f"postgresql://user:{PASSWORD}@one:5433,two:5434/team"))
+    assert (PASSWORD.encode() in carried) is is_carried
+
+
 @pytest.mark.parametrize("service", ["PGSERVICE", "the URL"])
 def test_a_password_from_a_service_is_not_carried(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, service: str

@@ -95,8 +95,8 @@ def try_acquire(request: Request) -> Operation[Grant | Held | None]:
         return Held(*seen) if seen[0] is not None else None
     if beacon_is_ours is False or overtaken:
         # Somebody else uses this number for an advisory lock of their own, or newer fences have been there: the next
-        # fence is another one.
-        yield Execute(statements.RELEASE, parameters)
+        # fence is another one. What is not ours is not put out, and no proof that the lock is.
+        yield Execute(statements.RELEASE, parameters if beacon_is_ours else {**parameters, "session": None})
         return None
     granted = (fence, request.token, request.session, beacon, request.renewed, taken_over_from)
     return Grant(request.place, request.holder, *granted)
