@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy import URL
 
+from pgresults.database.driver import drive
 from pgresults.database.programs import call, perform
+from pgresults.operations import verify as operations
 from pgresults.operations import views
+from pgresults.operations.verify import Span
 from pgresults.sql.compiled import Statement
 from pgresults.sql.frequency import ARE_FREQUENT
 from pgresults.sql.usage import LAST_CHANGE
@@ -120,3 +124,16 @@ def test_few_keys_are_counted(store: ResultStore, shared_url: URL) -> None:
     assert isinstance(storage, PostgresStorage)
     usage = perform(call(storage.database, lambda _: views.usage(storage.id)))
     assert (usage.keys, usage.live, usage.exact) == (1, 1, True)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_what_is_planned_anew_is_never_prepared(grown: PostgresStorage, own: bool) -> None:
+    """A prepared statement has a plan for any values after some calls: one that goes through all."""
+    lent = psycopg.connect(psycopg_url(grown.database.url()), autocommit=True)
+    with grown.database.connect() if own else lent as connection:
+        for _ in range(20):
+            drive(connection, "pgresults", operations.tasks(grown.id, None, 9, Span(2**62, datetime.now(UTC))))
+            drive(connection, "pgresults", operations.count_since(grown.id, Span(2**62, datetime.now(UTC))))
+        prepared = connection.execute("SELECT statement FROM pg_prepared_statements").fetchall()
+    lent.close()
+    assert prepared == []

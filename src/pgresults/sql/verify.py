@@ -103,14 +103,17 @@ def _keys_since(follows: Follows) -> Statement:
         .where(history.c.storage_id == _STORAGE, _SINCE, follows(history.c.key, _AFTER))
         .group_by(history.c.key)
         .order_by(history.c.key)
-        .limit(_LIMIT)
+        .limit(_LIMIT),
+        plan_anew=True,
     )
 
 
 FIRST_KEYS_SINCE, NEXT_KEYS_SINCE = _keys_since(ge), _keys_since(gt)
 """A page of the keys with entries that no seal covers yet, with the first of these and about how many there are."""
 
-COUNT_SINCE = Statement(select(func.count()).select_from(history).where(history.c.storage_id == _STORAGE, _SINCE))
+COUNT_SINCE = Statement(
+    select(func.count()).select_from(history).where(history.c.storage_id == _STORAGE, _SINCE), plan_anew=True
+)
 """How many entries no seal covers yet."""
 
 HAS_HISTORY = Statement(select(exists(select(history.c.seq).where(history.c.storage_id == _STORAGE))))

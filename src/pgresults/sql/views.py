@@ -96,7 +96,8 @@ def find(chosen: frozenset[str], *, few: bool = False) -> Statement:
             _LIVE.c.storage_id == bindparam("storage_id", type_=Uuid), _LIVE.c.key > _given("after", _KEY), *conditions
         )
         .order_by(_LIVE.c.key.concat(literal_column("''")) if few else _LIVE.c.key)  # no index has the former
-        .limit(_given("limit", BigInteger))
+        .limit(_given("limit", BigInteger)),
+        plan_anew=True,
     )
 
 
@@ -106,7 +107,8 @@ def _daily(view: Table, moment: Column[Any], *conditions: ColumnElement[bool]) -
         select(day, func.count(), cast(func.coalesce(func.sum(view.c.size), literal_column("0")), BigInteger))
         .where(view.c.storage_id == bindparam("storage_id", type_=Uuid), *conditions)
         .group_by(literal_column("1"))
-        .order_by(literal_column("1"))
+        .order_by(literal_column("1")),
+        plan_anew=True,
     )
 
 
