@@ -116,7 +116,7 @@ COUNT_SINCE = Statement(
 )
 """How many entries no seal covers yet."""
 
-HAS_HISTORY = Statement(select(exists(select(history.c.seq).where(history.c.storage_id == _STORAGE))))
+HAS_HISTORY = Statement(select(exists(select(history.c.seq).where(history.c.storage_id == _STORAGE))), plan_anew=True)
 """Whether there is any entry."""
 
 FIRST_SINCE = Statement(
