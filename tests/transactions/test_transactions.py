@@ -51,12 +51,6 @@ class TestOne:
         assert txn.is_rolled_back()
         assert stored(store, "k") == {}
 
-    async def test_nothing_staged_is_nothing_stored(self, enter: Enter, store: ResultStore) -> None:
-        async with enter("k", store) as txn:
-            pass
-        assert txn.is_committed()
-        assert stored(store, "k") == {}
-
     async def test_none_is_a_result(self, enter: Enter, store: ResultStore) -> None:
         async with enter("k", store) as txn:
             txn.stage(None)

@@ -18,6 +18,7 @@ from pgresults.records.provenance import HOLDER, transaction_holder
 from pgresults.records.records import ResultRecord
 from pgresults.store.run_options import ENCLOSING_LOCKS
 from pgresults.store.store import CURRENT_STORE, ResultStore
+from pgresults.store.writing import Staged
 from pgresults.transactions import refusals
 from pgresults.transactions.hooks import Hook
 from pgresults.transactions.locks import Claim, TreeLocks
@@ -349,6 +350,16 @@ class Transaction(Member):
         """Whether there is a live result that is not to be replaced."""
         key, store = self._place()
         return not self.overwrite and (yield from wait_for(lambda: store.exists(key), lambda: store.aexists(key)))
+
+    def _lacks_result(self, staged: Sequence[Staged]) -> Program[bool]:
+        """Whether nothing was staged, nor stored under its key meanwhile, nor is about to be: then None is stored."""
+        if self.state is not TransactionState.ACTIVE:
+            return False
+        key, store = self._place()
+        place = (yield from store._keyspace()).entries
+        if any(version.storage == place and version.upload.columns["key"] == key for version in staged):
+            return False
+        return not (yield from self._is_done())
 
     def _end(self, failure: BaseException | None) -> Program[None]:
         """What happens when the block is left, normally or with a failure; nothing stays open, whatever comes."""
