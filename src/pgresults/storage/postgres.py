@@ -210,7 +210,7 @@ class PostgresStorage:
 
 
 class NullStorage:
-    """Stores nothing; as the metadata storage of a store it means that payloads are kept without metadata."""
+    """Stores nothing; as the metadata storage of a store it means that no metadata is kept apart from payloads."""
 
     def read_path(self, path: str) -> bytes:
         """Find nothing.

@@ -21,7 +21,7 @@ ENCLOSING_LOCKS: ContextVar[LockManager | None] = ContextVar("pgresults.locks", 
 
 
 def flow_options(flow: Any) -> Program[dict[str, Any]]:
-    """The fields of a store that a flow sets; its payloads are kept without metadata."""
+    """The fields of a store that a flow sets; it keeps no metadata apart."""
     return {**(yield from _result_options(flow)), "metadata_storage": NullStorage()}
 
 

@@ -69,8 +69,9 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
         result_storage: where results go: a storage, its registered name or id, a URL or a directory; None: the
             default storage.
         metadata_storage: where metadata goes; None: beside the payload. Another storage keeps it under the key, with
-            the payload under a key of its own; a `NullStorage` keeps no metadata. Keys are then looked up there, also
-            by `history`, `find` and `invalidate`; `retain`, `verify` and `seal` look after ``result_storage`` alone.
+            the payload under a key of its own. Keys are then looked up there, also by `history`, `find` and
+            `invalidate`; `retain`, `verify` and `seal` look after ``result_storage`` alone. A `NullStorage` keeps none
+            apart, as None does.
         lock_manager: gives the work on a key to one holder at a time; None: no locks.
         persist_result: deprecated, without effect.
         cache_result_in_memory: keep payloads that were read; a later read asks the database only whether its version
@@ -223,7 +224,7 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
     # For flows and tasks
 
     def update_for_flow(self, flow: Any) -> Self:
-        """A copy with the flow's own settings; its payloads are kept without metadata.
+        """A copy with the flow's own settings, that keeps no metadata apart.
 
         Parameters:
             flow: anything with ``result_storage``, ``result_serializer`` and ``cache_result_in_memory``.
@@ -309,7 +310,7 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
         if apart is not None and not isinstance(apart, PostgresStorage | NullStorage):
             self.metadata_storage = apart = yield from resolving(apart)
         keys = apart if isinstance(apart, PostgresStorage) else None
-        return Keyspace(storage, keys, self.serializer, self.lock_manager, bare=apart is not None)
+        return Keyspace(storage, keys, self.serializer, self.lock_manager)
 
     def _locks(self) -> LockManager:
         if self.lock_manager is None:

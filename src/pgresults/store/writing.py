@@ -153,8 +153,7 @@ def encode(
     proven = {**described, **proof.parameters}
     small = draft.is_small(storage.settings.offload_bytes)
     if keys is None:
-        bare = keyspace.bare
-        return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard, bare=bare), small=small))]
+        return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard), small=small))]
     elsewhere = require_key(new_key())
     moved = draft._replace(storage_key=elsewhere)
     staged = yield from compute(lambda: encoded(storage, elsewhere, moved, described), small=small)
@@ -167,26 +166,22 @@ def encoded(
     draft: Draft,
     described: dict[str, Any],
     guard: Guard = Guard.NONE,
-    *,
-    bare: bool = False,
 ) -> Staged:
-    """A draft as an upload; ``bare``: of its metadata only the expiration is kept.
+    """A draft as an upload.
 
     Raises: SerializationError; PayloadTooLarge.
     """
     payload = draft.serialized(storage.settings).payload or b""
-    said = {**_expiry(draft), **({} if bare else _described(draft, key))}
-    upload = prepare(storage._trust, key, payload, {**said, **described}, storage.settings.max_payload_bytes, guard)
+    said = {**_described(draft, key), **described}
+    upload = prepare(storage._trust, key, payload, said, storage.settings.max_payload_bytes, guard)
     return Staged(storage, upload, draft)
-
-
-def _expiry(draft: Draft) -> dict[str, Any]:
-    return {"expires_at": draft.expiration, "expires_in": draft.expires_in}
 
 
 def _described(draft: Draft, key: str) -> dict[str, Any]:
     """What a draft's metadata says, as columns."""
     return {
+        "expires_at": draft.expiration,
+        "expires_in": draft.expires_in,
         "serializer": draft.serializer.model_dump_json(),
         "storage_key": draft.storage_key if draft.storage_key != key else None,
         "storage_block_id": draft.storage_block_id,
