@@ -130,7 +130,18 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         if writer is None:
             yield from storage._store(upload)
         else:
-            yield from writer.storing(self, Write(storage, upload))
+            yield from writer.storing(self, Write(storage, upload), _arrives)
+
+
+_ON_THE_WAY = ("write_path", "awrite_path", "_write", "_resolve_path", "storage")
+
+
+def _arrives(block: Any) -> bool:
+    """Whether what is written to a block surely arrives here under its key; a derived class may do anything with it."""
+    kind = type(block)
+    return issubclass(kind, PostgresResultStorage) and all(
+        getattr(kind, name) is getattr(PostgresResultStorage, name) for name in _ON_THE_WAY
+    )
 
 
 def _run_provenance(logged: Mapping[str, Any]) -> dict[str, Any]:
