@@ -51,7 +51,7 @@ class PostgresStorage:
         """What makes a payload here one that may be deserialized."""
         self._registered = False
         self.storage_block_id: UUID | None = None
-        """The id under which it can be found again; None until it is saved."""
+        """The id under which it can be found again; None until it is saved or written to in the default database."""
         self._lock_manager = PostgresLockManager(self.database, name)
 
     @property
@@ -159,10 +159,12 @@ class PostgresStorage:
         if not self._registered:
             yield from call(self.database, lambda _: registry.register(self.id, self.name))
             self._registered = True
+            if self._is_in_default_database():
+                self.storage_block_id = self.id
 
     def _saving(self, name: str | None = None) -> Program[UUID]:
         """Register the storage; see `save`."""
-        if self.database != default_storage().database:
+        if not self._is_in_default_database():
             raise ConfigurationError(
                 f"{self!r} is not in the default database, which registers storages: set PGRESULTS_DATABASE_URL to "
                 "it, or name the storage by its URL",
@@ -179,6 +181,13 @@ class PostgresStorage:
         yield from self._register()
         self.storage_block_id = self.id
         return self.id
+
+    def _is_in_default_database(self) -> bool:
+        """Whether ids are looked up where it is."""
+        try:
+            return self.database == default_storage().database
+        except ConfigurationError:  # that of the settings is of no use, which is no concern of this one
+            return False
 
     def _page(self, prefix: str = "", after: str = "", limit: int = 100) -> Program[list[Listed]]:
         """A page of live results under a prefix, after a key."""

@@ -10,6 +10,7 @@ from pgresults.database.programs import Program, call
 from pgresults.database.targets import Target
 from pgresults.errors import ConfigurationError
 from pgresults.operations.registry import registered
+from pgresults.records.keys import storage_id
 from pgresults.settings import Settings, current_settings
 from pgresults.storage.postgres import NullStorage, PostgresStorage, default_storage
 
@@ -55,6 +56,20 @@ def resolving_default() -> Program[PostgresStorage]:
     """
     named = current_settings().results.default_storage
     return require_postgres((yield from resolving(named))) if named else _default()
+
+
+def block_id_of(spec: object) -> UUID | None:
+    """The id under which the storage that something names is found again; None where it is not registered.
+
+    Nothing is looked up: an id follows from its name, and what is not registered is refused when it is first used.
+    """
+    if spec is None:
+        named = current_settings().results.default_storage
+        return _default().storage_block_id if named is None else block_id_of(named)
+    found = storage_at(spec)
+    if isinstance(found, PostgresStorage):
+        return found.storage_block_id
+    return spec if isinstance(spec, UUID) else storage_id(str(spec)) if found is None else None
 
 
 def resolving_scheduling() -> Program[PostgresStorage]:

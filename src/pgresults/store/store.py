@@ -25,7 +25,7 @@ from pgresults.settings import Settings, current_settings
 from pgresults.storage.cache import ResultCache
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import NullStorage, PostgresStorage
-from pgresults.storage.registry import require_postgres, resolving, resolving_default, storage_at
+from pgresults.storage.registry import block_id_of, require_postgres, resolving, resolving_default, storage_at
 from pgresults.store import reading, run_options, writing
 from pgresults.store.bulk_methods import BulkMethods
 from pgresults.store.deprecation import warn_deprecated
@@ -276,8 +276,7 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
     @property
     def result_storage_block_id(self) -> UUID | None:
         """The id of the registered storage where results go; None when it is not registered."""
-        storage = self.result_storage
-        return storage.storage_block_id if isinstance(storage, PostgresStorage) else None
+        return block_id_of(self.result_storage)
 
     def supports_isolation_level(self, level: Any) -> bool:
         """Whether transactions of this isolation level are possible: SERIALIZABLE with a lock manager only.

@@ -145,8 +145,9 @@ def encode(
     """
     storage, keys = keyspace.payloads, keyspace.apart
     key, holder = require_key(draft.storage_key), require_text(holder, "holder") or default_holder()
-    if draft.storage_block_id is None and storage.storage_block_id is not None:
-        draft = draft._replace(storage_block_id=storage.storage_block_id)
+    if not storage._registered:
+        yield from storage._register()
+    draft = draft._replace(storage_block_id=storage.storage_block_id)  # whichever a record says that it was in before
     locked = keys or storage
     proof = yield from prove(keyspace.locks, key, holder, locked.database, locked.id)
     described = {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
