@@ -30,7 +30,7 @@ NAMES = {
         deserialize_from_result_and_metadata from_metadata
     """,
     ResultRecordMetadata: "dump_bytes load_bytes",
-    PersistedResult: "create write get",
+    PersistedResult: "create write get has_cached_object",
     PostgresStorage: "id name database schema settings storage_block_id save lock_manager read_path write_path close",
     NullStorage: "read_path write_path close",
     EmbeddedPostgres: "path url stop ensure_running is_running status data_directory",
