@@ -42,7 +42,7 @@ NAMES = {
         is_pending is_active is_staged is_committed is_rolled_back
     """,
     Task: """
-        identity with_options on_commit on_rollback map cache_info is_cached invalidate
+        identity task_key with_options on_commit on_rollback map cache_info is_cached invalidate
     """,
     Serializer: "dumps loads",
     PickleSerializer: "dumps loads",

@@ -14,6 +14,16 @@ DOCUMENT: dict[str, bool] = {"document": True}
 SerializerClass: TypeAlias = "type[Serializer]"
 
 
+def is_foreign(value: object) -> bool:
+    """Whether something is a serializer of Prefect's, which says of itself what one of ours of that type is made of."""
+    return (
+        isinstance(value, BaseModel)
+        and not isinstance(value, Serializer)
+        and isinstance(getattr(value, "type", None), str)
+        and all(callable(getattr(value, name, None)) for name in ("dumps", "loads"))
+    )
+
+
 class Serializer(BaseModel):
     """How an object becomes a payload and a payload the object again.
 
@@ -51,6 +61,8 @@ class Serializer(BaseModel):
             return value
         if isinstance(value, str):
             value = {"type": value}
+        elif is_foreign(value):
+            value = value.model_dump(serialize_as_any=True)
         if cls is Serializer and isinstance(value, dict):
             return cls._named(value.get("type")).model_validate(value)
         serializer = handler(value)
@@ -65,7 +77,10 @@ class Serializer(BaseModel):
             return cls._types[name]  # type: ignore[index]  # anything may stand in a document
         except (KeyError, TypeError):
             known = ", ".join(sorted(cls._types))
-            raise ValueError(f"unknown serializer type {name!r}; the known types are {known}") from None
+            raise ValueError(
+                f"unknown serializer type {name!r}; the known types are {known}. One of your own is a subclass of "
+                f"pgresults.serializers.Serializer with `type: str = {name!r}`, whose module is imported before"
+            ) from None
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)

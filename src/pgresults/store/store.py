@@ -21,6 +21,7 @@ from pgresults.locking.protocol import LockManager
 from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
+from pgresults.serializers.base import is_foreign
 from pgresults.settings import Settings, current_settings
 from pgresults.storage.cache import ResultCache
 from pgresults.storage.keyspace import Keyspace
@@ -32,6 +33,7 @@ from pgresults.store.deprecation import warn_deprecated
 from pgresults.store.history_methods import HistoryMethods
 from pgresults.store.lock_methods import LockMethods
 from pgresults.store.persisted import PersistedResult
+from pgresults.store.run_options import resolve_serializer
 from pgresults.store.writing import Draft, Staged, draft_of
 
 R = TypeVar("R")
@@ -44,7 +46,7 @@ _ISOLATION_LEVELS = ("READ_COMMITTED", "SERIALIZABLE")
 
 def default_serializer() -> Serializer:
     """The serializer of the settings."""
-    return Serializer.model_validate(current_settings().results.default_serializer)
+    return resolve_serializer(current_settings().results.default_serializer)
 
 
 def _default_cache() -> ResultCache:
@@ -101,6 +103,16 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
     @classmethod
     def _metadata_storage(cls, spec: Any) -> Any:
         return None if spec is None else storage_at(spec) or spec
+
+    @field_validator("serializer", mode="before")
+    @classmethod
+    def _serializer(cls, given: Any) -> Any:
+        if not isinstance(given, str) and not is_foreign(given):
+            return given
+        try:
+            return resolve_serializer(given)
+        except InvalidArgument as error:  # pydantic would make another error of it
+            raise ConfigurationError(str(error), setting="serializer") from error
 
     @field_validator("persist_result")
     @classmethod
