@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
+from pgresults.arguments import require_plain
 from pgresults.context import FlowRunContext, TaskRunContext
 from pgresults.errors import InvalidArgument, InvalidKey, SerializationError
 from pgresults.locking import LockManager
@@ -147,6 +148,7 @@ class CachePolicy:
 
     def _check(self) -> None:
         # Here, where the policy is made, what is wrong with it is found; its calls may be elsewhere.
+        require_plain(self.compute_key, f"compute_key of {type(self).__name__}")
         if self.key_storage is not None:
             require_spec(self.key_storage, "key_storage")
         if self.lock_manager is not None:
@@ -213,6 +215,10 @@ class CacheKeyFnPolicy(CachePolicy):
     """The key that a function makes, as it is."""
 
     cache_key_fn: CacheKeyFn
+
+    def _check(self) -> None:
+        super()._check()
+        require_plain(self.cache_key_fn, "cache_key_fn")
 
     def compute_key(
         self,
@@ -389,4 +395,6 @@ TASK_SOURCE = TaskSource()
 FLOW_PARAMETERS = FlowParameters()
 RUN_ID = RunId()
 NO_CACHE = NoCache()
+NONE = NO_CACHE
+"""Another name of `NO_CACHE`."""
 DEFAULT = INPUTS + TASK_SOURCE + RUN_ID

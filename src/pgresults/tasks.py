@@ -11,7 +11,9 @@ from pgresults.arguments import require_span
 from pgresults.audit.changes import invalidate_task
 from pgresults.cache_policies import (
     DEFAULT,
+    INPUTS,
     NO_CACHE,
+    TASK_SOURCE,
     CacheKeyFn,
     CachePolicy,
     FlowParameters,
@@ -46,6 +48,7 @@ __all__ = [
     "aexplain",
     "explain",
     "task",
+    "task_input_hash",
     "unmapped",
 ]
 
@@ -308,6 +311,17 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         refresh_cache: compute although there is a live result.
     """
     return Task(fn, options) if fn is not None else lambda function: Task(function, options)
+
+
+def task_input_hash(context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
+    """The key of the policy ``INPUTS + TASK_SOURCE``, as a ``cache_key_fn``.
+
+    Raises: SerializationError for an input of which no key can be made.
+    """
+    return _INPUT_HASH.compute_key(context, parameters, {})
+
+
+_INPUT_HASH = INPUTS + TASK_SOURCE
 
 
 def explain(task: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> Explanation:

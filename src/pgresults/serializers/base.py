@@ -3,9 +3,12 @@
 import inspect
 from abc import abstractmethod
 from contextlib import suppress
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from typing_extensions import TypeVar
+
+D = TypeVar("D", default=Any)
 
 DOCUMENT: dict[str, bool] = {"document": True}
 """The dump context that gives a serializer the field values which Prefect knows."""
@@ -24,7 +27,24 @@ def is_foreign(value: object) -> bool:
     )
 
 
-class Serializer(BaseModel):
+class _Parametrized:
+    """What stands between brackets says for which objects a serializer is; it makes no class of its own."""
+
+    def __class_getitem__(cls, _: Any) -> Any:
+        return cls
+
+
+if TYPE_CHECKING:
+
+    class _Model(BaseModel, Generic[D]):
+        """Generic for type checkers alone: a class of pydantic's for each parameter would be a type of its own."""
+else:
+
+    class _Model(_Parametrized, BaseModel):
+        """Generic for type checkers alone."""
+
+
+class Serializer(_Model[D]):
     """How an object becomes a payload and a payload the object again.
 
     A subclass with a default for ``type`` registers itself under it; ``Serializer(type="json")`` and
@@ -91,11 +111,11 @@ class Serializer(BaseModel):
         return hash(repr(self))
 
     @abstractmethod
-    def dumps(self, obj: Any) -> bytes:
+    def dumps(self, obj: D) -> bytes:
         """Give the payload of an object; raises whatever the format raises."""
 
     @abstractmethod
-    def loads(self, blob: bytes) -> Any:
+    def loads(self, blob: bytes) -> D:
         """Give the object of a payload; raises whatever the format raises."""
 
     def _to_text(self, payload: bytes) -> str:

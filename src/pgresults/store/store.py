@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny, field_validator
 
+from pgresults.arguments import require_plain
 from pgresults.database.programs import Program, aperform, compute, perform
 from pgresults.errors import ConfigurationError, InvalidArgument
 from pgresults.locking.managers import require_manager
@@ -113,6 +114,15 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
             return resolve_serializer(given)
         except InvalidArgument as error:  # pydantic would make another error of it
             raise ConfigurationError(str(error), setting="serializer") from error
+
+    @field_validator("storage_key_fn")
+    @classmethod
+    def _storage_key_fn(cls, given: Callable[[], str]) -> Callable[[], str]:
+        try:
+            require_plain(given, "storage_key_fn")
+        except InvalidArgument as error:  # pydantic would make another error of it
+            raise ConfigurationError(str(error), setting="storage_key_fn") from error
+        return given
 
     @field_validator("persist_result")
     @classmethod
@@ -341,10 +351,11 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
         return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in)
 
     def _drafted(self, value: Any, key: str) -> Draft:
-        """The draft of a value, a record or a draft under a key."""
+        """The draft that a value is, or of a record under the key that it names, or of anything else under a key."""
         if isinstance(value, ResultRecord):
-            value = Draft.of(value)
-        return value._replace(storage_key=key) if isinstance(value, Draft) else self._draft(value, key)
+            draft = Draft.of(value)
+            return draft._replace(storage_key=draft.storage_key or key)
+        return value if isinstance(value, Draft) else self._draft(value, key)
 
     def _taken(self, draft: Draft) -> Draft:
         """A draft with its payload, or with why there is none: what is done to the object later changes nothing."""
