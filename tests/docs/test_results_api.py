@@ -86,7 +86,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "pgresults.results:resolve_result_storage": {"result_storage": ...},
     "pgresults.results:resolve_serializer": {"serializer": ...},
     "pgresults.results:get_or_create_default_task_scheduling_storage": {},
-    "pgresults.storage:PostgresStorage": {"database": ..., "name": "default", "schema": "pgresults", "settings": None},
+    "pgresults.storage:PostgresStorage": {"database": ..., "name": "default", "schema": None, "settings": None},
     "pgresults.storage:PostgresStorage.save": {"name": None},
     "pgresults.storage:PostgresStorage.lock_manager": {},
     "pgresults.storage:PostgresStorage.read_path": {"path": ...},

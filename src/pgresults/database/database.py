@@ -37,15 +37,15 @@ class Database:
     Parameters:
         target: see `Target`. An engine is used as it is for calls of its own kind; the other kind gets an engine for
             the same URL.
-        schema: the schema that holds the tables.
+        schema: the schema that holds the tables; None: that of the settings.
         settings: pool sizes and time-outs.
 
     Raises: ConfigurationError for a target that is no Postgres database.
     """
 
-    def __init__(self, target: Target, schema: str = "pgresults", settings: Settings | None = None) -> None:
-        self.schema = require_schema(schema)
+    def __init__(self, target: Target, schema: str | None = None, settings: Settings | None = None) -> None:
         self.settings = settings or current_settings()
+        self.schema = require_schema(self.settings.database_schema if schema is None else schema)
         self.embedded = _embedded(target)
         self._engine = target if isinstance(target, Engine) else None
         self._async_engine = target if isinstance(target, AsyncEngine) else None
@@ -231,4 +231,6 @@ def _options(settings: Settings) -> PoolOptions:
 def _embedded(target: Target) -> EmbeddedPostgres | None:
     if isinstance(target, EmbeddedPostgres):
         return target
+    if isinstance(target, str | URL):
+        return EmbeddedPostgres.at(str(target))
     return EmbeddedPostgres(target) if isinstance(target, Path) else None

@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, Self
+from urllib.parse import parse_qs, quote, urlsplit
 
 from pgresults.errors import ConfigurationError, StorageUnavailable
 from pgresults.server import binaries
 
 _PATIENCE = 600  # seconds; crash recovery of a large directory takes minutes
 _LOCK = "pgresults.lock"
+_SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _SOCKET = ".s.PGSQL.5432"
 _SOCKET_LIMIT = 103 - len(f"/{_SOCKET}")  # bytes; Linux takes 107, macOS 103
 _PROC = Path("/proc/self/cwd").exists()
@@ -66,6 +67,17 @@ class EmbeddedPostgres:
         self.path = Path(path).expanduser().resolve()
         self._url: str | None = None
 
+    @classmethod
+    def at(cls, url: str) -> Self | None:
+        """The server whose `url` this is; None for any other address."""
+        if not url.startswith(_SCHEMES) or (query := url.partition("?")[2]) == "":
+            return None
+        directory = Path(parse_qs(query).get("host", [""])[0])
+        if urlsplit(url).path != "/postgres" or not directory.is_absolute():
+            return None
+        path = directory.resolve().parent
+        return cls(path) if (path / _LOCK).exists() else None
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
 
@@ -86,6 +98,8 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """The ``postgresql://`` address; starts the server when this object has not seen it run.
+
+        The tables of pgresults are there once a storage on the server was used, by whatever it was named.
 
         :raises ConfigurationError: as `ensure_running`.
         :raises StorageUnavailable: as `ensure_running`.

@@ -16,7 +16,6 @@ from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.signing import Trust
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings, current_settings
-from pgresults.sql.schema import SCHEMA
 from pgresults.storage.checking import require_intact, require_signed
 from pgresults.storage.encoding import prepare
 from pgresults.storage.misses import require_live
@@ -31,14 +30,14 @@ class PostgresStorage:
         database: a URL (``postgresql://…``), a directory (an embedded server lives there), an `EmbeddedPostgres`,
             or a SQLAlchemy ``Engine`` or ``AsyncEngine``, which is used as it is.
         name: the collection's name; its id is derived from it.
-        schema: the schema that holds the tables.
+        schema: the schema that holds the tables; None: that of the settings.
         settings: pool sizes, time-outs and limits; by default from the environment.
 
     Raises: ConfigurationError when the database is none; InvalidArgument for a name that is none.
     """
 
     def __init__(
-        self, database: Target, name: str = "default", schema: str = SCHEMA, settings: Settings | None = None
+        self, database: Target, name: str = "default", schema: str | None = None, settings: Settings | None = None
     ) -> None:
         require_name(name)
         self.database = Database(database, schema, settings)
