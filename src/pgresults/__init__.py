@@ -1,5 +1,7 @@
 """A transactional result store for Python on the Postgres you already run."""
 
+from typing import NoReturn
+
 from pgresults.flows import flow
 from pgresults.results import (
     PersistedResult,
@@ -19,6 +21,7 @@ from pgresults.results import (
     resolve_serializer,
     should_persist_result,
 )
+from pgresults.runtime.absent import advice
 from pgresults.storage.postgres import EmbeddedPostgres, NullStorage, PostgresStorage
 from pgresults.tasks import task, unmapped
 from pgresults.transactions import atransaction, get_transaction, transaction
@@ -50,3 +53,9 @@ __all__ = [
     "transaction",
     "unmapped",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name in ("get_run_logger", "serve", "deploy", "tags"):  # what every second program for Prefect imports
+        raise ImportError(f"pgresults has no {name}; {advice(name)}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pgresults.errors import InvalidArgument
+from pgresults.runtime.absent import advice
 from pgresults.serializers import Serializer
 from pgresults.serializers.base import is_foreign
 from pgresults.storage.registry import require_spec
@@ -33,7 +34,9 @@ def require_options(what: str, options: Mapping[str, Any], known: Mapping[str, A
     Raises: TypeError for an unknown one; InvalidArgument for a value of another kind.
     """
     if unknown := sorted(options.keys() - known.keys()):
-        raise TypeError(f"a {what} has no option {unknown[0]!r}")
+        raise TypeError(
+            f"a {what} has no option {unknown[0]!r}; {advice(unknown[0])}. Its options are {', '.join(known)}"
+        )
     if options.get("result_storage") is not None:
         require_spec(options["result_storage"], "result_storage", f"a {what}")
     for name, value in options.items():
