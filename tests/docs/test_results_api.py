@@ -135,7 +135,8 @@ FIELDS: dict[type, dict[str, Any]] = {
 }
 
 NAMES = {
-    "pgresults.cache_policies": "INPUTS TASK_SOURCE FLOW_PARAMETERS RUN_ID NO_CACHE NONE DEFAULT CachePolicy CacheKeyFnPolicy",
+    "pgresults.cache_policies": "INPUTS TASK_SOURCE FLOW_PARAMETERS RUN_ID NO_CACHE NONE DEFAULT CachePolicy "
+    "CacheKeyFnPolicy",
     "pgresults.context": "FlowRunContext TaskRunContext get_run_context",
     "pgresults.flows": "flow Flow",
     "pgresults.tasks": "task Task explain aexplain task_input_hash unmapped",

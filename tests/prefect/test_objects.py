@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import URL
 
-from pgresults import ResultStore, task, transaction
+from pgresults import ResultRecord, ResultStore, task, transaction
 from pgresults.cache_policies import INPUTS
 from pgresults.errors import InvalidArgument
 from pgresults.storage import PostgresStorage
@@ -181,3 +181,16 @@ def test_their_hash_of_inputs_makes_keys(storage: PostgresStorage) -> None:
 
     assert [double(1), double(1), double(2)] == [2, 2, 4]
     assert double.cache_info()[:2] == (1, 2)
+
+
+async def test_their_stores_and_records_are_told_apart_from_ours(storage: PostgresStorage, call: Call) -> None:
+    their_store = prefect.results.ResultStore(result_storage=LocalFileSystem(basepath="unused"))
+    with pytest.raises(InvalidArgument, match=r"of pgresults, not prefect\.results\.ResultStore"):
+        transaction(key="k", store=their_store)
+    metadata = prefect.results.ResultRecordMetadata(storage_key="k", serializer=theirs.JSONSerializer())
+    record = prefect.results.ResultRecord(result={"a": 1}, metadata=metadata)
+    store = ResultStore(result_storage=storage)
+    with pytest.raises(InvalidArgument, match=r"ResultRecord\.deserialize\(record\.serialize\(\)\)"):
+        await call(store, "persist_result_record", record)
+    await call(store, "persist_result_record", ResultRecord.deserialize(record.serialize()))
+    assert (await call(store, "read", "k")).result == {"a": 1}

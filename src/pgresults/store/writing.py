@@ -43,7 +43,18 @@ class Draft(NamedTuple):
 
     @classmethod
     def of(cls, record: ResultRecord[Any]) -> "Draft":
-        """The draft of a record; what it says of having been stored is left out."""
+        """The draft of a record; what it says of having been stored is left out.
+
+        Raises: InvalidArgument for what is no record.
+        """
+        if not isinstance(record, ResultRecord):
+            raise InvalidArgument(
+                f"a record is a ResultRecord of pgresults, not {type(record).__module__}.{type(record).__qualname__}: "
+                "one of Prefect's becomes one by ResultRecord.deserialize(record.serialize()), any other object is for "
+                "write()",
+                argument="result_record",
+                value=record,
+            )
         said = record.metadata
         return cls(
             record.result,

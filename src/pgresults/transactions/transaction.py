@@ -56,7 +56,8 @@ class Transaction(Member):
             require_caller(connection)
         if store is not None and not isinstance(store, ResultStore):
             raise InvalidArgument(
-                f"store is a ResultStore, not {type(store).__name__}: give ResultStore(result_storage=...)",
+                f"store is a ResultStore of pgresults, not {type(store).__module__}.{type(store).__qualname__}: give "
+                "pgresults.ResultStore(result_storage=...)",
                 argument="store",
                 value=store,
             )
