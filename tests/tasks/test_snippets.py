@@ -12,7 +12,8 @@ from pgresults.runtime.absent import INSTEAD
 from pgresults.serializers import Serializer
 from tests.support.database import psycopg_url
 from tests.support.documents import ROOT
-from tests.tasks.snippets import SNIPPETS
+from tests.tasks.snippets import caching, results, running, transactions  # noqa: F401 (they fill the table)
+from tests.tasks.snippets.table import SNIPPETS
 
 PAGE = (ROOT / "docs" / "quickstart.md").read_text()
 
