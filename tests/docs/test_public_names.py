@@ -33,7 +33,7 @@ NAMES = {
     PersistedResult: "create write get has_cached_object",
     PostgresStorage: "id name database schema settings storage_block_id save lock_manager read_path write_path close",
     NullStorage: "read_path write_path close",
-    EmbeddedPostgres: "path url at stop ensure_running is_running status data_directory",
+    EmbeddedPostgres: "path url stop ensure_running is_running status data_directory",
     PostgresLockManager: f"{LOCKING} database name held_locks break_lock forget_released close",
     MemoryLockManager: LOCKING,
     Transaction: """

@@ -207,6 +207,28 @@ async def test_our_locks_over_foreign_storage_end_with_the_transaction(
         assert not any(map(store.is_locked, ("root", "middle", "deep")))
 
 
+@pytest.mark.parametrize("wrap", [WRAPPERS["none"], WRAPPERS["handing"]])
+def test_what_is_committed_or_written_within_a_tree_is_stored_at_once(
+    block: PostgresResultStorage, ours: ResultStore, wrap: Wrap
+) -> None:
+    store = TheirStore(result_storage=wrap(block), lock_manager=block.lock_manager())
+    with transaction(key="root", store=store) as root:
+        for key in ("said", "by hand"):
+            with transaction(key=key, store=store, isolation_level=SERIALIZABLE) as child:
+                child.stage(f"of {key}")
+        said, by_hand = root.children
+        assert said.commit()
+        assert ours.read("said").result == "of said"
+        assert not store.is_locked("said")
+        store.write("by hand", key="by hand", holder=getattr(by_hand, "_holder", None))
+        store.write("by hand", key="root")
+        assert ours.read("by hand").result == ours.read("root").result == "by hand"
+        root.rollback()
+    assert (said.is_committed(), by_hand.is_rolled_back(), root.is_rolled_back()) == (True, True, True)
+    assert stored(store, "said", "by hand", "root") == {"said": "of said", "by hand": "by hand", "root": "by hand"}
+    assert not any(map(store.is_locked, ("said", "by hand")))
+
+
 def test_a_failure_below_a_wrapper_leaves_nothing(block: PostgresResultStorage, ours: ResultStore) -> None:
     store = TheirStore(result_storage=Handing(to=block), lock_manager=block.lock_manager())
     with transaction(key="root", store=store, isolation_level=SERIALIZABLE) as root:

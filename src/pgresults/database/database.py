@@ -21,7 +21,7 @@ from pgresults.database.targets import DRIVER, Target, url_of
 from pgresults.interruptions import is_interruption
 from pgresults.operations.registry import ping, schema_revision
 from pgresults.operations.requests import Operation, T
-from pgresults.server.embedded import EmbeddedPostgres
+from pgresults.server.embedded import EmbeddedPostgres, is_embedded
 from pgresults.settings import Settings, current_settings
 from pgresults.sql.schema import require_schema
 
@@ -178,16 +178,20 @@ class Database:
     def _check(self) -> None:
         if self._checked_by == os.getpid():
             return
-        if self.embedded is not None:
+        if self._makes_its_tables():
             migrations.upgrade_if_behind(self.url(), self.schema)
         with migrations.naming(self.schema):
             migrations.require_current(self._run(_revision, False, True), self.schema)
         self._checked_by = os.getpid()
 
+    def _makes_its_tables(self) -> bool:
+        """Whether it is an embedded server, by whatever it was named."""
+        return self.embedded is not None or is_embedded(str(self._given_url))
+
     async def _acheck(self) -> None:
         if self._checked_by == os.getpid():
             return
-        if self.embedded is not None:
+        if self._makes_its_tables():
             url = await self.aurl()
             await asyncio.to_thread(migrations.upgrade_if_behind, url, self.schema)
         with migrations.naming(self.schema):
@@ -231,6 +235,4 @@ def _options(settings: Settings) -> PoolOptions:
 def _embedded(target: Target) -> EmbeddedPostgres | None:
     if isinstance(target, EmbeddedPostgres):
         return target
-    if isinstance(target, str | URL):
-        return EmbeddedPostgres.at(str(target))
     return EmbeddedPostgres(target) if isinstance(target, Path) else None

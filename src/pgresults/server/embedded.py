@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from pgresults.errors import ConfigurationError, StorageUnavailable
@@ -21,7 +21,6 @@ from pgresults.server import binaries
 
 _PATIENCE = 600  # seconds; crash recovery of a large directory takes minutes
 _LOCK = "pgresults.lock"
-_SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _SOCKET = ".s.PGSQL.5432"
 _SOCKET_LIMIT = 103 - len(f"/{_SOCKET}")  # bytes; Linux takes 107, macOS 103
 _PROC = Path("/proc/self/cwd").exists()
@@ -67,17 +66,6 @@ class EmbeddedPostgres:
         self.path = Path(path).expanduser().resolve()
         self._url: str | None = None
 
-    @classmethod
-    def at(cls, url: str) -> Self | None:
-        """The server whose `url` this is; None for any other address."""
-        if not url.startswith(_SCHEMES) or (query := url.partition("?")[2]) == "":
-            return None
-        directory = Path(parse_qs(query).get("host", [""])[0])
-        if urlsplit(url).path != "/postgres" or not directory.is_absolute():
-            return None
-        path = directory.resolve().parent
-        return cls(path) if (path / _LOCK).exists() else None
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
 
@@ -99,7 +87,7 @@ class EmbeddedPostgres:
     def url(self) -> str:
         """The ``postgresql://`` address; starts the server when this object has not seen it run.
 
-        The tables of pgresults are there once a storage on the server was used, by whatever it was named.
+        The tables of pgresults are made in the database that it names when a storage there is first used.
 
         :raises ConfigurationError: as `ensure_running`.
         :raises StorageUnavailable: as `ensure_running`.
@@ -309,6 +297,15 @@ class EmbeddedPostgres:
             f"{self.path} cannot hold a database for this user ({error.strerror}): "
             f"choose a directory of your own, or run as the owner of this one."
         )
+
+
+def is_embedded(url: str) -> bool:
+    """Whether an address is the `url` of an embedded server."""
+    parts = urlsplit(url)
+    directory = Path(parse_qs(parts.query).get("host", [""])[0])
+    if parts.path != "/postgres" or not directory.is_absolute():
+        return False
+    return (directory.resolve().parent / _LOCK).exists()
 
 
 def _fits(directory: Path) -> bool:

@@ -6,9 +6,11 @@ asked for again: blocks may lie within others, which do with bytes and keys what
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from prefect import transactions
 from prefect.results import ResultRecord
 from prefect.transactions import IsolationLevel, TransactionState, get_transaction
 
@@ -21,6 +23,8 @@ from pgresults.sql.guards import Guard
 from pgresults.storage.postgres import PostgresStorage
 
 logger = logging.getLogger(__name__)
+_KINDS = [getattr(transactions, name, None) for name in ("Transaction", "AsyncTransaction")]  # 3.1 has one of them
+_COMMITS = frozenset(kind.commit.__code__ for kind in _KINDS if kind is not None)
 _ENDED = (TransactionState.COMMITTED, TransactionState.ROLLED_BACK)
 
 
@@ -201,9 +205,10 @@ class Writer(NamedTuple):
 
         Raises: what `Tree.storing` raises.
         """
-        tree = Tree.of(self.root)
+        committing = _is_committing(self.root)  # else somebody writes beside what waits
+        tree = Tree.of(self.root) if committing else None
         tree = None if tree is None or tree.ended else tree
-        if self.transaction is not self.root or self._is_followed(block, arrives):
+        if committing and (self.transaction is not self.root or self._is_followed(block, arrives)):
             (tree or Tree.begin(self.root, arrives)).keep(self.transaction, write)
         elif tree is None:
             yield from write.storage._store(write.upload)
@@ -214,6 +219,16 @@ class Writer(NamedTuple):
         """Whether a root's payload is written, whose metadata surely follows."""
         store = self.root.store
         return block is store.result_storage and block is not store.metadata_storage and arrives(store.metadata_storage)
+
+
+def _is_committing(root: Any) -> bool:
+    """Whether this call comes from the commit of a transaction: no state of Prefect's says so."""
+    frame: Any = sys._getframe()
+    while frame is not None:
+        if frame.f_code in _COMMITS and frame.f_locals.get("self") is root:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def members(root: Any) -> Iterator[Any]:
