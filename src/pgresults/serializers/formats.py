@@ -123,7 +123,7 @@ class JSONSerializer(Serializer[D]):
 
     @field_serializer("object_encoder", "object_decoder")
     def _hook_in_documents(self, path: str | None, info: SerializationInfo) -> str | None:
-        return _IN_DOCUMENTS.get(path, path) if path and info.context else path
+        return _IN_DOCUMENTS.get(path, path) if path and (info.context or {}).get("document") else path
 
     def dumps(self, obj: D) -> bytes:
         kwargs: dict[str, Any] = dict(self.dumps_kwargs)

@@ -7,11 +7,12 @@ from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from pgresults.database.lookups import is_async_engine
 from pgresults.database.programs import Program, call
 from pgresults.database.targets import Target
 from pgresults.errors import ConfigurationError, InvalidArgument
+from pgresults.locking.postgres import PostgresLockManager
 from pgresults.operations.registry import registered
 from pgresults.records.keys import storage_id
 from pgresults.settings import Settings, current_settings
@@ -67,7 +68,7 @@ def storage_at(spec: object) -> PostgresStorage | NullStorage | None:
 
 def _advice(spec: object) -> str:
     """What to do with something that is no storage here, where that is known."""
-    if isinstance(spec, Engine | AsyncEngine):
+    if isinstance(spec, Engine) or is_async_engine(spec):
         return ": give PostgresStorage(engine)"
     if hasattr(spec, "write_path"):
         return (
@@ -120,6 +121,21 @@ def block_id_of(spec: object) -> UUID | None:
     if isinstance(found, PostgresStorage):
         return found.storage_block_id
     return spec if isinstance(spec, UUID) else storage_id(str(spec)) if found is None else None
+
+
+def lock_manager_at(spec: object) -> PostgresLockManager:
+    """The lock manager of a storage that is found without asking the database; None is the default storage.
+
+    Raises: ConfigurationError for an id, of which only the database knows the name, and what locks nothing.
+    """
+    named = current_settings().results.default_storage if spec is None else spec
+    if isinstance(named, UUID):
+        raise ConfigurationError(
+            "locks=True wants a storage by its name or itself: only the database knows which one an id is of",
+            setting="lock_manager",
+        )
+    found = _default() if named is None else storage_at(named)
+    return (_default(str(named)) if found is None else require_postgres(found)).lock_manager()
 
 
 def resolving_scheduling() -> Program[PostgresStorage]:
