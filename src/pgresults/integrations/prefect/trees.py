@@ -222,8 +222,16 @@ class Writer(NamedTuple):
 
 
 def _is_committing(root: Any) -> bool:
-    """Whether this call comes from the commit of a transaction: no state of Prefect's says so."""
-    frame: Any = sys._getframe()
+    """Whether a transaction is being committed: no state of Prefect's says so, only the call that goes on.
+
+    Prefect 3.1 has another thread call the block while the one that commits waits.
+    """
+    return _is_committed_from(root, sys._getframe()) or any(
+        _is_committed_from(root, frame) for frame in sys._current_frames().values()
+    )
+
+
+def _is_committed_from(root: Any, frame: Any) -> bool:
     while frame is not None:
         if frame.f_code in _COMMITS and frame.f_locals.get("self") is root:
             return True
