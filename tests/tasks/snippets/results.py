@@ -1,9 +1,13 @@
 """What programs for Prefect do with results."""
 
+import gzip
+import pickle
+from typing import Any, Literal
+
 from pgresults import flow, task
 from pgresults.errors import ConfigurationError
 from pgresults.results import ResultStore, get_result_store
-from pgresults.serializers import CompressedSerializer, JSONSerializer, Serializer
+from pgresults.serializers import CompressedSerializer, JSONSerializer, PickleSerializer, Serializer
 from tests.tasks.snippets.table import refused, works
 
 
@@ -88,6 +92,32 @@ def serializers_compress_and_are_ones_own() -> None:
         store = ResultStore(serializer=serializer)
         store.write("text", key="serialized")
         assert store.read("serialized").result == "text"
+
+
+@works
+def a_serializer_names_its_type_as_a_literal() -> None:
+    class Squeezed(Serializer):  # type: ignore[type-arg, unused-ignore]
+        type: Literal["snippet-squeezed"] = "snippet-squeezed"  # type: ignore[assignment, unused-ignore]
+
+        def dumps(self, data: Any) -> bytes:
+            return gzip.compress(pickle.dumps(data))
+
+        def loads(self, data: bytes) -> Any:
+            return pickle.loads(gzip.decompress(data))
+
+    @task(result_serializer="snippet-squeezed", persist_result=True, result_storage_key="squeezed-{parameters[name]}")
+    def load(name: str) -> dict[str, str]:
+        return {"name": name}
+
+    assert load("a") == load("a") == {"name": "a"}
+    assert ResultStore().read("squeezed-a").serializer == Squeezed()
+
+
+@works
+def payloads_are_loaded_by_hand() -> None:
+    record = ResultStore(serializer="json").create_result_record({"a": 1}, key="by-hand")
+    assert JSONSerializer().loads(record.serialize_result()) == {"a": 1}
+    assert PickleSerializer().loads(PickleSerializer().dumps({1, 2})) == {1, 2}
 
 
 @works
