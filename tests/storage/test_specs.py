@@ -89,6 +89,8 @@ def test_an_unknown_serializer_is_refused_with_those_there_are(storage: Postgres
         ResultStore(serializer="parquet")
     with pytest.raises(InvalidArgument, match=advice):
         resolve_serializer("parquet")
+    with pytest.raises(TypeError, match="a Serializer or the type of one, not int"):
+        ResultStore(serializer=5)
 
     @task(result_storage=storage, result_serializer="parquet", cache_policy=INPUTS)
     def load(number: int) -> int:

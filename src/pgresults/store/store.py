@@ -22,7 +22,6 @@ from pgresults.locking.protocol import LockManager
 from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
-from pgresults.serializers.base import is_foreign
 from pgresults.settings import Settings, current_settings
 from pgresults.storage.cache import ResultCache
 from pgresults.storage.keyspace import Keyspace
@@ -118,7 +117,7 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, LifetimeMethods, Bas
     @field_validator("serializer", mode="before")
     @classmethod
     def _serializer(cls, given: Any) -> Any:
-        if not isinstance(given, str) and not is_foreign(given):
+        if isinstance(given, Serializer | dict):
             return given
         try:
             return resolve_serializer(given)
