@@ -8,6 +8,7 @@ asked for again: blocks may lie within others, which do with bytes and keys what
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from inspect import unwrap
 from typing import Any, NamedTuple
 
 from prefect import transactions
@@ -24,7 +25,7 @@ from pgresults.storage.postgres import PostgresStorage
 
 logger = logging.getLogger(__name__)
 _KINDS = [getattr(transactions, name, None) for name in ("Transaction", "AsyncTransaction")]  # 3.1 has one of them
-_COMMITS = frozenset(kind.commit.__code__ for kind in _KINDS if kind is not None)
+_COMMITS = frozenset(unwrap(kind.commit).__code__ for kind in _KINDS if kind is not None)
 _ENDED = (TransactionState.COMMITTED, TransactionState.ROLLED_BACK)
 
 
