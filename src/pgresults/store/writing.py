@@ -164,6 +164,8 @@ def encode(
     described = {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
     proven = {**described, **proof.parameters}
     small = draft.is_small(storage.settings.offload_bytes)
+    for place in filter(None, (storage, keys)):
+        yield from place._trusted(register=True)
     if keys is None:
         return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard), small=small))]
     elsewhere = require_key(new_key())
