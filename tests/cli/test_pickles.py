@@ -39,10 +39,6 @@ class TestPickles:
         succeeded(cli("get", "k", "--unpickle"))
         assert (tmp_path / "sprung").is_dir()
 
-    def test_plain_data_is_no_exception(self, cli: Cli, store: ResultStore) -> None:
-        store.write({"a": 1}, key="k")
-        assert "imports\tnothing\n" in succeeded(cli("get", "k"))
-
     def test_unpickled_objects_are_printed_and_saved(self, cli: Cli, store: ResultStore, tmp_path: Path) -> None:
         store.write(collections.Counter("aab"), key="k")
         assert succeeded(cli("get", "k", "--unpickle")) == "Counter({'a': 2, 'b': 1})\n"

@@ -53,7 +53,7 @@ def verify(
     try:
         report = _verified(context, key, since, against)
         _print_report(report, as_json)
-    except (BrokenPipeError, typer.BadParameter):
+    except (BrokenPipeError, typer.BadParameter, typer.Exit):
         raise
     except Exception as error:  # whatever it was: only an alteration may end with the code of one
         reason = reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__

@@ -13,7 +13,7 @@ from pgresults.audit import formats
 from pgresults.audit.transfer import Exported, exported, import_result
 from pgresults.cli.output import fail, note, replacing, say
 from pgresults.cli.progress import counting
-from pgresults.cli.session import session
+from pgresults.cli.session import Create, session
 from pgresults.errors import IntegrityError, LockedError
 
 
@@ -92,6 +92,7 @@ def import_results(
     vouch: Annotated[
         bool, typer.Option("--vouch", help="Sign also what no key known here has signed: you answer for the file.")
     ] = False,
+    create: Create = False,
 ) -> None:
     """Store exported results; those whose key has a live result, or is locked, are left out.
 
@@ -103,7 +104,7 @@ def import_results(
         raise typer.BadParameter(f"{file} does not say what it is: give --format")
     outcomes = Counter[bool]()
     refusals: list[str] = []
-    with session(context).storage() as storage, counting("Importing") as progress:
+    with session(context).storage(create=create) as storage, counting("Importing") as progress:
         for one in _counted(_READERS[wanted](file), progress):
             try:
                 outcomes[import_result(storage, one, overwrite=overwrite, vouched=vouch)] += 1

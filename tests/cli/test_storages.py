@@ -1,0 +1,102 @@
+"""Storages and schemas that are none: refused with those that are there; made only when that is asked for."""
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import URL
+
+from pgresults.storage import PostgresStorage
+from pgresults.store import ResultStore
+from tests.support.cli import Cli, refused, succeeded
+from tests.support.database import psycopg_url
+
+READING = [
+    ["ls"], ["get", "k"], ["show", "k"], ["history", "k"], ["diff", "k", "1", "2"], ["verify"], ["verify", "k"],
+    ["stats"], ["seal"], ["export"], ["expiring", "--within", "1d"], ["locks"], ["explain", "k"], ["log"],
+]  # fmt: skip
+CHANGING = [
+    ["sweep"], ["retain", "--versions", "1", "--yes"], ["rm", "k"], ["rm", "--prefix", "k", "--yes"],
+    ["touch", "k", "--never"], ["redact", "k", "--yes", "--reason", "law"], ["locks", "break", "k", "--reason", "why"],
+]  # fmt: skip
+WRITING = [["put", "k", "x"], ["import", "file", "results.jsonl"], ["import", "prefect", "."], ["demo", "--limit", "1"]]
+
+
+@pytest.fixture
+def there(cli: Cli, fresh_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A database with the storages ``default`` and ``team``."""
+    monkeypatch.chdir(tmp_path)
+    url = psycopg_url(fresh_url)
+    for name in ("default", "team"):
+        storage = PostgresStorage(fresh_url, name=name)
+        ResultStore(result_storage=storage).write([name], key="k")
+        storage.close()
+    succeeded(cli("export", "-o", "results.jsonl", url=url))
+    return url
+
+
+@pytest.mark.parametrize("command", READING + CHANGING + WRITING, ids=" ".join)
+def test_a_mistyped_storage_is_wrong_usage(cli: Cli, there: str, command: list[str]) -> None:
+    error = refused(cli("--storage", "taem", *command, url=there), code=2)
+    assert "there is no storage named 'taem'; there are: 'default', 'team'" in error
+    assert ("--create" in error) == (command in WRITING)
+    with psycopg.connect(there) as connection:
+        assert connection.execute("SELECT count(*) FROM pgresults.storage").fetchone() == (2,)
+
+
+def test_a_storage_is_made_when_asked_for(cli: Cli, there: str) -> None:
+    succeeded(cli("--storage", "new", "put", "k", "x", "--create", url=there))
+    succeeded(cli("--storage", "new", "put", "k", "x", url=there))
+    succeeded(cli("--storage", "newer", "import", "file", "results.jsonl", "--create", url=there))
+    rows = json.loads(succeeded(cli("storages", "--json", url=there)))
+    assert [(row["storage"], row["keys"], row["live"]) for row in rows] == [
+        ("default", 1, 1), ("new", 1, 1), ("newer", 1, 1), ("team", 1, 1),
+    ]  # fmt: skip
+    assert {row["live_bytes"] > 0 for row in rows} == {True}
+
+
+def test_the_default_storage_need_not_be_there(cli: Cli, fresh_url: URL) -> None:
+    url = psycopg_url(fresh_url)
+    assert succeeded(cli("storages", url=url)) == ""
+    for options in ((), ("--storage", "default")):
+        assert succeeded(cli(*options, "ls", url=url)) == ""
+    succeeded(cli("put", "k", "x", url=url))
+    assert succeeded(cli("storages", url=url)).startswith("default\t")
+
+
+@pytest.mark.parametrize("command", [["ls"], ["storages"], ["put", "k", "x"], ["db", "grant", "x", "--as", "reader"]])
+def test_a_mistyped_schema_is_wrong_usage(cli: Cli, there: str, command: list[str]) -> None:
+    error = refused(cli("--schema", "typo", *command, url=there), code=2)
+    assert "there is no schema of pgresults named 'typo'; there are: 'pgresults'" in error
+    assert "`pgresults db upgrade` makes it" in error
+
+
+def test_no_schema_is_made_on_an_embedded_server_but_when_asked_for(
+    cli: Cli, there: str, fresh_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Server:
+        """An embedded server, as far as a database looks at it: one on which schemas are made without being asked."""
+
+        url = there
+        path = Path("somewhere")
+
+        def ensure_running(self) -> str:
+            return there
+
+        def is_running(self) -> bool:
+            return True
+
+    monkeypatch.setattr("pgresults.database.database._embedded", lambda _: Server())
+    for command in (["ls"], ["put", "k", "x"]):
+        refused(cli("--schema", "typo", *command, url=there), code=2)
+    assert schemas(there) == ["pgresults"]
+    succeeded(cli("--schema", "meant", "put", "k", "x", "--create", url=there))
+    assert schemas(there) == ["meant", "pgresults"]
+    assert succeeded(cli("--schema", "meant", "ls", url=there)).startswith("k\t")
+
+
+def schemas(url: str) -> list[str]:
+    query = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information|public)' ORDER BY 1"
+    with psycopg.connect(url) as connection:
+        return [name for (name,) in connection.execute(query)]
