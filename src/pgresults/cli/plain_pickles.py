@@ -17,6 +17,7 @@ _LINED_UP = 20_000
 
 # Only types whose making does nothing but hold what it is given: nothing large from little, nothing that takes long.
 _PLAIN: Final[dict[tuple[str, str], type]] = {
+    ("builtins", "complex"): complex,
     ("datetime", "date"): datetime.date,
     ("datetime", "datetime"): datetime.datetime,
     ("datetime", "time"): datetime.time,
