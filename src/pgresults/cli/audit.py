@@ -5,17 +5,19 @@ Exit codes of ``verify``: 0 intact, 1 altered, 2 could not check, or nothing the
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.filesize import decimal
 
 from pgresults.audit.reports import Covered, VerifyReport
 from pgresults.audit.seals import Seal
-from pgresults.cli.output import fail, note, print_json, print_rows, reason_of, replacing, say, shown
+from pgresults.cli.output import fail, note, print_json, reason_of, replacing, say, shown, terminal
 from pgresults.cli.progress import counting
 from pgresults.cli.session import session
+from pgresults.cli.tables import print_record
 from pgresults.cli.values import moment
 from pgresults.database.programs import call, perform
 from pgresults.operations import views
@@ -103,7 +105,7 @@ def _print_report(report: VerifyReport, as_json: bool) -> None:
     if report.unchecked:
         say(f"not checked: the storages {', '.join(map(repr, report.unchecked))}")
     for window in report.windows:
-        when = window.at.isoformat(" ") if window.at else "unknown"
+        when = shown(window.at) or "unknown"
         say(f"maintenance: {when}: opened by {window.db_user!r}: {window.reason}")
     for finding in report.findings:
         say(f"{finding.kind}: {', '.join(map(repr, finding.keys)) or '-'}: {finding.message}")
@@ -160,17 +162,16 @@ def stats(
         lists = {name: [{**day._asdict(), "day": f"{day.day}"} for day in part] for name, part in parts.items()}
         print_json(usage._asdict() | {"lock_rows": locks.rows, "lock_bytes": locks.bytes} | lists)
         return
-    last = usage.last_change.astimezone(UTC) if usage.last_change else None
     rows = {
         "keys": usage.keys,
         "live results": usage.live,
         "live bytes": usage.live_bytes,
         "expired bytes": usage.expired_bytes,
-        "last change": last,
+        "last change": usage.last_change,
         "lock rows": locks.rows,
         "lock bytes": locks.bytes,
     }
-    print_rows(("", ""), list(rows.items()))
+    print_record(rows)
     _print_chart("Written on each day", written)
     _print_chart("Expiring on each day", expiring)
 
@@ -180,6 +181,9 @@ def _print_chart(title: str, days: Sequence[Daily]) -> None:
         return
     say(f"{title}:")
     most = max(day.results for day in days)
-    for day in days:
-        bar = "█" * max(1, round(day.results * _BAR / most))
-        say(f"{day.day} {bar} {day.results:,} ({day.bytes:,} bytes)")
+    ends = [
+        f"{day.results:,} ({decimal(day.bytes) if terminal.is_terminal else f'{day.bytes:,} bytes'})" for day in days
+    ]
+    longest = min(_BAR, terminal.width - max(map(len, ends)) - len("2030-01-31  ")) if terminal.is_terminal else _BAR
+    for day, end in zip(days, ends, strict=True):
+        say(f"{day.day} {'█' * max(1, round(day.results * longest / most))} {end}")

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from pgresults.cli.output import note, print_json, print_rows, say, shown
+from pgresults.cli.output import note, print_json, say, shown
 from pgresults.cli.progress import on_terminal
 from pgresults.cli.session import Create, session, where
+from pgresults.cli.tables import print_rows
 from pgresults.cli.values import duration
 from pgresults.demo import report
 from pgresults.demo.modules import Module, distinct, standard_library

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from pgresults.cli.output import print_json, print_rows, say
+from pgresults.cli.output import print_json, say
 from pgresults.cli.session import session
+from pgresults.cli.tables import print_record
 from pgresults.server.embedded import EmbeddedPostgres
 
 app = typer.Typer(no_args_is_help=True, help="The Postgres server in a directory.")
@@ -32,7 +33,7 @@ def status(
     if as_json:
         print_json(found)
     else:
-        print_rows(("", ""), found.items())
+        print_record(found)
 
 
 @app.command()

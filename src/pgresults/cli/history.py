@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from pgresults.audit.past import find_as_of, find_version
-from pgresults.cli.output import fail, note, print_json_list, print_rows, say
+from pgresults.cli.output import fail, note, print_json_list, say
 from pgresults.cli.payloads import Raw, Unpickle, content_in, fetch_live, present
 from pgresults.cli.preview import Content
 from pgresults.cli.results import Key
 from pgresults.cli.session import session
+from pgresults.cli.tables import print_rows
 from pgresults.cli.values import moment
 from pgresults.database.programs import perform
 from pgresults.errors import MissingResult, PgResultsError

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pgresults.cli.output import print_json_list, print_rows
+from pgresults.cli.output import print_json_list
 from pgresults.cli.progress import waiting
 from pgresults.cli.session import session
+from pgresults.cli.tables import print_rows
 from pgresults.cli.values import duration, moment, size
 from pgresults.database.programs import call, perform
 from pgresults.operations import views
@@ -32,6 +33,7 @@ Since = Annotated[
 ]
 
 _COLUMNS = ("key", "version", "created_at", "expires_at", "size", "serializer", "tags", "task", "flow")
+_SPARE = ("flow", "serializer", "task", "version", "tags")
 
 
 class Sort(StrEnum):
@@ -72,7 +74,7 @@ def ls(
         if as_json:
             print_json_list(row._asdict() for row in rows)
         else:
-            print_rows(_COLUMNS, ([_cell(row, name) for name in _COLUMNS] for row in rows))
+            print_rows(_COLUMNS, ([_cell(row, name) for name in _COLUMNS] for row in rows), _SPARE)
 
 
 def _cell(row: FoundResult, name: str) -> object:
@@ -110,7 +112,7 @@ def expiring(
     if as_json:
         print_json_list(row._asdict() for row in listed)
     else:
-        print_rows(Listed._fields, listed)
+        print_rows(Listed._fields, listed, _SPARE)
 
 
 def storages(context: typer.Context, as_json: AsJson = False) -> None:

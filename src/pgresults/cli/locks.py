@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from pgresults.cli.output import print_json_list, print_rows, say
+from pgresults.cli.output import print_json_list, say
 from pgresults.cli.session import session
+from pgresults.cli.tables import print_rows
 from pgresults.operations.locks import HeldLock
 
 app = typer.Typer(help="The locks of keys.", invoke_without_command=True)
@@ -24,7 +25,7 @@ def held(
     if as_json:
         print_json_list(lock._asdict() for lock in locks)
     else:
-        print_rows([name.replace("_", " ") for name in HeldLock._fields], locks)
+        print_rows(HeldLock._fields, locks)
 
 
 @app.command("break")

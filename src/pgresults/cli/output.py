@@ -1,19 +1,17 @@
-"""Printing: tables and colour on a terminal; tab-separated lines, or JSON, for programs."""
+"""Printing: lines, notes and errors that are safe on a terminal; JSON and bytes for programs."""
 
 import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from sqlalchemy import URL
 
@@ -22,6 +20,9 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # What would steer a terminal, turn the reading direction, or not be encodable.
 _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_LIBRARYS_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00(?![\d:])")
+"""A time as messages of the library say it; here it is said as all times are."""
 
 
 def shown(value: object) -> str:
@@ -34,7 +35,7 @@ def shown(value: object) -> str:
         case int():
             return f"{value:,}"
         case datetime():
-            return f"{value:%Y-%m-%d %H:%M:%S}Z"
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
     return _UNSHOWABLE.sub(lambda found: json.dumps(found[0])[1:-1], str(value))
 
 
@@ -50,27 +51,14 @@ def note(line: str) -> None:
 
 def fail(message: str) -> None:
     """Print an error and its advice in red, on stderr."""
-    errors.print(Text(f"error: {shown(message)}", style="red"))
+    said = _LIBRARYS_TIME.sub(r"\1 \2Z", shown(message))
+    errors.print(Text(f"error: {said}", style="red"))
 
 
 def reason_of(error: OSError) -> str:
     """What went wrong with which file, in one line."""
     reason = error.strerror or str(error)
     return f"{error.filename}: {reason}" if error.filename else reason
-
-
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows: as a table on a terminal, as tab-separated lines without a heading in a pipe."""
-    if not terminal.is_terminal:
-        for row in rows:
-            typer.echo("\t".join(_exact(value) for value in row))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(shown(value), justify=_justify(value)) for value in row))
-    terminal.print(table)
 
 
 def print_json(value: object) -> None:
@@ -98,14 +86,6 @@ def masked(url: URL) -> str:
     """The URL without its passwords, also where they are parameters."""
     secrets = [name for name in url.query if "password" in name]
     return url.set(drivername="postgresql").difference_update_query(secrets).render_as_string(hide_password=True)
-
-
-def _exact(value: object) -> str:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else shown(value)
-
-
-def _justify(value: object) -> Any:
-    return "right" if isinstance(value, int) and not isinstance(value, bool) else "left"
 
 
 def _plain(value: object) -> object:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pgresults.cli.output import note, print_bytes, print_json, print_rows, say
+from pgresults.cli.output import note, print_bytes, print_json, say
 from pgresults.cli.preview import Content, content_of, hexdump, imports
+from pgresults.cli.tables import print_record
 from pgresults.database.programs import perform
 from pgresults.errors import PgResultsError
 from pgresults.operations.results import Found
@@ -94,7 +95,7 @@ def _preview(key: str, found: Found, content: Content) -> None:
     lines |= dict(_outline((shown_provenance(head.provenance) or {}).get(OUTLINE)))
     if content.kind == "pickle":
         lines["imports"] = ", ".join(imports(content.data)) or "nothing"
-    print_rows(("", ""), lines.items())
+    print_record(lines)
     if content.kind == "pickle":
         note("A pickle can run any code when it is loaded: add --unpickle if you trust who wrote it.")
     else:
