@@ -13,11 +13,12 @@ from pgresults.store import ResultStore
 from tests.support.cli import PROGRAM, Cli, on_terminal, refused, succeeded
 
 NOW = datetime.now(UTC)
+LAST_YEAR = NOW - timedelta(days=400)
 COLUMNS = ("key", "version", "created_at", "expires_at", "size", "serializer")
 LONG = "reports/2026/a rather long key that says a lot of it"
 ROWS = [
     (LONG, 1, NOW - timedelta(hours=3), None, 1_234_567, "pickle"),
-    ("k", 12_345, NOW - timedelta(days=400), NOW + timedelta(days=2, minutes=1), 12, "json"),
+    ("k", 12_345, LAST_YEAR, NOW + timedelta(days=2, minutes=1), 12, "json"),
 ]
 
 
@@ -70,15 +71,11 @@ def test_values_for_people(name: str, value: object, said: str) -> None:
 
 
 def test_a_table_where_there_is_room(screen: Any) -> None:
-    assert (
-        screen(120, lambda: print_rows(COLUMNS, ROWS))
-        == [
-            "key                                                   version     written  expires      size  serializer",
-            "reports/2026/a rather long key that says a lot of it        1     3 h ago             1.2 MB  pickle",
-            "k                                                       12345  2025-10-24   in 2 d  12 bytes  json",
-        ]
-        or ago(ROWS[1][2]) != "2025-10-24"
-    )
+    assert screen(120, lambda: print_rows(COLUMNS, ROWS)) == [
+        "key                                                   version     written  expires      size  serializer",
+        "reports/2026/a rather long key that says a lot of it        1     3 h ago             1.2 MB  pickle",
+        f"k                                                       12345  {LAST_YEAR:%Y-%m-%d}   in 2 d  12 bytes  json",
+    ]
 
 
 def test_what_can_be_spared_goes_first_and_keys_are_folded(screen: Any) -> None:
