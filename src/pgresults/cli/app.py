@@ -19,10 +19,12 @@ from pgresults.cli import (
     database,
     demo,
     embedded,
+    explaining,
     history,
     importing,
     listing,
     locks,
+    log,
     removing,
     results,
     transfer,
@@ -66,6 +68,8 @@ results.register(app)
 listing.register(app)
 removing.register(app)
 history.register(app)
+log.register(app)
+explaining.register(app)
 upkeep.register(app)
 audit.register(app)
 transfer.register(app)

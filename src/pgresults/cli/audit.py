@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.filesize import decimal
@@ -15,16 +15,18 @@ from rich.filesize import decimal
 from pgresults.audit.reports import Covered, VerifyReport
 from pgresults.audit.seals import Seal
 from pgresults.cli.output import fail, note, print_json, reason_of, replacing, say, shown, terminal
-from pgresults.cli.progress import counting
+from pgresults.cli.progress import counting, waiting
 from pgresults.cli.session import session
 from pgresults.cli.tables import print_record
 from pgresults.cli.values import moment
+from pgresults.cli.watching import Every, Watch, interval, watching
 from pgresults.database.programs import call, perform
 from pgresults.operations import views
-from pgresults.operations.locks import size
+from pgresults.operations.locks import TableSize, size
 from pgresults.operations.verify import count_keys
-from pgresults.operations.views import Daily
+from pgresults.operations.views import Daily, Usage
 from pgresults.settings import Settings
+from pgresults.storage.postgres import PostgresStorage
 from pgresults.store import ResultStore
 
 ALTERED, UNCHECKED = 1, 2
@@ -46,15 +48,22 @@ def verify(
     against: Annotated[
         Path | None, typer.Option(dir_okay=False, metavar="SEAL", help="Compare with a seal made before.")
     ] = None,
+    watch: Watch = False,
+    every: Every = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that history and payloads are as they were written.
+    """Check that history and payloads are as they were written; with --watch until they are not.
 
     Exit code 0 intact, 1 altered, 2 could not check, or nothing there.
     """
+    repeated = interval(watch, every, timedelta(minutes=1))
     try:
-        report = _verified(context, key, since, against)
-        _print_report(report, as_json)
+        report = watching(
+            repeated,
+            lambda: _verified(context, key, since, against),
+            lambda report: _print_report(report, as_json),
+            lambda report: bool(report.findings),
+        )
     except (BrokenPipeError, typer.BadParameter, typer.Exit):
         raise
     except Exception as error:  # whatever it was: only an alteration may end with the code of one
@@ -148,32 +157,54 @@ def seal(
 def stats(
     context: typer.Context,
     days: Annotated[int, typer.Option(min=1, max=366, help="How many days past and to come.")] = 14,
+    watch: Watch = False,
+    every: Every = None,
     as_json: AsJson = False,
 ) -> None:
     """Show sizes and counts, what was written on each day past, and what expires on each day to come."""
-    span = timedelta(days=days)
+    repeated, span = interval(watch, every, timedelta(seconds=10)), timedelta(days=days)
     with session(context).storage() as storage:
-        usage = perform(call(storage.database, lambda _: views.usage(storage.id)))
-        locks = perform(call(storage.database, lambda _: size(storage.database.schema)))
-        written = perform(call(storage.database, lambda _: views.written_daily(storage.id, span)))
-        expiring = perform(call(storage.database, lambda _: views.expiring_daily(storage.id, span)))
+        watching(repeated, lambda: _counted(storage, span), lambda counts: _print_counts(counts, as_json))
+
+
+class _Counts(NamedTuple):
+    usage: Usage
+    locks: TableSize
+    written: list[Daily]
+    expiring: list[Daily]
+
+
+def _counted(storage: PostgresStorage, span: timedelta) -> _Counts:
+    database, schema = storage.database, storage.schema
+    with waiting("Counting"):
+        return _Counts(
+            perform(call(database, lambda _: views.usage(storage.id))),
+            perform(call(database, lambda _: size(schema))),
+            perform(call(database, lambda _: views.written_daily(storage.id, span))),
+            perform(call(database, lambda _: views.expiring_daily(storage.id, span))),
+        )
+
+
+def _print_counts(counts: _Counts, as_json: bool) -> None:
+    usage, locks, *daily = counts
     if as_json:
-        parts = {"written": written, "expiring": expiring}
-        lists = {name: [{**day._asdict(), "day": f"{day.day}"} for day in part] for name, part in parts.items()}
+        parts = zip(("written", "expiring"), daily, strict=True)
+        lists = {name: [{**day._asdict(), "day": f"{day.day}"} for day in part] for name, part in parts}
         print_json(usage._asdict() | {"lock_rows": locks.rows, "lock_bytes": locks.bytes} | lists)
         return
-    rows = {
-        "keys": usage.keys,
-        "live results": usage.live,
-        "live bytes": usage.live_bytes,
-        "expired bytes": usage.expired_bytes,
-        "last change": usage.last_change,
-        "lock rows": locks.rows,
-        "lock bytes": locks.bytes,
-    }
-    print_record(rows)
-    _print_chart("Written on each day", written)
-    _print_chart("Expiring on each day", expiring)
+    print_record(
+        {
+            "keys": usage.keys,
+            "live results": usage.live,
+            "live bytes": usage.live_bytes,
+            "expired bytes": usage.expired_bytes,
+            "last change": usage.last_change,
+            "lock rows": locks.rows,
+            "lock bytes": locks.bytes,
+        }
+    )
+    _print_chart("Written on each day", counts.written)
+    _print_chart("Expiring on each day", counts.expiring)
 
 
 def _print_chart(title: str, days: Sequence[Daily]) -> None:

@@ -67,11 +67,16 @@ def print_json(value: object) -> None:
     typer.echo("\n".join(map(shown, text.split("\n"))))
 
 
+def as_json_line(value: object) -> str:
+    """A JSON document on one line."""
+    return json.dumps(value, default=_plain)
+
+
 def print_json_list(items: Iterable[object]) -> None:
     """Print a JSON array, one item a line, as the items come."""
     separator = "["
     for item in items:
-        typer.echo(separator + json.dumps(item, default=_plain), nl=False)
+        typer.echo(separator + as_json_line(item), nl=False)
         separator = ",\n "
     typer.echo("]" if separator != "[" else "[]")
 
