@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from pgresults.cli import (
+    INTERRUPTED,
     audit,
     config,
     database,
@@ -35,7 +36,7 @@ from pgresults.cli.rights import hint
 from pgresults.cli.session import DEFAULT_STORAGE, Session
 from pgresults.errors import PgResultsError
 
-FAILED, INTERRUPTED, PIPE_CLOSED = 1, 130, 141
+FAILED, PIPE_CLOSED = 1, 141
 
 
 class _Program(TyperGroup):
@@ -118,7 +119,7 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def main() -> None:
+def run() -> None:
     """Run the program on the arguments of this process."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it is closed
