@@ -123,7 +123,9 @@ class TestExplain:
         store.delete("k", reason="wrong")
         said = succeeded(cli("explain", "k"))
         assert "deleted at" in said
+        assert "reason\twrong\n" in said
         assert "history\t2 entries, 1 versions" in said
+        assert ".0" not in said.partition("written")[0]
 
     def test_what_a_task_made(self, cli: Cli, store: ResultStore) -> None:
         @task(cache_policy=INPUTS, result_storage=store.result_storage, persist_result=True)

@@ -97,6 +97,16 @@ def test_rows_stand_one_below_the_other_where_it_is_narrow(screen: Any) -> None:
     assert lines[6] == ""
 
 
+@pytest.mark.parametrize("width", range(24, 140))
+def test_no_character_is_lost(screen: Any, width: int) -> None:
+    why = "".join(chr(0x410 + n) + " " * (n % 5 == 4) for n in range(48))
+    key = "".join(chr(0x3B1 + n) for n in range(24)) + "".join(chr(0x4A0 + n) for n in range(20))
+    columns, spare = ("at", "action", "key", "version", "actor", "size", "reason"), ("size", "version", "actor")
+    rows = [(NOW, "delete", key, 1, "root@vm", None, why), (NOW, "write", "k", 1, "root@vm", 1, None)]
+    printed = "".join(screen(width, lambda: print_rows(columns, rows, spare)))
+    assert set(why + key) <= {*printed, " "}
+
+
 def test_columns_in_which_nothing_stands_are_left_out(screen: Any) -> None:
     lines = screen(80, lambda: print_rows(COLUMNS, [("k", 1, NOW, None, 1, None)]))
     assert lines[0].split() == ["key", "version", "written", "size"]

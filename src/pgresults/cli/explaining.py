@@ -8,7 +8,7 @@ import typer
 from pgresults.audit.entries import HistoryEntry
 from pgresults.cli.listing import AsJson
 from pgresults.cli.numbers import TakesNumbers
-from pgresults.cli.output import print_json, shown
+from pgresults.cli.output import in_our_times, print_json, shown
 from pgresults.cli.payloads import fetch_live
 from pgresults.cli.progress import waiting
 from pgresults.cli.results import Key
@@ -57,7 +57,7 @@ def _state(storage: PostgresStorage, key: str) -> str:
     try:
         return f"version {fetch_live(storage, key).head.version} is live"
     except MissingResult as missing:
-        return str(missing)
+        return in_our_times(str(missing))
 
 
 def _made(step: HistoryEntry, last: HistoryEntry) -> Iterator[tuple[str, object]]:
@@ -75,6 +75,8 @@ def _made(step: HistoryEntry, last: HistoryEntry) -> Iterator[tuple[str, object]
     if step.tags:
         yield "tags", ", ".join(step.tags)
     yield "size", step.size
+    if last.reason:
+        yield "reason", last.reason
 
 
 _RECORDED = ("process", "task", "flow")

@@ -22,7 +22,11 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _LIBRARYS_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00(?![\d:])")
-"""A time as messages of the library say it; here it is said as all times are."""
+
+
+def in_our_times(message: str) -> str:
+    """A message of the library, its times written as all times here are."""
+    return _LIBRARYS_TIME.sub(r"\1 \2Z", message)
 
 
 def shown(value: object) -> str:
@@ -51,8 +55,7 @@ def note(line: str) -> None:
 
 def fail(message: str) -> None:
     """Print an error and its advice in red, on stderr."""
-    said = _LIBRARYS_TIME.sub(r"\1 \2Z", shown(message))
-    errors.print(Text(f"error: {said}", style="red"))
+    errors.print(Text(f"error: {shown(in_our_times(message))}", style="red"))
 
 
 def reason_of(error: OSError) -> str:

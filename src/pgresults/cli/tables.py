@@ -126,17 +126,28 @@ def _fits(names: Sequence[str], cells: Sequence[Sequence[tuple[str, bool]]]) -> 
     return sum(_least(name, column) + _GAP for name, column in columns) - _GAP <= terminal.width
 
 
+def _widths(names: Sequence[str], columns: Sequence[Sequence[tuple[str, bool]]]) -> list[int]:
+    """The width of each column, where all fit; what is left over goes to those that would be folded.
+
+    It is not left to rich, which cuts off what it has no room for.
+    """
+    widths = [_least(name, column) for name, column in zip(names, columns, strict=True)]
+    left = terminal.width - sum(widths) - _GAP * (len(names) - 1)
+    needs = [max(cell_len(text) for text, _ in column) - width for column, width in zip(columns, widths, strict=True)]
+    short = sorted((number for number, need in enumerate(needs) if need > 0), key=needs.__getitem__)
+    for place, number in enumerate(short):
+        more = min(needs[number], left // (len(short) - place))
+        widths[number] += more
+        left -= more
+    return widths
+
+
 def _print_table(names: Sequence[str], cells: Sequence[Sequence[tuple[str, bool]]]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for name, column in zip(names, zip(*cells, strict=True), strict=True):
-        foldable = any(text for _, text in column)
-        table.add_column(
-            _title(name),
-            overflow="fold",
-            no_wrap=not foldable,
-            min_width=_least(name, column) if foldable else None,
-            justify="left" if foldable else "right",
-        )
+    columns = list(zip(*cells, strict=True))
+    for name, column, width in zip(names, columns, _widths(names, columns), strict=True):
+        text = any(foldable for _, foldable in column)
+        table.add_column(_title(name), overflow="fold", width=width, justify="left" if text else "right")
     for row in cells:
         table.add_row(*(Text(cell) for cell, _ in row))
     terminal.print(table)
