@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from pgresults.cli.output import say
+from pgresults.cli.progress import waiting
 from pgresults.cli.session import Session, session
 from pgresults.database import migrations
 from pgresults.sql.grants import ROLES, Kind, granting, grants
@@ -18,9 +19,9 @@ def upgrade(
     lock_timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for another upgrade.")] = 30.0,
 ) -> None:
     """Create the tables, or bring them to this version."""
-    with session(context).database() as storage:
+    with session(context).database() as storage, waiting("Upgrading"):
         revision = migrations.upgrade(storage.database.url(), storage.schema, lock_timeout)
-        say(f"schema {storage.schema} is at revision {revision}")
+    say(f"schema {storage.schema} is at revision {revision}")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from pgresults.audit.past import find_as_of, find_version
 from pgresults.cli.output import fail, note, print_json_list, say
 from pgresults.cli.payloads import Raw, Unpickle, content_in, fetch_live, present
 from pgresults.cli.preview import Content
+from pgresults.cli.progress import waiting
 from pgresults.cli.results import Key
 from pgresults.cli.session import session
 from pgresults.cli.tables import print_rows
@@ -37,7 +38,7 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array with every detail.")] = False,
 ) -> None:
     """Show everything that happened under KEY, oldest first."""
-    with session(context).storage() as storage:
+    with session(context).storage() as storage, waiting("Reading"):
         steps = ResultStore(result_storage=storage).history(key)
     if not steps:
         raise MissingResult(f"nothing ever happened under {key!r}", key=key, reason="never written")
@@ -65,7 +66,7 @@ def show(
     """Print a result as it is, or as it was; of a pickled object only a preview."""
     if version is not None and as_of is not None:
         raise typer.BadParameter("give --version or --as-of, not both")
-    with session(context).storage() as storage:
+    with session(context).storage() as storage, waiting("Reading"):
         if version is not None:
             found = perform(find_version(storage, key, version))
         elif as_of is not None:
@@ -88,7 +89,7 @@ def diff(
     Exit code 0 no difference, 1 there is one, 2 could not compare.
     """
     try:
-        with session(context).storage() as storage:
+        with session(context).storage() as storage, waiting("Reading"):
             found = [perform(find_version(storage, key, version)) for version in (old, new)]
             before, after = (content_in(storage, one, key, unpickle) for one in found)
     except PgResultsError as error:  # only a difference may end with the code of one

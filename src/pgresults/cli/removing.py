@@ -63,7 +63,9 @@ def rm(
         elif found:
             confirm(f"Delete {len(found):,} results, from {found[0]!r} to {found[-1]!r}?", yes)
             store = ResultStore(result_storage=storage, lock_manager=storage.lock_manager())
-            say(f"{store.invalidate(prefix, tag, task, flow, reason):,} results deleted")
+            with waiting("Deleting"):
+                deleted = store.invalidate(prefix, tag, task, flow, reason)
+            say(f"{deleted:,} results deleted")
         else:
             note("nothing here")
 
@@ -105,6 +107,7 @@ def redact(
         confirm(f"Erase all versions of {key!r} for good?", yes)
         locks = storage.lock_manager()
         store = ResultStore(result_storage=storage, lock_manager=locks)
-        erased = despite_locks(locks, key, force, reason, lambda: store.redact(key, reason))
+        with waiting("Erasing"):
+            erased = despite_locks(locks, key, force, reason, lambda: store.redact(key, reason))
     say(f"{key}: {erased:,} versions erased")
     note("Backups and write-ahead logs keep the bytes until they are dropped; VACUUM FULL clears the table's files.")

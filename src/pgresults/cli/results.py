@@ -11,6 +11,7 @@ from pgresults.cli.forcing import Force, despite_locks, require_forcing
 from pgresults.cli.numbers import TakesNumbers
 from pgresults.cli.output import say, shown
 from pgresults.cli.payloads import Raw, Unpickle, content_in, fetch_live, present, save
+from pgresults.cli.progress import waiting
 from pgresults.cli.session import Create, session
 from pgresults.cli.values import (
     coming_moment,
@@ -22,6 +23,7 @@ from pgresults.cli.values import (
 )
 from pgresults.database.programs import call, perform
 from pgresults.operations.registry import server_time
+from pgresults.records.records import ResultRecordMetadata
 from pgresults.serializers import JSONSerializer, PickleSerializer
 from pgresults.store import ResultStore
 
@@ -68,13 +70,12 @@ def put(
     with session(context).storage(create=create) as storage:
         locks = storage.lock_manager()
         store = ResultStore(result_storage=storage, lock_manager=locks, serializer=serializer)
-        stored = despite_locks(
-            locks,
-            key,
-            force,
-            reason,
-            lambda: store.write(result, key=key, expiration=expires_at, expires_in=expires_in, tags=tag),
-        )
+
+        def write() -> ResultRecordMetadata:
+            return store.write(result, key=key, expiration=expires_at, expires_in=expires_in, tags=tag)
+
+        with waiting("Storing"):
+            stored = despite_locks(locks, key, force, reason, write)
     until = f", expires {shown(stored.expiration)}" if stored.expiration else ""
     say(f"{key}: version {stored.version}, {stored.size:,} bytes{until}")
 
@@ -105,7 +106,7 @@ def get(
 
     Of an object whose loading would run code only a preview is printed, with the shape of arrays and frames.
     """
-    with session(context).storage() as storage:
+    with session(context).storage() as storage, waiting("Reading"):
         found = fetch_live(storage, key)
         content = content_in(storage, found, key, unpickle)
     if output is not None:
