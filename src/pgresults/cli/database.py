@@ -8,6 +8,7 @@ from pgresults.cli.output import say
 from pgresults.cli.progress import waiting
 from pgresults.cli.session import Session, session
 from pgresults.database import migrations
+from pgresults.database.revisions import require_current
 from pgresults.sql.grants import ROLES, Kind, granting, grants
 
 app = typer.Typer(no_args_is_help=True, help="The schema in the database.")
@@ -34,7 +35,7 @@ def current(context: typer.Context) -> None:
 def check(context: typer.Context) -> None:
     """Fail unless the schema is the one this version works with."""
     used = session(context)
-    migrations.require_current(_revision(used), used.settings.database_schema)
+    require_current(_revision(used), used.settings.database_schema)
     say(f"schema {used.settings.database_schema} is up to date")
 
 

@@ -109,7 +109,7 @@ def _is_size(name: str) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str | list)
+    return value is not None and not isinstance(value, int | float | datetime)
 
 
 def _least(name: str, cells: Sequence[tuple[str, bool]]) -> int:
