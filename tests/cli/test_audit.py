@@ -122,7 +122,7 @@ def test_a_time_without_zone_is_refused_with_one_that_works(cli: Cli, store: Res
 def test_a_file_that_fails_is_named_and_nothing_replaced(cli: Cli, store: ResultStore, tmp_path: Path) -> None:
     store.write(1, key="k")
     for command in ("export", "seal"):
-        assert f"{tmp_path}/none/x: No such file" in cli(command, "--output", f"{tmp_path}/none/x").stderr
+        assert f"{tmp_path}/none/x.jsonl: No such" in cli(command, "--output", f"{tmp_path}/none/x.jsonl").stderr
         assert "No space left" in cli(command, "--output", "/dev/full").stderr
     kept = tmp_path / "kept.jsonl"
     kept.write_text("before")

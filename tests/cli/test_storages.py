@@ -1,6 +1,7 @@
 """Storages and schemas that are none: refused with those that are there; made only when that is asked for."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -23,29 +24,43 @@ CHANGING = [
 WRITING = [["put", "k", "x"], ["import", "file", "results.jsonl"], ["import", "prefect", "."], ["demo", "--limit", "1"]]
 
 
-@pytest.fixture
-def there(cli: Cli, fresh_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+@pytest.fixture(scope="module")
+def shared(create_database: Callable[[], URL]) -> str:
     """A database with the storages ``default`` and ``team``."""
-    monkeypatch.chdir(tmp_path)
-    url = psycopg_url(fresh_url)
+    return filled(create_database())
+
+
+@pytest.fixture
+def there(fresh_url: URL) -> str:
+    """Such a database of the test's own."""
+    return filled(fresh_url)
+
+
+def filled(url: URL) -> str:
     for name in ("default", "team"):
-        storage = PostgresStorage(fresh_url, name=name)
+        storage = PostgresStorage(url, name=name)
         ResultStore(result_storage=storage).write([name], key="k")
         storage.close()
-    succeeded(cli("export", "-o", "results.jsonl", url=url))
-    return url
+    return psycopg_url(url)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results.jsonl").touch()
 
 
 @pytest.mark.parametrize("command", READING + CHANGING + WRITING, ids=" ".join)
-def test_a_mistyped_storage_is_wrong_usage(cli: Cli, there: str, command: list[str]) -> None:
-    error = refused(cli("--storage", "taem", *command, url=there), code=2)
+def test_a_mistyped_storage_is_wrong_usage(cli: Cli, shared: str, command: list[str]) -> None:
+    error = refused(cli("--storage", "taem", *command, url=shared), code=2)
     assert "there is no storage named 'taem'; there are: 'default', 'team'" in error
     assert ("--create" in error) == (command in WRITING)
-    with psycopg.connect(there) as connection:
+    with psycopg.connect(shared) as connection:
         assert connection.execute("SELECT count(*) FROM pgresults.storage").fetchone() == (2,)
 
 
 def test_a_storage_is_made_when_asked_for(cli: Cli, there: str) -> None:
+    succeeded(cli("export", "-o", "results.jsonl", url=there))
     succeeded(cli("--storage", "new", "put", "k", "x", "--create", url=there))
     succeeded(cli("--storage", "new", "put", "k", "x", url=there))
     succeeded(cli("--storage", "newer", "import", "file", "results.jsonl", "--create", url=there))
@@ -66,8 +81,8 @@ def test_the_default_storage_need_not_be_there(cli: Cli, fresh_url: URL) -> None
 
 
 @pytest.mark.parametrize("command", [["ls"], ["storages"], ["put", "k", "x"], ["db", "grant", "x", "--as", "reader"]])
-def test_a_mistyped_schema_is_wrong_usage(cli: Cli, there: str, command: list[str]) -> None:
-    error = refused(cli("--schema", "typo", *command, url=there), code=2)
+def test_a_mistyped_schema_is_wrong_usage(cli: Cli, shared: str, command: list[str]) -> None:
+    error = refused(cli("--schema", "typo", *command, url=shared), code=2)
     assert "there is no schema of pgresults named 'typo'; there are: 'pgresults'" in error
     assert "`pgresults db upgrade` makes it" in error
 

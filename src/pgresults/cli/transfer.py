@@ -62,7 +62,7 @@ def export_results(
 
     One that is damaged, or not signed as the settings demand, ends it; with --leave-out the exit code is 1 at the end.
     """
-    wanted = kind or (Format.JSONL if output is None else _by_name(output))
+    wanted = kind or (Format.JSONL if output is None or _is_device(output) else _by_name(output))
     if wanted is Format.PARQUET and output is None:
         raise typer.BadParameter("Parquet goes to a file: give --output")
     refusals: list[str] = []
@@ -147,6 +147,11 @@ def _by_name(path: Path) -> Format:
         known = ", ".join(f".{one}" for one in Format)
         raise typer.BadParameter(f"{path} does not end with {known}: give --format")
     return found
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is a device or a pipe, whose name says nothing."""
+    return path.exists() and not path.is_file()
 
 
 @contextmanager
