@@ -12,14 +12,17 @@ from tests.support.cli import PROGRAM, Cli, refused, succeeded
 BINARY = {"latin": b"\xe4\xff", "PNG": b"\x89PNG\r\n\x1a\n", "UTF-16": "hi".encode("utf-16"), "half": b"\xed\xa0\x80"}
 LOCALES = {
     "C": {"LC_ALL": "C"},
+    "POSIX, no UTF-8 mode": {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "POSIX": {"LC_ALL": "POSIX"},
-    "no UTF-8 mode": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "Latin": {"PYTHONIOENCODING": "latin-1"},
     "UTF-8": {"LC_ALL": "C.UTF-8"},
 }
+DAILY = ("C", "POSIX, no UTF-8 mode")
 
 
-@pytest.mark.parametrize("locale", LOCALES)
+@pytest.mark.parametrize(
+    "locale", [pytest.param(name, marks=[] if name in DAILY else [pytest.mark.slow]) for name in LOCALES]
+)
 def test_bytes_are_no_text_in_any_locale(
     environment: dict[str, str], store: ResultStore, connection: Any, locale: str
 ) -> None:

@@ -13,7 +13,9 @@ from pgresults.errors import PgResultsError
 
 _MOST_BYTES = 8 * 1024 * 1024
 _MOST_SHOWN = 32 * 1024 * 1024
-_LINED_UP = 20_000
+_LINED_UP = 320_000
+_A_PART = 16
+"""Characters that a part counts for at least, so that there is an end of going through the parts."""
 
 # Only types whose making does nothing but hold what it is given: nothing large from little, nothing that takes long.
 _PLAIN: Final[dict[tuple[str, str], type]] = {
@@ -76,7 +78,7 @@ def _extent(value: Any) -> int:
     extent, left = 0, [value]
     while left:
         one = left.pop()
-        extent += 1 + (len(one) if isinstance(one, str | bytes | dict | list | tuple | set | frozenset) else 0)
+        extent += _A_PART + (len(one) if isinstance(one, str | bytes | dict | list | tuple | set | frozenset) else 0)
         if extent > _MOST_SHOWN:
             raise NotPlain("too large to be written")
         left += _parts(one)
