@@ -6,9 +6,11 @@ import pickle
 from pathlib import Path
 
 import pytest
+from sqlalchemy import URL
 
 from pgresults.store import ResultStore
 from tests.support.cli import Cli, refused, succeeded
+from tests.support.database import psycopg_url
 
 
 def record(result: object) -> bytes:
@@ -63,6 +65,19 @@ def test_a_dry_run_stores_nothing_and_says_the_same(
     assert dry.exit_code == done.exit_code == 1
     again = cli("import", "prefect", str(place), "--dry-run", *bare).stdout
     assert ("0 would be imported" in again, f"{5 if bare else 1} there already" in again) == (True, True)
+
+
+def test_a_dry_run_registers_no_storage(cli: Cli, place: Path, fresh_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = psycopg_url(fresh_url)
+    for key in (None, "0" * 64):
+        if key:
+            monkeypatch.setenv("PGRESULTS_SIGNING_KEY", key)
+        assert "1 would be imported into 'prefect'" in succeeded(
+            cli("import", "prefect", str(place), "--dry-run", url=url)
+        )
+        assert succeeded(cli("storages", url=url)) == ""
+    succeeded(cli("import", "prefect", str(place), "--vouch", url=url))
+    assert succeeded(cli("storages", url=url)).startswith("prefect\t")
 
 
 @pytest.mark.parametrize("below", ["", "storage"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from hashlib import sha256
 from typing import NamedTuple
 
 from sqlalchemy import LargeBinary, Text, any_, bindparam, cast, func, literal_column, select
@@ -10,7 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from pgresults.arguments import flaw_of
 from pgresults.database.programs import call, perform
 from pgresults.errors import ConfigurationError, InvalidKey, LockedError, PayloadTooLarge
-from pgresults.integrations.prefect.documents import is_damaged, is_old_record, upload_of
+from pgresults.integrations.prefect.documents import is_damaged, is_old_record, take_apart, upload_of
 from pgresults.integrations.prefect.sources import Source, in_short
 from pgresults.operations.requests import Execute, Operation
 from pgresults.operations.results import Upload, write
@@ -71,6 +72,7 @@ def import_files(
 def _imported(
     storage: PostgresStorage, source: Source, names: list[str], bare: bool, dry_run: bool
 ) -> Iterator[Imported]:
+    perform(storage._trusted(register=not dry_run))
     for batch in batched(names, _NAMES_A_QUESTION):
         known = perform(call(storage.database, partial(_heads, storage, batch)))
         for name in batch:
@@ -88,13 +90,13 @@ def _import_file(
     key, content = require_key(name), source.read(name)
     if is_damaged(content):
         return Imported(name, "unreadable", "empty" if not content else "a result document that breaks off")
+    if dry_run:
+        return _foretold(name, key, content, known, bare)
     modified = source.modified(name)
     origin = {"name": name, "modified_at": modified.isoformat() if modified else None}
     upload = upload_of(storage, key, content, {"import": origin}, guard=Guard.NOT_HELD, described={"action": "import"})
     if not (bare or upload.columns["pgresults_version"] or is_old_record(content)):
         return Imported(name, "bare")
-    if known is None and dry_run:
-        return Imported(name, "imported")
     if known is None:
         perform(storage._register())
         try:
@@ -104,6 +106,16 @@ def _import_file(
         else:
             return Imported(name, "imported")
     return Imported(name, "present" if known == upload.columns["sha256"] else "kept")
+
+
+def _foretold(name: str, key: str, content: bytes, known: bytes | None, bare: bool) -> Imported:
+    """What would become of a file, which nothing is signed for: a storage that is not there has no identity yet."""
+    payload, columns, _ = take_apart(content, key)
+    if not (bare or columns or is_old_record(content)):
+        return Imported(name, "bare")
+    if known is None:
+        return Imported(name, "imported")
+    return Imported(name, "present" if known == sha256(payload).digest() else "kept")
 
 
 class _NotFirst(Exception):  # noqa: N818 (a signal that has the transaction rolled back)
