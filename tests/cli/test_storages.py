@@ -59,6 +59,19 @@ def test_a_mistyped_storage_is_wrong_usage(cli: Cli, shared: str, command: list[
         assert connection.execute("SELECT count(*) FROM pgresults.storage").fetchone() == (2,)
 
 
+def test_of_many_storages_the_most_similar_are_named(cli: Cli, fresh_url: URL) -> None:
+    url = psycopg_url(fresh_url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO pgresults.storage (id, name, created_at) SELECT gen_random_uuid(), name, now() FROM "
+            "(SELECT 'other-' || n FROM generate_series(1, 1000) n UNION ALL SELECT 'reports') AS storages (name)"
+        )
+    error = refused(cli("--storage", "report", "ls", url=url), code=2)
+    assert "'reports'" in error
+    assert error.count("'other-") == 9
+    assert "and 991 more" in error
+
+
 def test_a_storage_is_made_when_asked_for(cli: Cli, there: str) -> None:
     succeeded(cli("export", "-o", "results.jsonl", url=there))
     succeeded(cli("--storage", "new", "put", "k", "x", "--create", url=there))

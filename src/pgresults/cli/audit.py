@@ -79,8 +79,10 @@ def verify(
 
 def _verified(context: typer.Context, key: str | None, since: str | None, against: Path | None) -> VerifyReport:
     start, sealed = _since(since), None if against is None else Seal.load_bytes(against.read_bytes())
-    with session(context).storage() as storage:
-        if sealed or isinstance(start, Seal):
+    by_seal, used = sealed is not None or isinstance(start, Seal), session(context)
+    # Where a seal speaks of a storage that is not there, somebody has taken it away: that is no wrong usage.
+    with used.database(there=True) if by_seal else used.storage() as storage:
+        if by_seal:
             _warn_of_unknown_signer(storage.settings)
         total = 1 if key else None if start else perform(call(storage.database, lambda _: count_keys(storage.id)))
         with counting("Verifying keys", total) as progress:

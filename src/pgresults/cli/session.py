@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cached_property
 from typing import Annotated, Any, NoReturn, cast
 
@@ -19,6 +20,8 @@ from pgresults.storage.postgres import PostgresStorage, default_storage
 
 DEFAULT_STORAGE = "default"
 WRONG_USAGE = 2
+
+_MANY = 10
 
 Create = Annotated[
     bool, typer.Option("--create", help="Make the storage that --storage names where there is none yet.")
@@ -96,6 +99,12 @@ def where(database: Database) -> str:
 
 
 def _end(kind: str, name: str, known: Iterable[str], advice: str) -> NoReturn:
-    there = ", ".join(map(repr, known)) or "none"
+    """End the program, with the names there are: the most similar ones where there are many."""
+    names = list(known)
+    if (more := len(names) - _MANY) > 0:
+        names = sorted(sorted(names, key=lambda one: -SequenceMatcher(None, name, one).ratio())[:_MANY])
+    there = ", ".join(map(repr, names)) or "none"
+    if more > 0:
+        there += f" and {more:,} more"
     fail(f"there is no {kind} named {name!r}; there are: {there}{f'; {advice}' if advice else ''}")
     raise typer.Exit(WRONG_USAGE)
