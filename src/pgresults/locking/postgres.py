@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
-from zlib import crc32
 
 from pgresults.arguments import require_holder, require_text
 from pgresults.database.database import Database
@@ -306,9 +305,10 @@ class PostgresLockManager:
         renewed = session.pooled and seconds is None
         if renewed:
             seconds = self.database.settings.lease
-        beacons = None if session.pooled else _beacons(self.database.schema)
         hold = None if seconds is None else timedelta(seconds=seconds)
-        return Request(wish.place, wish.holder, token, session.id, beacons, actor(), os.getpid(), hold, renewed)
+        return Request(
+            wish.place, wish.holder, token, session.id, not session.pooled, actor(), os.getpid(), hold, renewed
+        )
 
     def _accept(self, grant: Grant, waited: float) -> None:
         self._grants.add(grant)
@@ -446,11 +446,6 @@ def _release_on(
 def _put_out_on(session: Session, grant: Grant) -> Operation[None]:
     if grant.beacon is not None and grant.session == session.id:
         yield from locks.put_out(grant.beacon)
-
-
-def _beacons(schema: str) -> int:
-    """Where the beacons of a schema begin among the 64-bit numbers of advisory locks; the fence fills the rest."""
-    return (0x70 << 56) | ((crc32(schema.encode()) & 0xFF) << 48)
 
 
 def _not_the_holder(key: str, holder: str) -> InvalidArgument:

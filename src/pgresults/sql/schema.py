@@ -32,7 +32,7 @@ from pgresults.errors import ConfigurationError
 SCHEMA = "pgresults"
 """The schema's default name, and the placeholder for a configured one."""
 
-REVISION = "0007"
+REVISION = "0009"
 """The revision of the schema that this code is written for."""
 
 VERSION_TABLE = "schema_version"
@@ -206,6 +206,8 @@ lock = Table(
     _time("expires_at"),
     Column("released", Boolean, nullable=False),
     Column("taken_over_from", Text),
+    # The server's process that keeps the beacon: another's advisory lock of the same number is no sign of life.
+    Column("backend", Integer),
     prefixes=["UNLOGGED"],
 )
 

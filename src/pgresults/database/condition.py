@@ -1,0 +1,77 @@
+"""What may have become of a schema after its tables were made, and how that is mended."""
+
+from collections.abc import Iterator
+
+from psycopg import sql
+from sqlalchemy import Connection, func, select, text
+
+_MISPLACED = r"""
+    SELECT p.oid::regprocedure AS signature, p.proname AS name,
+           substring(c.setting, '^search_path=(.*), pg_temp$') AS was
+    FROM pg_proc p CROSS JOIN LATERAL unnest(p.proconfig) AS c(setting)
+    WHERE p.pronamespace = quote_ident(current_schema())::regnamespace AND c.setting LIKE 'search\_path=%, pg\_temp'
+      AND c.setting <> 'search_path=' || quote_ident(current_schema()) || ', pg_temp'
+"""
+_MAY_LOOK = """
+    SELECT bool_and(has_table_privilege(name, 'SELECT')) FROM unnest(ARRAY['history', 'fence', 'forgotten']) AS name
+"""
+_NEWEST = "SELECT greatest((SELECT max(fence) FROM history), (SELECT last_value FROM forgotten)) AS fence"
+_BEHIND = f"SELECT newest.fence, f.last_value FROM fence f, ({_NEWEST}) newest WHERE newest.fence > f.last_value"  # noqa: S608 (ours)
+
+MENDING = tuple(
+    map(
+        text,
+        (
+            f"""
+            DO $$
+            DECLARE
+                found record;
+                here constant text := quote_ident(current_schema());
+                former text;
+            BEGIN
+                FOR found IN {_MISPLACED} LOOP
+                    former := found.was || '.';
+                    EXECUTE format('ALTER FUNCTION %s SET search_path = %s, pg_temp', found.signature, here);
+                END LOOP;
+                -- What has no path of its own says the schema's name in its text.
+                FOR found IN
+                    SELECT pg_get_functiondef(p.oid) AS definition FROM pg_proc p
+                    WHERE p.pronamespace = here::regnamespace AND p.proconfig IS NULL AND strpos(p.prosrc, former) > 0
+                LOOP
+                    EXECUTE replace(found.definition, former, here || '.');
+                END LOOP;
+            END
+            $$
+            """,  # noqa: S608 (ours)
+            # Who takes a lock draws a fence and writes to this table: nobody does meanwhile, so that none goes back.
+            "LOCK TABLE lock IN SHARE ROW EXCLUSIVE MODE",
+            f"SELECT setval('fence', behind.fence) FROM ({_BEHIND}) behind",  # noqa: S608 (ours)
+        ),
+    )
+)
+"""The statements that mend every flaw of the schema that is first in the search path."""
+
+
+def flaws(connection: Connection, schema: str) -> list[str]:
+    """What is wrong with a schema that this code would work with, and an upgrade mends; what may not be seen is not."""
+    connection.execute(select(func.set_config("search_path", sql.Identifier(schema).as_string(None), True)))
+    found = list(_look(connection))
+    connection.rollback()
+    return found
+
+
+def doubts(connection: Connection) -> list[str]:
+    """What speaks against a database, and need not be mended."""
+    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding == "UTF8":
+        return []
+    return [f"the database's encoding is {encoding}, not UTF8: keys, names and texts with what it lacks are refused"]
+
+
+def _look(connection: Connection) -> Iterator[str]:
+    misplaced = sorted({name for _, name, _ in connection.execute(text(_MISPLACED))})
+    if misplaced:
+        yield f"functions would work on the schema that this one was named before: {', '.join(misplaced)}"
+    if connection.execute(text(_MAY_LOOK)).scalar_one():
+        for newest, last in connection.execute(text(_BEHIND)):
+            yield f"the next fence would be {last + 1}, but one of {newest} was given before"
