@@ -10,6 +10,8 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
+from pgresults.database.errors import is_worn
+
 
 @contextmanager
 def borrowed(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
@@ -23,6 +25,10 @@ def borrowed(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
         if not was_autocommit:
             connection.autocommit = True
         yield connection
+    except psycopg.Error as error:
+        if is_worn(error):
+            connection.close()
+        raise
     finally:
         if not is_idle(connection):
             pooled.invalidate()
@@ -43,6 +49,10 @@ async def aborrowed(engine: AsyncEngine) -> AsyncIterator[psycopg.AsyncConnectio
         if not was_autocommit:
             await connection.set_autocommit(True)
         yield connection
+    except psycopg.Error as error:
+        if is_worn(error):
+            await connection.close()
+        raise
     finally:
         if not is_idle(connection):
             await greenlet_spawn(pooled.invalidate)

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 from pgresults.arguments import require_holder, require_text
 from pgresults.database.database import Database
+from pgresults.database.errors import StandbyError
 from pgresults.database.programs import (
     Program,
     aperform,
@@ -185,7 +186,10 @@ class PostgresLockManager:
         """Who holds a key's lock and lives."""
         self._notice_fork()
         place = self._place(key)
-        return call(self.database, lambda _: locks.state(place))
+        try:
+            return (yield from call(self.database, lambda _: locks.state(place)))
+        except StandbyError:
+            return None
 
     def _holder_of(self, key: str) -> Program[str | None]:
         held = yield from self._state(key)
@@ -373,7 +377,10 @@ class PostgresLockManager:
         logger.info("lock of %r released by %s", key, holder)
 
     def _held_locks(self) -> Program[list[HeldLock]]:
-        return call(self.database, lambda _: locks.held_locks(self._storage_id, self.name))
+        try:
+            return (yield from call(self.database, lambda _: locks.held_locks(self._storage_id, self.name)))
+        except StandbyError:
+            return []
 
     def _break(self, key: str, reason: str) -> Program[Held]:
         if not require_text(reason, "reason"):
