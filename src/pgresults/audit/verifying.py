@@ -169,6 +169,8 @@ def _check_storage(storage: PostgresStorage) -> Program[list[Finding]]:
             f"the trigger {guard.name}, which keeps the history, is gone or off: find out who did that, then run "
             f"ALTER TABLE {storage.schema}.{guard.table} {guard.on} TRIGGER {guard.name}"
         )
+        if guard.is_partition:
+            message += "; `pgresults db upgrade` gives it to partitions that never had it"
         findings.append(Finding("storage", (), message))
     keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
     if keys and not (yield from call(storage.database, lambda _: operations.is_registered(storage.id, storage.name))):

@@ -12,6 +12,12 @@ _MISPLACED = r"""
     WHERE p.pronamespace = quote_ident(current_schema())::regnamespace AND c.setting LIKE 'search\_path=%, pg\_temp'
       AND c.setting <> 'search_path=' || quote_ident(current_schema()) || ', pg_temp'
 """
+# A trigger of each row would be every partition's by itself, but one of TRUNCATE is of the statement.
+_OPEN = """
+    SELECT t.relid AS part FROM pg_partition_tree('history') t
+    WHERE t.level > 0
+      AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relid AND g.tgname = 'append_only')
+"""
 _MAY_LOOK = """
     SELECT bool_and(has_table_privilege(name, 'SELECT')) FROM unnest(ARRAY['history', 'fence', 'forgotten']) AS name
 """
@@ -43,6 +49,19 @@ MENDING = tuple(
             END
             $$
             """,  # noqa: S608 (ours)
+            f"""
+            DO $$
+            DECLARE
+                found record;
+            BEGIN
+                FOR found IN {_OPEN} LOOP
+                    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
+                                   'FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', found.part);
+                    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', found.part);
+                END LOOP;
+            END
+            $$
+            """,
             # Who takes a lock draws a fence and writes to this table: nobody does meanwhile, so that none goes back.
             "LOCK TABLE lock IN SHARE ROW EXCLUSIVE MODE",
             f"SELECT setval('fence', behind.fence) FROM ({_BEHIND}) behind",  # noqa: S608 (ours)
@@ -72,6 +91,9 @@ def _look(connection: Connection) -> Iterator[str]:
     misplaced = sorted({name for _, name, _ in connection.execute(text(_MISPLACED))})
     if misplaced:
         yield f"functions would work on the schema that this one was named before: {', '.join(misplaced)}"
+    unkept = sorted(str(part) for (part,) in connection.execute(text(_OPEN)))
+    if unkept:
+        yield f"partitions of the history let anybody change them: {', '.join(unkept)}"
     if connection.execute(text(_MAY_LOOK)).scalar_one():
         for newest, last in connection.execute(text(_BEHIND)):
             yield f"the next fence would be {last + 1}, but one of {newest} was given before"

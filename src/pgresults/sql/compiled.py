@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import Any
 
 from psycopg import sql
-from sqlalchemy import Delete, Dialect, Insert, Select, Table, Update
+from sqlalchemy import CompoundSelect, Delete, Dialect, Insert, Select, Table, Update
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.visitors import iterate
@@ -42,7 +42,7 @@ def _picking(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Sequence[A
 class Statement:
     """A statement of SQLAlchemy Core that becomes a query for a schema when it is first needed there."""
 
-    def __init__(self, element: Select[Any] | Insert | Update | Delete) -> None:
+    def __init__(self, element: Select[Any] | CompoundSelect[Any] | Insert | Update | Delete) -> None:
         self._element = element
         self.changes = any(isinstance(part, UpdateBase) for part in iterate(element))
         """Whether it changes anything."""
