@@ -22,7 +22,10 @@ _MAY_LOOK = """
     SELECT bool_and(has_table_privilege(name, 'SELECT')) FROM unnest(ARRAY['history', 'fence', 'forgotten']) AS name
 """
 _NEWEST = "SELECT greatest((SELECT max(fence) FROM history), (SELECT last_value FROM forgotten)) AS fence"
-_BEHIND = f"SELECT newest.fence, f.last_value FROM fence f, ({_NEWEST}) newest WHERE newest.fence > f.last_value"  # noqa: S608 (ours)
+_BEHIND = f"""
+    SELECT newest.fence, f.next FROM (SELECT last_value + is_called::integer AS next FROM fence) f, ({_NEWEST}) newest
+    WHERE newest.fence >= f.next
+"""  # noqa: S608 (ours)
 
 MENDING = tuple(
     map(
@@ -95,5 +98,5 @@ def _look(connection: Connection) -> Iterator[str]:
     if unkept:
         yield f"partitions of the history let anybody change them: {', '.join(unkept)}"
     if connection.execute(text(_MAY_LOOK)).scalar_one():
-        for newest, last in connection.execute(text(_BEHIND)):
-            yield f"the next fence would be {last + 1}, but one of {newest} was given before"
+        for newest, following in connection.execute(text(_BEHIND)):
+            yield f"the next fence would be {following}, but one of {newest} was given before"
