@@ -114,12 +114,24 @@ WHERE NOT l.released AND (l.expires_at IS NULL OR l.expires_at > clock_timestamp
 """
 
 
+# An infinite time can be subtracted from none before Postgres 17: one that an operator set would end the listing.
+_EXPIRATIONS = """
+CREATE OR REPLACE VIEW expirations AS
+SELECT coalesce(s.name, r.storage_id::text) AS storage, r.key, r.version, r.expires_at,
+       CASE WHEN isfinite(r.expires_at) THEN r.expires_at - statement_timestamp() END AS remaining,
+       r.expires_at <= statement_timestamp() AS expired, r.size, r.created_at, r.storage_id
+FROM result r LEFT JOIN storage s ON s.id = r.storage_id
+WHERE r.expires_at IS NOT NULL
+"""
+
+
 def upgrade() -> None:
     # Unless it is named last, the schema of temporary tables comes before all others.
     op.execute("SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)")
     op.add_column("lock", sa.Column("backend", sa.Integer))
     op.execute(_AS_HOLDER)
     op.execute(_HELD_LOCKS)
+    op.execute(_EXPIRATIONS)
     op.execute(_HOMES)
 
 

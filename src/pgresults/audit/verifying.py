@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from uuid import UUID
 
+from pgresults.arguments import require_moment
 from pgresults.audit.checks import Check, Finding
 from pgresults.audit.reports import Covered, VerifyReport
 from pgresults.audit.seals import Seal, Tree, require_genuine, root_of, sign
@@ -27,6 +28,7 @@ from pgresults.storage.postgres import PostgresStorage
 _KEYS_A_LIST = 2_000
 _ENTRIES_A_PAGE = 5_000
 _NO_TRANSACTION = 2**63 - 1
+_FIRST, _MOMENT = datetime.min.replace(tzinfo=UTC), timedelta(microseconds=1)
 _SHOWN_KEYS = 20
 
 
@@ -159,7 +161,8 @@ def _span(since: Seal | datetime | None) -> Span | None:
             return None
         case Seal():
             return since.span
-    return Span(_NO_TRANSACTION, since - timedelta(microseconds=1))
+    moment = require_moment(since, "since")
+    return Span(_NO_TRANSACTION, moment - _MOMENT if moment - _FIRST >= _MOMENT else _FIRST)
 
 
 def _check_storage(storage: PostgresStorage) -> Program[list[Finding]]:

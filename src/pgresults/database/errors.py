@@ -25,8 +25,8 @@ _CONFLICTS = ("40001", "40P01")
 _OUTDATED = ("0A000", "RevalidateCachedQuery")  # the server's own name of the place, in whichever language it talks
 _UNLOGGED = ("0A000", "get_relation_info")
 _READ_ONLY = "25006"
-_WRONG_VALUES = ("22P05", "22008", "22015")
-"""A character that the database's encoding lacks; a time or a span out of range."""
+_WRONG_VALUES = ("22P05", "22P02", "22003", "22008", "22015")
+"""A character that the database's encoding lacks, what is no such value, a number, time or span out of range."""
 _FORBIDDEN = ("42501", "28", "3D")
 
 

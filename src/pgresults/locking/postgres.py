@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from pgresults.arguments import require_holder, require_text
+from pgresults.arguments import require_holder, require_number, require_text
 from pgresults.database.database import Database
 from pgresults.database.errors import StandbyError
 from pgresults.database.programs import (
@@ -393,6 +393,7 @@ class PostgresLockManager:
         return broken
 
     def _forget_released(self, batch_size: int) -> Program[int]:
+        require_number(batch_size, "batch_size", 100_000)
         return call(self.database, lambda _: locks.forget(self._storage_id, batch_size))
 
     def _token_elsewhere(self, key: str, holder: str) -> Program[UUID]:
