@@ -22,7 +22,8 @@ _UNAVAILABLE = ("08", "53", "57P", "58")
 _NO_SUCH_TABLE = ("42P01", "3F000", "42703", "42883")
 _GIVEN_UP = ("57014", "55P03")
 _CONFLICTS = ("40001", "40P01")
-_OUTDATED = ("0A000", "RevalidateCachedQuery")  # the server's own name of the place, in whichever language it talks
+# The server's own names of places in its code, in whichever language it talks.
+_OUTDATED = (("0A000", "RevalidateCachedQuery"), ("42804", "pl_exec.c"))
 _UNLOGGED = ("0A000", "get_relation_info")
 _READ_ONLY = "25006"
 _WRONG_VALUES = ("22P05", "22P02", "22003", "22008", "22015")
@@ -123,13 +124,16 @@ def _failed(error: psycopg.Error, connected: bool) -> PgResultsError:
 
 
 def is_outdated(error: BaseException | None) -> bool:
-    """Whether the server refused a prepared statement because a table has changed since; nothing was carried out."""
-    return isinstance(error, psycopg.Error) and (error.sqlstate, error.diag.source_function) == _OUTDATED
+    """Whether a session had prepared a statement, or one of a function, for a table that has changed since."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    place = error.diag.source_file if error.sqlstate == "42804" else error.diag.source_function
+    return (error.sqlstate, place) in _OUTDATED
 
 
 def is_worn(error: BaseException | None) -> bool:
     """Whether a failure speaks against the connection it came on: another one may do what this one cannot."""
-    return isinstance(error, psycopg.Error) and (error.sqlstate in (_READ_ONLY, "26000") or is_outdated(error))
+    return isinstance(error, psycopg.Error) and (error.sqlstate == _READ_ONLY or is_outdated(error))
 
 
 def _taken(constraint: str | None) -> PgResultsError:
