@@ -21,7 +21,8 @@ DRIVER_ERRORS = (psycopg.Error, exc.SQLAlchemyError)
 _UNAVAILABLE = ("08", "53", "57P", "58")
 _NO_SUCH_TABLE = ("42P01", "3F000", "42703", "42883")
 _GIVEN_UP = ("57014", "55P03")
-_CONFLICTS = ("40001", "40P01")
+_CONFLICTS = ("40001", "40P01", "25P03", "25P04")
+"""Two transactions in each other's way, and one that was idle or open for longer than the server lets it be."""
 # The server's own names of places in its code, in whichever language it talks.
 _OUTDATED = (("0A000", "RevalidateCachedQuery"), ("42804", "pl_exec.c"))
 _UNLOGGED = ("0A000", "get_relation_info")
@@ -70,7 +71,7 @@ def translate(error: BaseException, *, connected: bool) -> PgResultsError:
 def _given_up(error: psycopg.Error, state: str) -> PgResultsError | None:
     """The error of a statement of which nothing was carried out, and another try may do."""
     if state in _CONFLICTS:
-        return Conflict(f"the database could not order this among other changes: {_text(error)}", sqlstate=state)
+        return Conflict(f"the database undid this transaction: {_text(error)}", sqlstate=state)
     if state == "26000":
         return Conflict("the session forgot a prepared statement, of which nothing was carried out", sqlstate=state)
     if is_outdated(error):
