@@ -19,24 +19,29 @@ DECLARE
     guarded constant text := $guarded$
 BEGIN
     -- Before anything else: what the path leads to may be another schema of the same kind, or anybody's.
-    IF current_setting('search_path') IS DISTINCT FROM quote_ident(%1$s) || ', pg_temp' THEN
-        RAISE EXCEPTION 'this function of schema %% would work on another one: its search path is %%',
-                        quote_ident(%1$s), current_setting('search_path')
+    IF %1$s THEN
+        RAISE EXCEPTION 'this function of schema %% would work on another one: %%', %2$s, %3$s
             USING ERRCODE = 'invalid_schema_name', HINT = 'Run `pgresults db upgrade` for this schema.';
     END IF;
-    %2$s;
+    %4$s;
 END
 $guarded$;
+    path constant text := 'current_setting(''search_path'')';
+    by_path constant text := path || ' IS DISTINCT FROM quote_ident(%s) || '', pg_temp''';
     of_table constant text := '(SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace'
                               ' WHERE c.oid = home)';
 BEGIN
     FOR found IN
-        SELECT p.oid, p.proname, p.prosrc, p.proacl, p.proowner, p.prorettype = 'trigger'::regtype AS fires,
-               pg_get_functiondef(p.oid) AS definition
+        SELECT p.oid, p.proname, p.prosrc, p.proacl, p.proconfig, p.proowner, p.prorettype = 'trigger'::regtype AS fires,
+               pg_get_functiondef(p.oid) AS definition, EXISTS (
+                   SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search\_path=%, pg\_temp'
+               ) AS has_path
         FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-        WHERE p.pronamespace = here AND l.lanname = 'plpgsql'
-          AND EXISTS (SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search\_path=%, pg\_temp')
+        WHERE p.pronamespace = here AND l.lanname = 'plpgsql' AND (p.proconfig IS NOT NULL OR p.prosecdef)
     LOOP
+        IF NOT found.has_path AND NOT (found.fires AND found.proconfig IS NULL) THEN
+            CONTINUE; -- none of ours
+        END IF;
         -- Rows of a partition belong to the table that it is a part of.
         body := replace(btrim(found.prosrc, E' \n'), 'IF TG_RELID ',
                         'IF coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID) ');
@@ -48,10 +53,26 @@ BEGIN
                              WHERE b.locktype = 'advisory' AND b.objsubid = 1 AND b.granted AND b.pid = l.backend
                                AND (b.classid::bigint << 32 | b.objid::bigint) = l.beacon
                          ) END$lives$);
-        IF found.fires THEN
-            EXECUTE replace(found.definition, found.prosrc, format(guarded, 'TG_TABLE_SCHEMA', body));
+        IF found.proname = 'guard_lock' THEN
+            body := replace(body, 'ELSE false', $dead$WHEN OLD.backend IS NULL THEN false
+        ELSE NOT EXISTS (
+            SELECT FROM pg_locks b
+            WHERE b.locktype = 'advisory' AND b.objsubid = 1 AND b.granted AND b.pid = OLD.backend
+              AND (b.classid::bigint << 32 | b.objid::bigint) = OLD.beacon
+        )$dead$);
+        END IF;
+        IF NOT found.has_path THEN
+            -- It says the schema's name in its text, and finds nothing by the path of whoever is there.
+            moved := quote_literal(current_schema());
+            body := format(guarded, 'TG_TABLE_SCHEMA OPERATOR(pg_catalog.<>) ' || moved, 'TG_TABLE_SCHEMA', moved,
+                           body);
+            EXECUTE replace(found.definition, found.prosrc, body);
+        ELSIF found.fires THEN
+            body := format(guarded, format(by_path, 'TG_TABLE_SCHEMA'), 'TG_TABLE_SCHEMA', path, body);
+            EXECUTE replace(found.definition, found.prosrc, body);
         ELSE
-            moved := replace(found.definition, found.prosrc, format(guarded, of_table, body));
+            body := format(guarded, format(by_path, of_table), of_table, path, body);
+            moved := replace(found.definition, found.prosrc, body);
             EXECUTE format('DROP FUNCTION %s', found.oid::regprocedure);
             EXECUTE overlay(moved PLACING ', home regclass DEFAULT ''result''::regclass)'
                             FROM strpos(moved, E')\n RETURNS ') FOR 1);
