@@ -32,7 +32,8 @@ $guarded$;
                               ' WHERE c.oid = home)';
 BEGIN
     FOR found IN
-        SELECT p.oid, p.proname, p.prosrc, p.proacl, p.proconfig, p.proowner, p.prorettype = 'trigger'::regtype AS fires,
+        SELECT p.oid, p.proname, p.prosrc, p.proacl, p.proconfig, p.proowner,
+               p.prorettype = 'trigger'::regtype AS fires,
                pg_get_functiondef(p.oid) AS definition, EXISTS (
                    SELECT FROM unnest(p.proconfig) c WHERE c LIKE 'search\_path=%, pg\_temp'
                ) AS has_path

@@ -104,7 +104,7 @@ def test_even_an_owner_attaches_them_to_no_other_table(admin: Any) -> None:
         attached = ATTACHED.format(type="disguised").replace("project_document", name)
         with pytest.raises(psycopg.errors.InvalidSchemaName, match="would work on another one"):
             admin.execute(attached + BITTEN)
-        beside = attached.replace("TEMPORARY TABLE bait", "TABLE pgresults.bait").replace("ON bait", "ON pgresults.bait")
+        beside = attached.replace("TEMPORARY TABLE ", "TABLE pgresults.").replace("ON bait", "ON pgresults.bait")
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="of another table"):
             admin.execute(beside + BITTEN.replace("bait", "pgresults.bait"))
     assert admin.execute("SELECT FROM mine").fetchall() == []
