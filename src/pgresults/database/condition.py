@@ -37,20 +37,20 @@ MENDING = tuple(
                 found record;
                 here constant text := quote_ident(current_schema());
                 former text;
-                name text;
             BEGIN
                 FOR found IN {_MISPLACED} LOOP
-                    former := found.was || '.';
-                    name := quote_literal((parse_ident(found.was))[1]);
+                    former := (parse_ident(found.was))[1];
                     EXECUTE format('ALTER FUNCTION %s SET search_path = %s, pg_temp', found.signature, here);
                 END LOOP;
                 -- What has no path of its own says the schema's name in its text.
                 FOR found IN
                     SELECT pg_get_functiondef(p.oid) AS definition FROM pg_proc p
-                    WHERE p.pronamespace = here::regnamespace AND p.proconfig IS NULL AND strpos(p.prosrc, former) > 0
+                    WHERE p.pronamespace = here::regnamespace AND p.proconfig IS NULL AND p.prosecdef
+                      AND strpos(p.prosrc, quote_literal(former)) > 0
                 LOOP
-                    EXECUTE replace(replace(found.definition, former, here || '.'),
-                                    name, quote_literal(current_schema()));
+                    found.definition := replace(found.definition, quote_literal(former), quote_literal(current_schema()));
+                    found.definition := replace(found.definition, quote_ident(former) || '.', here || '.');
+                    EXECUTE replace(found.definition, format('"%s".', replace(former, '"', '""')), here || '.');
                 END LOOP;
             END
             $$
