@@ -16,6 +16,7 @@ from sqlalchemy import URL
 from pgresults import PostgresStorage, ResultStore
 from pgresults.database import migrations
 from pgresults.locking import PostgresLockManager
+from pgresults.sql.grants import Kind, granting
 from pgresults.sql.schema import lock
 from tests.support.calls import Call
 from tests.support.database import psycopg_url
@@ -169,3 +170,20 @@ def test_who_could_see_locks_before_still_can(empty_url: URL, monkeypatch: pytes
             one.lock_manager.close()
             one.result_storage.close()
         admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_mere_writer_notices_it_as_well(fresh_url: URL, admin: Any) -> None:
+    role, password = f"pgresults_writer_{uuid4().hex[:8]}", uuid4().hex
+    name = sql.Identifier(role)
+    admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(password)))
+    admin.execute(granting("pgresults", role, Kind.WRITER))
+    store = store_in(fresh_url.set(username=role, password=password))
+    admin.execute("SELECT pg_advisory_lock(%s)", [dead_holder(fresh_url, admin)])
+    assert store.acquire_lock("k", "the next", 0)
+    another = store_in(fresh_url.set(username=role, password=password))
+    assert not another.acquire_lock("k", "another", 0)
+    store.release_lock("k", "the next")
+    for one in (store, another):
+        one.lock_manager.close()
+        one.result_storage.close()
+    admin.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(name))

@@ -48,7 +48,8 @@ MENDING = tuple(
                     WHERE p.pronamespace = here::regnamespace AND p.proconfig IS NULL AND p.prosecdef
                       AND strpos(p.prosrc, quote_literal(former)) > 0
                 LOOP
-                    found.definition := replace(found.definition, quote_literal(former), quote_literal(current_schema()));
+                    found.definition := replace(found.definition, quote_literal(former),
+                                                quote_literal(current_schema()));
                     found.definition := replace(found.definition, quote_ident(former) || '.', here || '.');
                     EXECUTE replace(found.definition, format('"%s".', replace(former, '"', '""')), here || '.');
                 END LOOP;
