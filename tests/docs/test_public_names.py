@@ -24,6 +24,7 @@ NAMES = {
         result_storage_block_id supports_isolation_level update_for_flow update_for_task
         store_parameters read_parameters create_result
         history delete touch redact invalidate expiring sweep retain verify seal
+        close
     """,
     ResultRecord: """
         expiration serializer serialize serialize_result serialize_metadata deserialize

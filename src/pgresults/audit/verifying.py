@@ -152,7 +152,7 @@ def _target(keyspace: Keyspace, key: str) -> Program[str | None]:
 
 
 def _key_file(storage: PostgresStorage) -> Path:
-    return storage.settings.seal_key.expanduser()
+    return storage.settings.seal_key_file
 
 
 def _span(since: Seal | datetime | None) -> Span | None:

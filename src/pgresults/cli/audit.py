@@ -76,7 +76,7 @@ def _verified(context: typer.Context, key: str | None, since: str | None, agains
 
 
 def _warn_of_unknown_signer(settings: Settings) -> None:
-    if settings.seal_public_key is None and not settings.seal_key.expanduser().exists():
+    if settings.seal_public_key is None and not settings.seal_key_file.exists():
         note("Whoever forges a seal signs it with a key of their own: name yours by PGRESULTS_SEAL_PUBLIC_KEY.")
 
 

@@ -9,6 +9,7 @@ import typer
 from pgresults.cli.output import print_json, print_rows, say
 from pgresults.cli.session import session
 from pgresults.server.embedded import EmbeddedPostgres
+from pgresults.server.others import running_servers
 
 app = typer.Typer(no_args_is_help=True, help="The Postgres server in a directory.")
 
@@ -33,6 +34,17 @@ def status(
         print_json(found)
     else:
         print_rows(("", ""), found.items())
+
+
+@app.command("list")
+def list_running(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the servers that run as this user, each with its directory."""
+    servers = running_servers()
+    if as_json:
+        print_json([asdict(server) for server in servers])
+    else:
+        rows = [(server.path, server.pid, "" if server.exists else "its directory was removed") for server in servers]
+        print_rows(("directory", "pid", ""), rows)
 
 
 @app.command()

@@ -21,11 +21,11 @@ from pgresults.database import condition
 from pgresults.database.connections import Connection as PsycopgConnection
 from pgresults.database.connections import connection_parameters
 from pgresults.database.errors import translate
+from pgresults.database.revisions import UPGRADE, require_current
 from pgresults.errors import SchemaVersionError
 from pgresults.sql.schema import REVISION, SCHEMA, VERSION_TABLE, require_schema
 
 _ALEMBIC = threading.Lock()  # its revisions find their connection in a global of the process
-_UPGRADE = "pgresults db upgrade"
 _LOCK_NOT_AVAILABLE = "55P03"
 _CONNECT_TIMEOUT = 10.0
 _RESPONSE_TIMEOUT = 3600.0
@@ -68,11 +68,11 @@ def require_sound(url: URL, schema: str = SCHEMA) -> list[str]:
         require_current(_revision(connection, schema), schema)
         for flaw in condition.flaws(connection, schema):
             raise SchemaVersionError(
-                f"schema {schema!r}: {flaw}: run `{_UPGRADE}`",
+                f"schema {schema!r}: {flaw}: run `{UPGRADE}`",
                 schema=schema,
                 found=REVISION,
                 expected=REVISION,
-                command=_UPGRADE,
+                command=UPGRADE,
             )
         return condition.doubts(connection)
 
@@ -92,46 +92,10 @@ def execute(url: URL, script: str) -> None:
             raise translate(error, connected=True) from error
 
 
-def upgrade_if_behind(url: URL, schema: str) -> None:
-    """Bring a database that belongs to us to this code's revision, without a lock where it is there already."""
-    if current(url, schema) != REVISION:
-        upgrade(url, schema)
-
-
 def current(url: URL, schema: str = SCHEMA) -> str | None:
     """The revision that a database's schema is at; None where there is no schema of ours."""
     with _connected(url) as connection:
         return _revision(connection, schema)
-
-
-def require_current(found: str | None, schema: str) -> None:
-    """Refuse a schema that this code is not written for.
-
-    Raises: SchemaVersionError naming the command that mends it.
-    """
-    if found == REVISION:
-        return
-    fields = {"schema": schema, "found": found, "expected": REVISION}
-    if found is not None and found > REVISION:
-        raise SchemaVersionError(
-            f"schema {schema!r} is at revision {found}, this version of pgresults knows up to {REVISION}: "
-            "run `pip install --upgrade pgresults`",
-            command="pip install --upgrade pgresults",
-            **fields,
-        )
-    state = "has no tables of pgresults" if found is None else f"is at revision {found}, behind {REVISION}"
-    raise SchemaVersionError(f"schema {schema!r} {state}: run `{_UPGRADE}`", command=_UPGRADE, **fields)
-
-
-@contextmanager
-def naming(schema: str) -> Iterator[None]:
-    """Have a look for our tables that finds none say where it looked."""
-    try:
-        yield
-    except SchemaVersionError as error:
-        if error.schema is None:
-            require_current(None, schema)
-        raise
 
 
 def ddl(schema: str = SCHEMA) -> str:
@@ -195,9 +159,9 @@ def _connected(url: URL) -> Iterator[Connection]:
         state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
         if state == _LOCK_NOT_AVAILABLE:
             raise SchemaVersionError(
-                f"another process is changing the schema; when it is done, run `{_UPGRADE}` again",
+                f"another process is changing the schema; when it is done, run `{UPGRADE}` again",
                 expected=REVISION,
-                command=_UPGRADE,
+                command=UPGRADE,
             ) from error
         raise translate(error, connected=False) from error
     finally:

@@ -111,7 +111,7 @@ class JSONSerializer(Serializer):
 
     @field_serializer("object_encoder", "object_decoder")
     def _hook_in_documents(self, path: str | None, info: SerializationInfo) -> str | None:
-        return _IN_DOCUMENTS.get(path, path) if path and info.context else path
+        return _IN_DOCUMENTS.get(path, path) if path and (info.context or {}).get("document") else path
 
     def dumps(self, obj: Any) -> bytes:
         kwargs: dict[str, Any] = dict(self.dumps_kwargs)

@@ -9,6 +9,7 @@ from uuid import UUID
 from pgresults.database.programs import Program, call
 from pgresults.database.targets import Target
 from pgresults.errors import ConfigurationError
+from pgresults.locking.postgres import PostgresLockManager
 from pgresults.operations.registry import registered
 from pgresults.settings import Settings, current_settings
 from pgresults.storage.postgres import NullStorage, PostgresStorage, default_storage
@@ -55,6 +56,21 @@ def resolving_default() -> Program[PostgresStorage]:
     """
     named = current_settings().results.default_storage
     return require_postgres((yield from resolving(named))) if named else _default()
+
+
+def lock_manager_at(spec: object) -> PostgresLockManager:
+    """The lock manager of a storage that is found without asking the database; None is the default storage.
+
+    Raises: ConfigurationError for an id, of which only the database knows the name, and what locks nothing.
+    """
+    named = current_settings().results.default_storage if spec is None else spec
+    if isinstance(named, UUID):
+        raise ConfigurationError(
+            "locks=True wants a storage by its name or itself: only the database knows which one an id is of",
+            setting="lock_manager",
+        )
+    found = _default() if named is None else storage_at(named)
+    return (_default(str(named)) if found is None else require_postgres(found)).lock_manager()
 
 
 def resolving_scheduling() -> Program[PostgresStorage]:

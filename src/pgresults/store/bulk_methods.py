@@ -7,6 +7,7 @@ from typing import Any
 
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.operations.views import FoundResult
+from pgresults.records.listings import Listing
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.storage import finding
 from pgresults.storage.keyspace import Keyspace
@@ -86,7 +87,7 @@ class BulkMethods(ABC):
         max_size: int | None = None,
         after: str | None = None,
         limit: int = 100,
-    ) -> list[FoundResult]:
+    ) -> Listing[FoundResult]:
         """A page of the live results that meet every given condition, by key.
 
         The next page begins after the last key of this one: whatever is written meanwhile, no result that stays is
@@ -124,7 +125,7 @@ class BulkMethods(ABC):
         max_size: int | None = None,
         after: str | None = None,
         limit: int = 100,
-    ) -> list[FoundResult]:
+    ) -> Listing[FoundResult]:
         """A page of the live results that meet every given condition, by key; see `find`."""
         moments = (written_after, written_before, expires_before)
         given = finding.conditions(prefix, tags, task, flow, *moments, min_size, max_size)
@@ -149,5 +150,5 @@ class BulkMethods(ABC):
     ) -> Program[dict[str, ResultRecord[Any]]]:
         return (yield from batches.read_many((yield from self._keyspace()), keys, unreadable))
 
-    def _find(self, given: dict[str, Any], after: str | None, limit: int) -> Program[list[FoundResult]]:
-        return (yield from finding.find((yield from self._keyspace()).entries, given, after, limit))
+    def _find(self, given: dict[str, Any], after: str | None, limit: int) -> Program[Listing[FoundResult]]:
+        return Listing((yield from finding.find((yield from self._keyspace()).entries, given, after, limit)))

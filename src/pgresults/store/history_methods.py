@@ -3,20 +3,23 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from pgresults.arguments import require_moment
 from pgresults.audit import changes
 from pgresults.audit.entries import HistoryEntry
 from pgresults.audit.past import history_of
-from pgresults.audit.reports import VerifyReport
-from pgresults.audit.seals import Seal
 from pgresults.audit.sweeping import retain, sweep
-from pgresults.audit.verifying import seal, verify
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.operations.results import Listed
 from pgresults.records.keys import require_key
+from pgresults.records.listings import Listing
 from pgresults.storage.finding import expiring
 from pgresults.storage.keyspace import Keyspace
+
+if TYPE_CHECKING:
+    from pgresults.audit.reports import VerifyReport
+    from pgresults.audit.seals import Seal
 
 Progress = Callable[[int], None]
 """Told now and then how many more are done."""
@@ -29,7 +32,7 @@ class HistoryMethods(ABC):
     def _keyspace(self) -> Program[Keyspace]:
         """Where the results of the store lie."""
 
-    def history(self, key: str, with_results: bool = False) -> list[HistoryEntry]:
+    def history(self, key: str, with_results: bool = False) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first.
 
         Parameters:
@@ -40,7 +43,7 @@ class HistoryMethods(ABC):
         """
         return perform(self._history(key, with_results))
 
-    async def ahistory(self, key: str, with_results: bool = False) -> list[HistoryEntry]:
+    async def ahistory(self, key: str, with_results: bool = False) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first; see `history`."""
         return await aperform(self._history(key, with_results))
 
@@ -121,7 +124,7 @@ class HistoryMethods(ABC):
         """Delete all results that meet every given condition; see `invalidate`."""
         return await aperform(self._invalidate(prefix, tags, task, flow))
 
-    def expiring(self, within: timedelta, limit: int | None = None) -> list[Listed]:
+    def expiring(self, within: timedelta, limit: int | None = None) -> Listing[Listed]:
         """What is live and expires within a time from now, the next one first.
 
         Parameters:
@@ -132,7 +135,7 @@ class HistoryMethods(ABC):
         """
         return perform(self._expiring(within, limit))
 
-    async def aexpiring(self, within: timedelta, limit: int | None = None) -> list[Listed]:
+    async def aexpiring(self, within: timedelta, limit: int | None = None) -> Listing[Listed]:
         """What is live and expires within a time from now; see `expiring`."""
         return await aperform(self._expiring(within, limit))
 
@@ -191,10 +194,10 @@ class HistoryMethods(ABC):
     def verify(
         self,
         key: str | None = None,
-        since: Seal | datetime | None = None,
-        against: Seal | None = None,
+        since: "Seal | datetime | None" = None,
+        against: "Seal | None" = None,
         progress: Progress | None = None,
-    ) -> VerifyReport:
+    ) -> "VerifyReport":
         """Recompute what the history and the payloads must be, and report what is not.
 
         Parameters:
@@ -211,14 +214,14 @@ class HistoryMethods(ABC):
     async def averify(
         self,
         key: str | None = None,
-        since: Seal | datetime | None = None,
-        against: Seal | None = None,
+        since: "Seal | datetime | None" = None,
+        against: "Seal | None" = None,
         progress: Progress | None = None,
-    ) -> VerifyReport:
+    ) -> "VerifyReport":
         """Recompute what the history and the payloads must be, and report what is not; see `verify`."""
         return await aperform(self._verify(key, since, against, progress))
 
-    def seal(self, progress: Progress | None = None) -> Seal:
+    def seal(self, progress: Progress | None = None) -> "Seal":
         """Sign a root over all entries that are certainly committed; keep it where the database's users cannot reach.
 
         The key is in the file that the setting ``seal_key`` names, which is made where there is none.
@@ -231,12 +234,12 @@ class HistoryMethods(ABC):
         """
         return perform(self._seal(progress))
 
-    async def aseal(self, progress: Progress | None = None) -> Seal:
+    async def aseal(self, progress: Progress | None = None) -> "Seal":
         """Sign a root over all entries that are certainly committed; see `seal`."""
         return await aperform(self._seal(progress))
 
-    def _history(self, key: str, with_results: bool) -> Program[list[HistoryEntry]]:
-        return (yield from history_of((yield from self._keyspace()), key, with_results))
+    def _history(self, key: str, with_results: bool) -> Program[Listing[HistoryEntry]]:
+        return Listing((yield from history_of((yield from self._keyspace()), key, with_results)))
 
     def _delete(self, key: str, reason: str | None) -> Program[bool]:
         return (yield from changes.delete((yield from self._keyspace()), key, reason))
@@ -252,8 +255,8 @@ class HistoryMethods(ABC):
     ) -> Program[int]:
         return (yield from changes.invalidate((yield from self._keyspace()), prefix, tags, task, flow))
 
-    def _expiring(self, within: timedelta, limit: int | None) -> Program[list[Listed]]:
-        return (yield from expiring((yield from self._keyspace()).entries, within, limit))
+    def _expiring(self, within: timedelta, limit: int | None) -> Program[Listing[Listed]]:
+        return Listing((yield from expiring((yield from self._keyspace()).entries, within, limit)))
 
     def _sweep(self, batch_size: int, dry_run: bool, progress: Progress | None) -> Program[int]:
         keyspace, total = (yield from self._keyspace()), 0
@@ -267,12 +270,17 @@ class HistoryMethods(ABC):
         return (yield from retain((yield from self._keyspace()).payloads, versions, age, dry_run, progress))
 
     def _verify(
-        self, key: str | None, since: Seal | datetime | None, against: Seal | None, progress: Progress | None
-    ) -> Program[VerifyReport]:
+        self, key: str | None, since: "Seal | datetime | None", against: "Seal | None", progress: Progress | None
+    ) -> "Program[VerifyReport]":
+        from pgresults.audit.seals import Seal
+        from pgresults.audit.verifying import verify
+
         if since is not None and not isinstance(since, Seal):
             since = require_moment(since, "since")
         checked = None if key is None else require_key(key)
         return (yield from verify((yield from self._keyspace()), checked, since, against, progress))
 
-    def _seal(self, progress: Progress | None) -> Program[Seal]:
+    def _seal(self, progress: Progress | None) -> "Program[Seal]":
+        from pgresults.audit.verifying import seal
+
         return (yield from seal((yield from self._keyspace()).payloads, progress))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny, field_validator, model_validator
 
 from pgresults.database.programs import Program, aperform, compute, perform
 from pgresults.errors import ConfigurationError, InvalidArgument
@@ -25,11 +25,12 @@ from pgresults.settings import Settings, current_settings
 from pgresults.storage.cache import ResultCache
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import NullStorage, PostgresStorage
-from pgresults.storage.registry import require_postgres, resolving, resolving_default, storage_at
+from pgresults.storage.registry import lock_manager_at, require_postgres, resolving, resolving_default, storage_at
 from pgresults.store import reading, run_options, writing
 from pgresults.store.bulk_methods import BulkMethods
 from pgresults.store.deprecation import warn_deprecated
 from pgresults.store.history_methods import HistoryMethods
+from pgresults.store.lifetime_methods import LifetimeMethods
 from pgresults.store.lock_methods import LockMethods
 from pgresults.store.persisted import PersistedResult
 from pgresults.store.writing import Draft, Staged, draft_of
@@ -60,7 +61,7 @@ def _lock_manager(given: Any) -> LockManager | None:
     return None if given is None else require_manager(given)
 
 
-class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
+class ResultStore(BulkMethods, LockMethods, HistoryMethods, LifetimeMethods, BaseModel):
     """Reads and writes results under keys; see ``docs/results.md``.
 
     Every method that touches the database exists twice: ``name`` blocks, ``aname`` is for an event loop.
@@ -72,6 +73,7 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
             the payload under a key of its own; a `NullStorage` keeps no metadata. Keys are then looked up there, also
             by `history`, `find` and `invalidate`; `retain`, `verify` and `seal` look after ``result_storage`` alone.
         lock_manager: gives the work on a key to one holder at a time; None: no locks.
+        locks: instead of a lock manager: True for that of the storage's own database.
         persist_result: deprecated, without effect.
         cache_result_in_memory: keep payloads that were read; a later read asks the database only whether its version
             is still the current one, and gives an object of its own.
@@ -85,6 +87,7 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
     result_storage: PostgresStorage | UUID | str | Path | None = None
     metadata_storage: PostgresStorage | NullStorage | UUID | str | Path | None = None
     lock_manager: Annotated[LockManager | None, PlainValidator(_lock_manager)] = None
+    locks: bool = Field(default=False, repr=False, exclude=True)
     persist_result: bool | None = None
     cache_result_in_memory: bool = True
     serializer: SerializeAsAny[Serializer] = Field(default_factory=default_serializer)
@@ -100,6 +103,14 @@ class ResultStore(BulkMethods, LockMethods, HistoryMethods, BaseModel):
     @classmethod
     def _metadata_storage(cls, spec: Any) -> Any:
         return None if spec is None else storage_at(spec) or spec
+
+    @model_validator(mode="after")
+    def _locking(self) -> Self:
+        if self.locks:
+            if self.lock_manager is not None:
+                raise ConfigurationError("give locks=True or a lock_manager, not both", setting="lock_manager")
+            self.lock_manager = lock_manager_at(self.result_storage)
+        return self
 
     @field_validator("persist_result")
     @classmethod
