@@ -104,6 +104,8 @@ def _refused(error: psycopg.Error, state: str, connected: bool) -> PgResultsErro
             "is needed for that. Reading goes on",
             setting="database_url",
         )
+    if state == "0A000":
+        return ConfigurationError(f"the database cannot do what is needed, as it is set up: {_text(error)}")
     if state == _READ_ONLY:
         return ReadOnlyError(
             f"the database only lets this session read: {_text(error)}. Give the URL of the primary; among several "
