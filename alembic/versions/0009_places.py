@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0009"
-down_revision = "0007"
+down_revision = "0008"
 
 # A default is bound to the table itself, not to its name, and so tells where a function lives: the path that it was
 # given is text, which stays what it was when a schema is renamed, or when a dump is restored into another one.

@@ -27,7 +27,8 @@ COLUMNS = {
     " holder fence storage_id task flow",
     "expirations": "storage key version expires_at remaining expired size created_at storage_id",
     "result_history": "storage key seq version action at actor db_user holder fence expires_at size serializer reason"
-    " tags provenance digest storage_id",
+    " tags provenance digest storage_id previous payload_id payload_digest serializer_settings storage_key"
+    " storage_block_id pgresults_version prefect_version signature xid",
     "held_locks": "storage key holder fence since held_for expires_at actor pid taken_over_from backend_pid waiters "
     "waiting_holders",
     "storage_usage": "storage keys live live_bytes expired_bytes last_change storage_id",

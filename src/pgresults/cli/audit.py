@@ -1,6 +1,7 @@
 """``pgresults verify | seal | stats``: whether the history can be believed, and how much there is.
 
-Exit codes of ``verify``: 0 intact, 1 altered, 2 could not check, or nothing there.
+Exit codes of ``verify``: 0 intact, 1 altered, 2 could not check, or nothing there; of ``seal``: 1 where entries name
+transactions to come.
 """
 
 from collections.abc import Sequence
@@ -141,6 +142,9 @@ def seal(
             file.write_bytes(made.dump_bytes())
         say(f"{output}: {made.entries:,} entries sealed, root {made.root}")
     note(f"Signed with the public key {made.public_key}")
+    if made.ahead:
+        note(f"{made.ahead:,} entries name transactions to come, the seal does not cover them: run pgresults verify")
+        raise typer.Exit(ALTERED)
 
 
 def stats(

@@ -23,6 +23,12 @@ def register(storage_id: UUID, name: str) -> Operation[None]:
         )
 
 
+def identity(storage_id: UUID) -> Operation[UUID | None]:
+    """What tells a storage from those of the same name in other databases; None where it is not registered."""
+    rows = yield Execute(statements.IDENTITY, {"id": storage_id})
+    return rows[0][0] if rows else None
+
+
 def registered() -> Operation[dict[UUID, str]]:
     """The registered storages' names by their ids."""
     rows = yield Execute(statements.STORAGES, {})

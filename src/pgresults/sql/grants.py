@@ -13,6 +13,7 @@ _STORE = "INSERT (storage_id, key, payload_id, chunk, data, salt, sha256)"  # th
 _ALL_TABLES = None
 _VIEWS = ("live_results", "expirations", "storage_usage", "held_locks")
 _LOCKS = f"SELECT ({', '.join(name for name in tables.lock.c.keys() if name != 'token')})"  # noqa: SIM118 (no dict)
+_TAKEN = ", ".join(name for name in tables.lock.c.keys() if name not in ("storage_id", "key", "db_user"))  # noqa: SIM118
 _PROOFS = "SELECT (storage_id, key, payload_id, chunk, sha256, xid)"
 
 
@@ -49,10 +50,10 @@ _HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys((tables.history.name
 _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.WRITER: {
         _ALL_TABLES: _READ,
-        tables.storage.name: ("INSERT",),
+        tables.storage.name: ("INSERT (id, name, created_at)",),  # the identity is for the server to say
         tables.result.name: ("INSERT", "UPDATE"),
         tables.payload.name: (_STORE,),
-        tables.lock.name: ("INSERT", "UPDATE"),
+        tables.lock.name: (f"INSERT (storage_id, key, {_TAKEN})", f"UPDATE ({_TAKEN})"),
         tables.waiting.name: ("INSERT", "UPDATE", "DELETE"),
     },
     Kind.READER: _SHOWN | _CURRENT,
@@ -62,7 +63,7 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
         _ALL_TABLES: _READ,
         tables.result.name: ("UPDATE",),
         tables.payload.name: ("DELETE",),
-        tables.lock.name: ("UPDATE",),  # a proof locks its row
+        tables.lock.name: ("UPDATE (taken_over_from)",),  # a proof locks its row
     },
     Kind.OWNER: {_ALL_TABLES: ("ALL",)},
 }

@@ -21,6 +21,9 @@ ENTERED = Statement(
 )
 """What stands under an id and a name."""
 
+IDENTITY = Statement(select(storage.c.identity).where(storage.c.id == bindparam("id")))
+"""What tells a storage from those of the same name in other databases."""
+
 STORAGES = Statement(select(storage.c.id, storage.c.name).order_by(storage.c.name))
 """Every registered storage."""
 

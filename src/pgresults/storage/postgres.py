@@ -1,5 +1,6 @@
 """Where results go: a named collection in a Postgres schema, or nowhere."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -129,7 +130,8 @@ class PostgresStorage:
 
     def _fetch(self, key: str, known: UUID | None = None) -> Program[Found | None]:
         """Fetch a key's head and payload, leaving a known payload out."""
-        return call(self.database, lambda _: results.read(self.id, key, known))
+        yield from self._trusted()
+        return (yield from call(self.database, lambda _: results.read(self.id, key, known)))
 
     def _has(self, key: str) -> Program[bool]:
         """Whether the key has a live result."""
@@ -159,6 +161,19 @@ class PostgresStorage:
         if not self._registered:
             yield from call(self.database, lambda _: registry.register(self.id, self.name))
             self._registered = True
+
+    def _trusted(self, *, register: bool = False) -> Program[Trust]:
+        """What signs and verifies payloads here, complete before the first of them is looked at.
+
+        Parameters:
+            register: whether to enter the storage in the registry where it is not, as before a write.
+        """
+        if not self._trust.is_complete:
+            if register:
+                yield from self._register()
+            if identity := (yield from call(self.database, lambda _: registry.identity(self.id))):
+                self._trust = replace(self._trust, identity=identity)
+        return self._trust
 
     def _saving(self, name: str | None = None) -> Program[UUID]:
         """Register the storage; see `save`."""
@@ -198,8 +213,9 @@ class PostgresStorage:
 
     def _write_path(self, path: str, content: bytes) -> Program[None]:
         described = {"holder": default_holder(), "provenance": recorded(None)}
+        trust = yield from self._trusted(register=True)
         upload = yield from compute(
-            lambda: prepare(self._trust, require_key(path), content, described, self.settings.max_payload_bytes),
+            lambda: prepare(trust, require_key(path), content, described, self.settings.max_payload_bytes),
             small=self._is_small(content),
         )
         yield from self._store(upload)

@@ -229,8 +229,8 @@ class HistoryMethods(ABC):
         Parameters:
             progress: told now and then how many more entries are done.
 
-        Raises: ConfigurationError without the extra ``audit`` or with a file that holds no key; IntegrityError for
-            entries that no seal could cover; StorageUnavailable.
+        Returns: the seal; its ``ahead`` counts what no seal can cover, which is logged as well.
+        Raises: ConfigurationError without the extra ``audit`` or with a file that holds no key; StorageUnavailable.
         """
         return perform(self._seal(progress))
 

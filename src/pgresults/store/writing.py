@@ -152,6 +152,8 @@ def encode(
     described = {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
     proven = {**described, **proof.parameters}
     small = draft.is_small(storage.settings.offload_bytes)
+    for place in filter(None, (storage, keys)):
+        yield from place._trusted(register=True)
     if keys is None:
         bare = keyspace.bare
         return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard, bare=bare), small=small))]

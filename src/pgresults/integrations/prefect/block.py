@@ -123,6 +123,7 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         writer = Writer.of(key)
         guard, proof = (Guard.NONE, {}) if writer is None else writer.proof(storage, key)
         run = _run_provenance({} if writer is None else writer.logged())
+        yield from storage._trusted(register=True)
         upload = yield from compute(
             lambda: upload_of(storage, key, content, run, guard=guard, described=proof),
             small=storage._is_small(content),

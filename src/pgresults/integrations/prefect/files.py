@@ -61,6 +61,7 @@ def import_files(
 
 
 def _imported(storage: PostgresStorage, source: Source, names: list[str]) -> Iterator[Imported]:
+    perform(storage._trusted(register=True))
     for batch in batched(names, _NAMES_A_QUESTION):
         known = perform(call(storage.database, partial(_heads, storage, batch)))
         for name in batch:
