@@ -55,7 +55,7 @@ BEGIN
                                AND (b.classid::bigint << 32 | b.objid::bigint) = l.beacon
                          ) END$lives$);
         IF found.proname = 'guard_lock' THEN
-            body := replace(body, 'ELSE false', $dead$WHEN OLD.backend IS NULL THEN false
+            body := replace(body, 'ELSE false', $dead$WHEN OLD.beacon IS NULL OR OLD.backend IS NULL THEN false
         ELSE NOT EXISTS (
             SELECT FROM pg_locks b
             WHERE b.locktype = 'advisory' AND b.objsubid = 1 AND b.granted AND b.pid = OLD.backend
