@@ -10,6 +10,8 @@ _HOMES = {
         "PersistedResult",
         "ResultRecord",
         "ResultRecordMetadata",
+        "ResultSerializer",
+        "ResultStorage",
         "ResultStore",
         "aget_default_result_storage",
         "aget_or_create_default_task_scheduling_storage",
@@ -44,6 +46,9 @@ _ROOMS = (
 )
 """The public modules that ``import pgresults`` alone makes reachable as well."""
 
+_NOT_HERE = ("get_run_logger", "serve", "deploy", "tags")
+"""What every second program for Prefect imports."""
+
 __all__ = sorted(name for names in _HOMES.values() for name in names)
 
 
@@ -56,6 +61,8 @@ def __getattr__(name: str) -> Any:
         return version("pgresults")
     if name in _ROOMS:
         return import_module(f"pgresults.{name}")
+    if name in _NOT_HERE:
+        raise ImportError(f"pgresults has no {name}; {import_module('pgresults.runtime.absent').advice(name)}")
     raise AttributeError(f"module 'pgresults' has no attribute {name!r}")
 
 

@@ -22,7 +22,7 @@ from pgresults.errors import SchemaVersionError
 from pgresults.interruptions import is_interruption
 from pgresults.operations.registry import ping, schema_revision
 from pgresults.operations.requests import Operation, T
-from pgresults.server.embedded import EmbeddedPostgres
+from pgresults.server.embedded import EmbeddedPostgres, is_embedded
 from pgresults.settings import Settings, current_settings
 from pgresults.sql.schema import REVISION, require_schema
 
@@ -38,15 +38,15 @@ class Database:
     Parameters:
         target: see `Target`. An engine is used as it is for calls of its own kind; the other kind gets an engine for
             the same URL.
-        schema: the schema that holds the tables.
+        schema: the schema that holds the tables; None: that of the settings.
         settings: pool sizes and time-outs.
 
     Raises: ConfigurationError for a target that is no Postgres database.
     """
 
-    def __init__(self, target: Target, schema: str = "pgresults", settings: Settings | None = None) -> None:
-        self.schema = require_schema(schema)
+    def __init__(self, target: Target, schema: str | None = None, settings: Settings | None = None) -> None:
         self.settings = settings or current_settings()
+        self.schema = require_schema(self.settings.database_schema if schema is None else schema)
         self.embedded = _embedded(target)
         self._engine = target if isinstance(target, Engine) else None
         self._async_engine = target if is_async_engine(target) else None
@@ -182,10 +182,14 @@ class Database:
         found: str | None = None
         with suppress(SchemaVersionError):  # no tables of ours
             found = self._run(_revision, False, True)
-        if self.embedded is not None and found != REVISION:
+        if found != REVISION and self._makes_its_tables():
             found = _upgraded(self.url(), self.schema)
         require_current(found, self.schema)
         self._checked_by = os.getpid()
+
+    def _makes_its_tables(self) -> bool:
+        """Whether it is an embedded server, by whatever it was named."""
+        return self.embedded is not None or is_embedded(str(self._given_url))
 
     async def _acheck(self) -> None:
         if self._checked_by == os.getpid():
@@ -193,7 +197,7 @@ class Database:
         found: str | None = None
         with suppress(SchemaVersionError):
             found = await self._arun(_revision, False, True)
-        if self.embedded is not None and found != REVISION:
+        if found != REVISION and self._makes_its_tables():
             found = await asyncio.to_thread(_upgraded, await self.aurl(), self.schema)
         require_current(found, self.schema)
         self._checked_by = os.getpid()

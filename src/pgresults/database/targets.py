@@ -41,7 +41,7 @@ def url_of(target: Target) -> URL:
     except (ArgumentError, ValueError, psycopg.ProgrammingError):
         raise ConfigurationError(
             "not a database URL; it looks like postgresql://user@host:5432/database (in a password, write %40 for @, "
-            "%2F for / and %3A for :)",
+            "%2F for / and %3A for :), and a directory is given as a Path",
             setting="database_url",
         ) from None  # the cause quotes what may be a part of the password
     if url.drivername not in ("postgresql", "postgres", DRIVER):

@@ -1,6 +1,7 @@
 """Results with their metadata, as models and as bytes; no I/O."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
@@ -15,6 +16,7 @@ from pydantic import (
     SerializeAsAny,
     ValidationError,
     field_serializer,
+    model_validator,
 )
 
 from pgresults.arguments import aware_utc
@@ -116,8 +118,23 @@ class ResultRecord(BaseModel, Generic[R]):
     _source: ClassVar[RecordSource]
     """Where `from_metadata` reads; the module that knows storages sets it, for it stands above this one."""
 
-    metadata: ResultRecordMetadata
+    metadata: ResultRecordMetadata = Field(default_factory=ResultRecordMetadata)
     result: R
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, given: Any) -> Any:
+        """The old flat form: what is metadata now stands beside the result, and that is called ``data``."""
+        if not isinstance(given, dict):
+            return given
+        said = {name: given[name] for name in _FLAT if name in given}
+        fields = {name: value for name, value in given.items() if name not in said}
+        if "data" in fields:
+            fields["result"] = fields.pop("data")
+        if said:
+            around = fields.get("metadata", {})
+            fields["metadata"] = {**(dict(around) if isinstance(around, BaseModel | Mapping) else {}), **said}
+        return fields
 
     @property
     def expiration(self) -> datetime | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from pgresults.errors import ConfigurationError, StorageUnavailable
 from pgresults.server import binaries
@@ -90,6 +90,8 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """The ``postgresql://`` address; starts the server when this object has not seen it run.
+
+        The tables of pgresults are made in the database that it names when a storage there is first used.
 
         :raises ConfigurationError: as `ensure_running`.
         :raises StorageUnavailable: as `ensure_running`.
@@ -306,6 +308,15 @@ class EmbeddedPostgres:
             f"choose one of your own with PGRESULTS_EMBEDDED_PATH, run as the owner of this one, or set "
             f"PGRESULTS_DATABASE_URL to the address of a Postgres you already run."
         )
+
+
+def is_embedded(url: str) -> bool:
+    """Whether an address is the `url` of an embedded server."""
+    parts = urlsplit(url)
+    directory = Path(parse_qs(parts.query).get("host", [""])[0])
+    if parts.path != "/postgres" or not directory.is_absolute():
+        return False
+    return (directory.resolve().parent / _LOCK).exists()
 
 
 def _fits(directory: Path) -> bool:

@@ -43,7 +43,18 @@ class Draft(NamedTuple):
 
     @classmethod
     def of(cls, record: ResultRecord[Any]) -> "Draft":
-        """The draft of a record; what it says of having been stored is left out."""
+        """The draft of a record; what it says of having been stored is left out.
+
+        Raises: InvalidArgument for what is no record.
+        """
+        if not isinstance(record, ResultRecord):
+            raise InvalidArgument(
+                f"a record is a ResultRecord of pgresults, not {type(record).__module__}.{type(record).__qualname__}: "
+                "one of Prefect's becomes one by ResultRecord.deserialize(record.serialize()), any other object is for "
+                "write()",
+                argument="result_record",
+                value=record,
+            )
         said = record.metadata
         return cls(
             record.result,
@@ -145,8 +156,9 @@ def encode(
     """
     storage, keys = keyspace.payloads, keyspace.apart
     key, holder = require_key(draft.storage_key), require_text(holder, "holder") or default_holder()
-    if draft.storage_block_id is None and storage.storage_block_id is not None:
-        draft = draft._replace(storage_block_id=storage.storage_block_id)
+    if not storage._registered:
+        yield from storage._register()
+    draft = draft._replace(storage_block_id=storage.storage_block_id)  # whichever a record says that it was in before
     locked = keys or storage
     proof = yield from prove(keyspace.locks, key, holder, locked.database, locked.id)
     described = {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
@@ -155,8 +167,7 @@ def encode(
     for place in filter(None, (storage, keys)):
         yield from place._trusted(register=True)
     if keys is None:
-        bare = keyspace.bare
-        return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard, bare=bare), small=small))]
+        return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard), small=small))]
     elsewhere = require_key(new_key())
     moved = draft._replace(storage_key=elsewhere)
     staged = yield from compute(lambda: encoded(storage, elsewhere, moved, described), small=small)
@@ -169,26 +180,22 @@ def encoded(
     draft: Draft,
     described: dict[str, Any],
     guard: Guard = Guard.NONE,
-    *,
-    bare: bool = False,
 ) -> Staged:
-    """A draft as an upload; ``bare``: of its metadata only the expiration is kept.
+    """A draft as an upload.
 
     Raises: SerializationError; PayloadTooLarge.
     """
     payload = draft.serialized(storage.settings).payload or b""
-    said = {**_expiry(draft), **({} if bare else _described(draft, key))}
-    upload = prepare(storage._trust, key, payload, {**said, **described}, storage.settings.max_payload_bytes, guard)
+    said = {**_described(draft, key), **described}
+    upload = prepare(storage._trust, key, payload, said, storage.settings.max_payload_bytes, guard)
     return Staged(storage, upload, draft)
-
-
-def _expiry(draft: Draft) -> dict[str, Any]:
-    return {"expires_at": draft.expiration, "expires_in": draft.expires_in}
 
 
 def _described(draft: Draft, key: str) -> dict[str, Any]:
     """What a draft's metadata says, as columns."""
     return {
+        "expires_at": draft.expiration,
+        "expires_in": draft.expires_in,
         "serializer": draft.serializer.model_dump_json(),
         "storage_key": draft.storage_key if draft.storage_key != key else None,
         "storage_block_id": draft.storage_block_id,
