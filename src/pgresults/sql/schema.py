@@ -32,7 +32,7 @@ from pgresults.errors import ConfigurationError
 SCHEMA = "pgresults"
 """The schema's default name, and the placeholder for a configured one."""
 
-REVISION = "0008"
+REVISION = "0009"
 """The revision of the schema that this code is written for."""
 
 VERSION_TABLE = "schema_version"
@@ -210,6 +210,8 @@ lock = Table(
     Column("taken_over_from", Text),
     # The server's word: the trigger `guarded` keeps it.
     Column("db_user", Text, server_default=text("SESSION_USER")),
+    # The server's process that keeps the beacon: another's advisory lock of the same number is no sign of life.
+    Column("backend", Integer),
     prefixes=["UNLOGGED"],
 )
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 
 from pgresults.sql.compiled import Statement
+from pgresults.sql.prefixes import begins
 from pgresults.sql.schema import SCHEMA, storage
 from pgresults.sql.times import as_utc, sayable
 
@@ -67,7 +68,7 @@ def _given(name: str, kind: Any) -> ColumnElement[Any]:
 
 
 FILTERS: dict[str, tuple[ColumnElement[bool], ...]] = {
-    "prefix": (_LIVE.c.key >= _given("prefix", _KEY), _LIVE.c.key < _given("end", _KEY)),
+    "prefix": begins(_LIVE.c.key),
     "tags": (_LIVE.c.tags.contains(_given("tags", ARRAY(Text))),),
     "task": (_LIVE.c.task == _given("task", Text),),
     "flow": (_LIVE.c.flow == _given("flow", Text),),
