@@ -7,7 +7,7 @@ the last minute read the whole history. B-trees that grow at their right end cos
 from alembic import op
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 
 _INDEXES = {
     "history_at_idx": "history (at)",

@@ -110,6 +110,9 @@ class Settings(BaseSettings):
         default=64 * 1024 * 1024, description="payload bytes in a store's memory cache"
     )
     max_payload_bytes: PositiveInt = Field(default=4 * 1024**3, description="largest payload accepted, in bytes")
+    record_columns: bool = Field(
+        default=True, description="keep the names and types of a frame's columns in the history, where they stay"
+    )
     max_locks: PositiveInt = Field(
         default=256, description="locks a process may hold: each takes shared memory of the server"
     )

@@ -249,7 +249,7 @@ def test_an_imported_file_imports_no_module(
     one = {"key": "k", "version": 1, "created_at": "2026-01-01T00:00:00Z", "size": 1, "sha256": digest}
     file.write_text(json.dumps({**one, "serializer": describing(trap), "payload": "MQ=="}))
     options = ["--database-url", psycopg_url(storage.database.url()), "--storage", storage.name]
-    outcome = CliRunner().invoke(app, [*options, "import", "file", str(file)])
+    outcome = CliRunner().invoke(app, [*options, "import", "file", str(file), "--create"])
     assert (outcome.exit_code, "PGRESULTS_IMPORTABLE" in outcome.stderr) == (1, True)
     assert not is_sprung(tmp_path, trap)
 

@@ -253,11 +253,24 @@ async def test_pages_hold_while_rows_arrive(call: Any, store: ResultStore) -> No
     assert len(seen) == len(set(seen))
 
 
+async def test_everything_is_found_unless_a_limit_is_given(
+    call: Any, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_many({f"k{n:03}": n for n in range(101)}, tags=["some"])
+    store.write(0, key="other")
+    for page in (1000, 101, 40, 1):
+        monkeypatch.setattr("pgresults.storage.finding.PAGE", page)
+        assert len(await call(store, "find")) == 102
+        assert [row.key for row in await call(store, "find", tags=["some"])] == [f"k{n:03}" for n in range(101)]
+        assert [row.key for row in await call(store, "find", "k", limit=41)][-1] == "k040"
+        assert [row.key for row in await call(store, "find", after="k098")] == ["k099", "k100", "other"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"limit": 0},
-        {"limit": 10_001},
+        {"limit": "all"},
         {"min_size": -1},
         {"max_size": "1"},
         {"written_after": datetime(2026, 1, 1)},

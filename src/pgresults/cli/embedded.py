@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from pgresults.cli.output import print_json, print_rows, say
+from pgresults.cli.output import print_json, say
 from pgresults.cli.session import session
+from pgresults.cli.tables import print_record, print_rows
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.server.others import running_servers
 
@@ -33,7 +34,7 @@ def status(
     if as_json:
         print_json(found)
     else:
-        print_rows(("", ""), found.items())
+        print_record(found)
 
 
 @app.command("list")

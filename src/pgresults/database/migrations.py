@@ -10,6 +10,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from psycopg import Error as DriverError
 from psycopg import IsolationLevel, sql
 from sqlalchemy import URL, Connection, Executable, create_engine, func, select, text
@@ -17,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateSchema
 
+from pgresults.database import condition
 from pgresults.database.connections import Connection as PsycopgConnection
 from pgresults.database.connections import connection_parameters
 from pgresults.database.errors import translate
@@ -51,7 +53,29 @@ def upgrade(url: URL, schema: str = SCHEMA, lock_timeout: float = 30.0) -> str:
         if found != REVISION:
             with _ALEMBIC:
                 command.upgrade(_config(schema, lock_timeout, connection), REVISION)
+        if condition.flaws(connection, schema):
+            for statement in (*preamble(schema, lock_timeout, connection), closing(schema), *condition.MENDING):
+                connection.execute(statement)
     return REVISION
+
+
+def require_sound(url: URL, schema: str = SCHEMA) -> list[str]:
+    """Refuse a schema that is not as this code made it.
+
+    Returns: what speaks against the database, and can stay as it is.
+    Raises: SchemaVersionError naming the command that mends it.
+    """
+    with _connected(url) as connection:
+        require_current(_revision(connection, schema), schema)
+        for flaw in condition.flaws(connection, schema):
+            raise SchemaVersionError(
+                f"schema {schema!r}: {flaw}: run `{UPGRADE}`",
+                schema=schema,
+                found=REVISION,
+                expected=REVISION,
+                command=UPGRADE,
+            )
+        return condition.doubts(connection)
 
 
 def execute(url: URL, script: str) -> None:
@@ -75,20 +99,34 @@ def current(url: URL, schema: str = SCHEMA) -> str | None:
         return _revision(connection, schema)
 
 
-def ddl(schema: str = SCHEMA) -> str:
-    """The statements that create the schema, for a database owner to read and run."""
+def ddl(schema: str = SCHEMA, start: str | None = None) -> str:
+    """The statements that create the schema, or bring it from a revision to this code's, for a database owner to run.
+
+    Parameters:
+        schema: the schema that holds the tables.
+        start: the revision it is at, one of `revisions`; None: there is none yet.
+    """
     script = io.StringIO()
+    config = _config(schema, lock_timeout=30.0, output=script)
+    config.attributes["exists"] = start is not None
     with _ALEMBIC:
-        command.upgrade(_config(schema, lock_timeout=30.0, output=script), REVISION, sql=True)
+        command.upgrade(config, f"{start}:{REVISION}" if start else REVISION, sql=True)
     return script.getvalue()
 
 
-def preamble(schema: str, lock_timeout: float, connection: Connection | None) -> Iterator[Executable]:
+def revisions() -> list[str]:
+    """Every revision that a schema may be at, oldest first."""
+    return [one.revision for one in ScriptDirectory.from_config(_config(SCHEMA, 0.0)).walk_revisions()][::-1]
+
+
+def preamble(
+    schema: str, lock_timeout: float, connection: Connection | None, exists: bool = False
+) -> Iterator[Executable]:
     """What every migration begins with: the lock, the schema, and the schema first in the search path."""
     yield select(func.set_config("lock_timeout", f"{round(lock_timeout * 1000)}ms", True))
     yield select(func.pg_advisory_xact_lock(func.hashtextextended(f"pgresults.migrations.{schema}", 0)))
     # A user who may not create schemas can still migrate one that was made for them.
-    if connection is None or not _schema_exists(connection, schema):
+    if not (exists if connection is None else _schema_exists(connection, schema)):
         yield CreateSchema(schema, if_not_exists=True)
     yield select(func.set_config("search_path", sql.Identifier(schema).as_string(None), True))
 

@@ -1,5 +1,6 @@
 """Storages by name and id, and what a connection finds of the schema."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from pgresults.errors import ConfigurationError
@@ -44,6 +45,13 @@ def schema_revision() -> Operation[str | None]:
     """The revision of the schema that the database is at."""
     rows = yield Execute(statements.SCHEMA_REVISION, {})
     return rows[0][0] if rows else None
+
+
+def server_time() -> Operation[datetime]:
+    """What time it is by the server's clock, in UTC."""
+    rows = yield Execute(statements.SERVER_TIME, {})
+    moment: datetime = rows[0][0]
+    return moment.astimezone(UTC)
 
 
 def ping() -> Operation[None]:

@@ -43,6 +43,17 @@ class Usage(NamedTuple):
     exact: bool = True
 
 
+class StorageRow(NamedTuple):
+    """A registered storage: since when, how many keys, live results and their bytes, and when it last changed."""
+
+    storage: str
+    since: datetime
+    keys: int
+    live: int
+    live_bytes: int
+    last_change: datetime | None
+
+
 class Daily(NamedTuple):
     """Results and bytes of a day in UTC."""
 
@@ -81,6 +92,15 @@ def usage(storage_id: UUID, *, exact: bool = False) -> Operation[Usage]:
         counts = tuple(round(count * pages / max(1, sampled)) for count in found)
     keys, live, live_bytes, expired_bytes = counts
     return Usage(keys, live, live_bytes, expired_bytes, last[0][0] if last else None, certain)
+
+
+def storages() -> Operation[list[StorageRow]]:
+    """Every registered storage, by name."""
+    found = [StorageRow(*row) for row in (yield Execute(statements.STORAGES, {}))]
+    return [
+        one._replace(since=one.since.astimezone(UTC), last_change=one.last_change and one.last_change.astimezone(UTC))
+        for one in found
+    ]
 
 
 def expiring_daily(storage_id: UUID, span: timedelta) -> Operation[list[Daily]]:

@@ -6,14 +6,14 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from psycopg import sql
-from sqlalchemy import Delete, Dialect, Insert, Select, Table, Update
+from sqlalchemy import CompoundSelect, Delete, Dialect, Insert, Select, Table, Update
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.visitors import iterate
 
 from pgresults.sql.schema import SCHEMA
 
-_Element: TypeAlias = Select[Any] | Insert | Update | Delete
+_Element: TypeAlias = Select[Any] | CompoundSelect[Any] | Insert | Update | Delete
 _DIALECT: Dialect = psycopg_dialect.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 

@@ -40,5 +40,8 @@ _SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_
 SCHEMA_REVISION = Statement(select(_SCHEMA_VERSION.c.version_num))
 """The revision of the schema that the database is at."""
 
+SERVER_TIME = Statement(select(func.statement_timestamp()))
+"""What time it is."""
+
 PING = Statement(select(literal_column("1")))
 """Prove that a connection still answers."""

@@ -207,6 +207,8 @@ lock = Table(
     Column("taken_over_from", Text),
     # The server's word: the trigger `guarded` keeps it.
     Column("db_user", Text, server_default=text("SESSION_USER")),
+    # The server's process that keeps the beacon: another's advisory lock of the same number is no sign of life.
+    Column("backend", Integer),
     prefixes=["UNLOGGED"],
 )
 

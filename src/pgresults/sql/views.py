@@ -22,7 +22,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 
 from pgresults.sql.compiled import Statement
-from pgresults.sql.schema import SCHEMA
+from pgresults.sql.prefixes import begins
+from pgresults.sql.schema import SCHEMA, storage
 from pgresults.sql.times import as_utc, sayable
 
 _views = MetaData(schema=SCHEMA)
@@ -49,6 +50,15 @@ _LIVE = _view(
 )
 _EXPIRATIONS = _view("expirations", storage_id=Uuid, expires_at=_TIME, size=BigInteger)
 _HISTORY = _view("result_history", storage_id=Uuid, action=Text, at=_TIME, size=BigInteger)
+_USAGE = _view(
+    "storage_usage",
+    storage_id=Uuid,
+    keys=BigInteger,
+    live=BigInteger,
+    live_bytes=BigInteger,
+    expired_bytes=BigInteger,
+    last_change=_TIME,
+)
 
 _KEY = _LIVE.c.key.type
 
@@ -58,7 +68,7 @@ def _given(name: str, kind: Any) -> ColumnElement[Any]:
 
 
 FILTERS: dict[str, tuple[ColumnElement[bool], ...]] = {
-    "prefix": (_LIVE.c.key >= _given("prefix", _KEY), _LIVE.c.key < _given("end", _KEY)),
+    "prefix": begins(_LIVE.c.key),
     "tags": (_LIVE.c.tags.contains(_given("tags", ARRAY(Text))),),
     "task": (_LIVE.c.task == _given("task", Text),),
     "flow": (_LIVE.c.flow == _given("flow", Text),),
@@ -99,6 +109,19 @@ def find(chosen: frozenset[str], *, few: bool = False) -> Statement:
         .limit(_given("limit", BigInteger)),
         plan_anew=True,
     )
+
+
+STORAGES = Statement(
+    select(
+        storage.c.name,
+        storage.c.created_at,
+        *(func.coalesce(_USAGE.c[name], literal_column("0")) for name in ("keys", "live", "live_bytes")),
+        sayable(_USAGE.c.last_change),
+    )
+    .select_from(storage.outerjoin(_USAGE, _USAGE.c.storage_id == storage.c.id))
+    .order_by(storage.c.name)
+)
+"""Every registered storage with what it has."""
 
 
 def _daily(view: Table, moment: Column[Any], *conditions: ColumnElement[bool]) -> Statement:

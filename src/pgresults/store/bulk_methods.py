@@ -86,12 +86,12 @@ class BulkMethods(ABC):
         min_size: int | None = None,
         max_size: int | None = None,
         after: str | None = None,
-        limit: int = 100,
+        limit: int | None = None,
     ) -> Listing[FoundResult]:
-        """A page of the live results that meet every given condition, by key.
+        """The live results that meet every given condition, by key: all of them, unless a limit is given.
 
-        The next page begins after the last key of this one: whatever is written meanwhile, no result that stays is
-        left out or shown twice.
+        They are found page by page, each from the last key of the one before on: whatever is written meanwhile, no
+        result that stays is left out or shown twice.
 
         Parameters:
             prefix: what their keys begin with.
@@ -103,8 +103,8 @@ class BulkMethods(ABC):
             expires_before: the moment (aware) before which they expire.
             min_size: bytes of payload, at least.
             max_size: bytes of payload, at most.
-            after: the last key of the page before; None: the first page.
-            limit: how many at most, up to 10,000.
+            after: the key after which to begin, such as the last one found before; None: at the first.
+            limit: how many at most; None: all.
 
         Raises: InvalidArgument; StorageUnavailable.
         """
@@ -124,9 +124,9 @@ class BulkMethods(ABC):
         min_size: int | None = None,
         max_size: int | None = None,
         after: str | None = None,
-        limit: int = 100,
+        limit: int | None = None,
     ) -> Listing[FoundResult]:
-        """A page of the live results that meet every given condition, by key; see `find`."""
+        """The live results that meet every given condition, by key; see `find`."""
         moments = (written_after, written_before, expires_before)
         given = finding.conditions(prefix, tags, task, flow, *moments, min_size, max_size)
         return await aperform(self._find(given, after, limit))
@@ -150,5 +150,5 @@ class BulkMethods(ABC):
     ) -> Program[dict[str, ResultRecord[Any]]]:
         return (yield from batches.read_many((yield from self._keyspace()), keys, unreadable))
 
-    def _find(self, given: dict[str, Any], after: str | None, limit: int) -> Program[Listing[FoundResult]]:
+    def _find(self, given: dict[str, Any], after: str | None, limit: int | None) -> Program[Listing[FoundResult]]:
         return Listing((yield from finding.find((yield from self._keyspace()).entries, given, after, limit)))

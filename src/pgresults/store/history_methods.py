@@ -99,6 +99,7 @@ class HistoryMethods(ABC):
         tags: Iterable[str] | None = None,
         task: str | None = None,
         flow: str | None = None,
+        reason: str | None = None,
     ) -> int:
         """Delete all live results that meet every given condition, in one transaction; their history stays.
 
@@ -107,12 +108,13 @@ class HistoryMethods(ABC):
             tags: words they all carry.
             task: the name of the task that wrote them.
             flow: the name of the flow that wrote them.
+            reason: why; kept in the history; None: by which conditions.
 
         Returns: how many there were.
         Raises: InvalidArgument when no condition is given; LockedError where the store has a lock manager and another
             holder the lock of one of them: then none is deleted; StorageUnavailable.
         """
-        return perform(self._invalidate(prefix, tags, task, flow))
+        return perform(self._invalidate(prefix, tags, task, flow, reason))
 
     async def ainvalidate(
         self,
@@ -120,9 +122,10 @@ class HistoryMethods(ABC):
         tags: Iterable[str] | None = None,
         task: str | None = None,
         flow: str | None = None,
+        reason: str | None = None,
     ) -> int:
         """Delete all results that meet every given condition; see `invalidate`."""
-        return await aperform(self._invalidate(prefix, tags, task, flow))
+        return await aperform(self._invalidate(prefix, tags, task, flow, reason))
 
     def expiring(self, within: timedelta, limit: int | None = None) -> Listing[Listed]:
         """What is live and expires within a time from now, the next one first.
@@ -251,9 +254,9 @@ class HistoryMethods(ABC):
         return (yield from changes.redact((yield from self._keyspace()), key, reason))
 
     def _invalidate(
-        self, prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None
+        self, prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None, reason: str | None
     ) -> Program[int]:
-        return (yield from changes.invalidate((yield from self._keyspace()), prefix, tags, task, flow))
+        return (yield from changes.invalidate((yield from self._keyspace()), prefix, tags, task, flow, reason))
 
     def _expiring(self, within: timedelta, limit: int | None) -> Program[Listing[Listed]]:
         return Listing((yield from expiring((yield from self._keyspace()).entries, within, limit)))

@@ -11,6 +11,7 @@ from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.locking.proofs import prove
 from pgresults.operations.results import Upload, Written, write_all
 from pgresults.records.keys import require_key
+from pgresults.records.outlines import OUTLINE, outline_of
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadata, payload_of
 from pgresults.serializers import JSONSerializer, Serializer
@@ -38,6 +39,8 @@ class Draft(NamedTuple):
     expires_in: timedelta | None = None
     payload: bytes | None = None
     """What the result was serialized to, where that is done; then the result itself is not kept."""
+    outline: dict[str, Any] | None = None
+    """What it looks like from outside, where it is serialized and an array or a frame."""
     failure: PgResultsError | None = None
     """Why it could not be serialized, which is said when it is to be stored."""
 
@@ -88,7 +91,8 @@ class Draft(NamedTuple):
         if self.payload is not None:
             return self
         with within_permit(Permit.of(settings)):
-            return self._replace(result=None, payload=payload_of(self.result, self.serializer))
+            payload = payload_of(self.result, self.serializer)
+        return self._replace(result=None, payload=payload, outline=outline_of(self.result, settings.record_columns))
 
     def taken(self, settings: Settings) -> "Draft":
         """The draft as it is now: with its payload, or with what kept it from being made."""
@@ -185,9 +189,11 @@ def encoded(
 
     Raises: SerializationError; PayloadTooLarge.
     """
-    payload = draft.serialized(storage.settings).payload or b""
+    done = draft.serialized(storage.settings)
     said = {**_described(draft, key), **described}
-    upload = prepare(storage._trust, key, payload, said, storage.settings.max_payload_bytes, guard)
+    if done.outline is not None:
+        said["provenance"] = {**said["provenance"], OUTLINE: done.outline}
+    upload = prepare(storage._trust, key, done.payload or b"", said, storage.settings.max_payload_bytes, guard)
     return Staged(storage, upload, draft)
 
 
