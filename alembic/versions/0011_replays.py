@@ -17,7 +17,7 @@ BEGIN
         -- Any entry at the switch's place opened the history, and windows are counted by what the switch says.
         ('refuse_change', $$h.key = 'maintenance'$$, $$h.key = 'maintenance' AND h.action = 'maintenance'$$),
         -- A lower number may be that of a transaction that is still open, which would find the history open as well.
-        ('keep_entry', $$NEW.xid <= OLD.xid$$, $$NEW.xid = 0$$),
+        ('keep_entry', $$NEW.xid <= OLD.xid$$, $$NEW.xid IN (0, OLD.xid)$$),
         ('record_entry', $$(NEW.action OPERATOR(pg_catalog.=) 'write'$$,
          $$NEW.storage_id OPERATOR(pg_catalog.<>) '00000000-0000-0000-0000-000000000000'::pg_catalog.uuid
               AND (NEW.action OPERATOR(pg_catalog.=) 'write'$$),
