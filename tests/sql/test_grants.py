@@ -118,6 +118,7 @@ CREATE TRIGGER as_whom BEFORE DELETE ON pg_temp.document FOR EACH ROW EXECUTE FU
 UPDATE pgresults.result
 SET payload_id = payload_id, action = 'break', seq = seq + 1, previous = digest, db_user = session_user,
     at = greatest(statement_timestamp(), at + interval '1 microsecond')
+WHERE storage_id <> '00000000-0000-0000-0000-000000000000'
 """
 
 
