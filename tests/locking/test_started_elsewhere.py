@@ -228,9 +228,9 @@ class TestLeftAlone:
 def test_over_another_holder(guarded: ResultStore) -> None:
     """What the holder has started waits for another's lock, who waits for the holder's."""
 
-    def other(inside: threading.Event) -> None:
+    def other(both_hold: threading.Barrier) -> None:
         with transaction("b", guarded, isolation_level=SERIALIZABLE) as txn:
-            inside.set()
+            both_hold.wait()
             with transaction("a", guarded) as inner:
                 inner.stage("other")
             txn.stage("other")
@@ -239,15 +239,15 @@ def test_over_another_holder(guarded: ResultStore) -> None:
         with transaction("b", guarded, isolation_level=SERIALIZABLE) as txn:
             txn.stage("work")
 
-    def hold(inside: threading.Event) -> None:
+    def hold(both_hold: threading.Barrier) -> None:
         with transaction("a", guarded, isolation_level=SERIALIZABLE) as txn:
-            inside.wait()
+            both_hold.wait()
             result(work)
             txn.stage("holder")
 
-    inside = threading.Event()
+    both_hold = threading.Barrier(2)
     with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(hold, inside), pool.submit(other, inside)]
+        futures = [pool.submit(hold, both_hold), pool.submit(other, both_hold)]
         errors = [future.exception() for future in futures]
     assert [type(error) for error in errors].count(DeadlockDetected) == 1
     assert guarded.exists("a")
