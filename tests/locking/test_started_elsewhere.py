@@ -5,7 +5,6 @@ import contextvars
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
@@ -109,13 +108,11 @@ def test_of_threads(locking: ResultStore, start: Callable[..., Any]) -> None:
         with transaction("k", locking, isolation_level=SERIALIZABLE):
             pytest.fail("it is locked")
 
-    begun = time.monotonic()
     with (
         pytest.raises(DeadlockDetected, match="with the context") as caught,
         transaction("k", locking, isolation_level=SERIALIZABLE) as outer,
     ):
         start(work)
-    assert time.monotonic() - begun < 3
     assert (caught.value.keys, caught.value.holder) == (("k",), outer.holder)
     assert not locking.is_locked("k")
     with transaction("k", locking, isolation_level=SERIALIZABLE) as again:
@@ -158,7 +155,6 @@ async def test_of_coroutines(locking: ResultStore, start: Callable[..., Any]) ->
         with transaction("k", locking, isolation_level=SERIALIZABLE):
             pytest.fail("it is locked")
 
-    begun = time.monotonic()
     error: BaseException
     try:
         async with transaction("k", locking, isolation_level=SERIALIZABLE) as outer:
@@ -168,7 +164,6 @@ async def test_of_coroutines(locking: ResultStore, start: Callable[..., Any]) ->
         [error] = group.exceptions
         while isinstance(error, ExceptionGroup):
             [error] = error.exceptions
-    assert time.monotonic() - begun < 3
     assert error.holder == outer.holder
     assert not locking.is_locked("k")
     await locking.result_storage.aclose()
