@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
 from pydantic import SecretStr
 from sqlalchemy import URL
 
@@ -15,11 +14,12 @@ from pgresults.audit.transfer import exported
 from pgresults.database.programs import call, perform
 from pgresults.operations import views
 from pgresults.settings import Settings
-from pgresults.sql.grants import Kind, granting
+from pgresults.sql.grants import Kind
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from tests.sql.test_entries import NEXT, WRITTEN, changed
 from tests.support.database import psycopg_url
+from tests.support.roles import logged_in
 
 REFUSED = (psycopg.errors.InsufficientPrivilege, psycopg.errors.UniqueViolation)
 MAINTENANCE = "00000000-0000-0000-0000-000000000000"
@@ -32,12 +32,8 @@ def database(create_database: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def writer_url(database: URL) -> Iterator[URL]:
-    name = f"pgresults_writer_{uuid4().hex[:8]}"
-    with psycopg.connect(psycopg_url(database), autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x'").format(sql.Identifier(name)))
-        admin.execute(granting("pgresults", name, Kind.WRITER))
-        yield database.set(username=name, password="x")
-        admin.execute(sql.SQL("DROP OWNED BY {0} CASCADE; DROP ROLE {0}").format(sql.Identifier(name)))
+    with logged_in(database, Kind.WRITER) as url:
+        yield url
 
 
 @pytest.fixture
