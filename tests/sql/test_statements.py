@@ -82,6 +82,7 @@ STORAGE = uuid4()
 VALUES: dict[str, Any] = {
     "storage_id": STORAGE,
     "key": "k77",
+    "keys": ["k77", "k78"],
     "payload_id": UUID(int=1),
     "known_payload_id": None,
     "chunk": 0,
@@ -101,8 +102,8 @@ VALUES: dict[str, Any] = {
     "after": "",
     "limit": 10,
 }
-HOT = ["READ", "READ_CHUNKS", "EXISTS", "FIND_WRITE", "LIST", "DELETE[Guard.NONE]"]
-HOT += [name for name in STATEMENTS if name.startswith("WRITE[Kind(guard=<Guard.NONE")]
+HOT = ["READ_CHUNKS", "EXISTS", "FIND_WRITE", "LIST", "DELETE[Guard.NONE]"]
+HOT += [name for name in STATEMENTS if name.startswith(("READ[", "READ_MANY[", "WRITE[Kind(guard=<Guard.NONE"))]
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
