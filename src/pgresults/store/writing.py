@@ -143,13 +143,28 @@ def encode(
 
     Raises: what `write` raises before anything is written.
     """
+    return (yield from encode_described(keyspace, draft, new_key, describe(holder, tags, provenance)))
+
+
+def describe(holder: str | None, tags: Iterable[str] | None, provenance: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a writer says of a version beside its metadata, as columns.
+
+    Raises: InvalidArgument.
+    """
+    holder = require_text(holder, "holder") or default_holder()
+    return {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
+
+
+def encode_described(
+    keyspace: Keyspace, draft: Draft, new_key: Callable[[], str], described: dict[str, Any]
+) -> Program[list[Staged]]:
+    """Make a draft ready to be stored with what `describe` gave; see `encode`."""
     storage, keys = keyspace.payloads, keyspace.apart
-    key, holder = require_key(draft.storage_key), require_text(holder, "holder") or default_holder()
+    key = require_key(draft.storage_key)
     if draft.storage_block_id is None and storage.storage_block_id is not None:
         draft = draft._replace(storage_block_id=storage.storage_block_id)
     locked = keys or storage
-    proof = yield from prove(keyspace.locks, key, holder, locked.database, locked.id)
-    described = {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
+    proof = yield from prove(keyspace.locks, key, described["holder"], locked.database, locked.id)
     proven = {**described, **proof.parameters}
     small = draft.is_small(storage.settings.offload_bytes)
     if keys is None:
@@ -175,13 +190,15 @@ def encoded(
     Raises: SerializationError; PayloadTooLarge.
     """
     payload = draft.serialized(storage.settings).payload or b""
-    said = {**_expiry(draft), **({} if bare else _described(draft, key))}
-    upload = prepare(storage._trust, key, payload, {**said, **described}, storage.settings.max_payload_bytes, guard)
+    said = {**columns_of(draft, key, bare=bare), **described}
+    upload = prepare(storage._trust, key, payload, said, storage.settings.max_payload_bytes, guard)
     return Staged(storage, upload, draft)
 
 
-def _expiry(draft: Draft) -> dict[str, Any]:
-    return {"expires_at": draft.expiration, "expires_in": draft.expires_in}
+def columns_of(draft: Draft, key: str, *, bare: bool) -> dict[str, Any]:
+    """What a draft says of itself, as columns; ``bare``: its expiration alone."""
+    expiry = {"expires_at": draft.expiration, "expires_in": draft.expires_in}
+    return expiry if bare else {**expiry, **_described(draft, key)}
 
 
 def _described(draft: Draft, key: str) -> dict[str, Any]:
