@@ -108,7 +108,7 @@ VALUES: dict[str, Any] = {
 }
 HOT = ["READ", "READ_CHUNKS", "EXISTS", "FIND_WRITE", "LIST", "DELETE[Guard.NONE]"]
 HOT += [name for name in STATEMENTS if name.startswith("WRITE[Kind(guard=<Guard.NONE")]
-HOT += ["WRITE_MANY[Guard.NONE]", "EXISTS_MANY"]
+HOT += ["WRITE_MANY[Guard.NONE]", "EXISTS_MANY", "READ_CHUNK"]
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -146,7 +146,7 @@ def test_a_scan_would_be_seen(plans: psycopg.RawCursor[Any]) -> None:
 TWINS = {
     ResultStore: {"write", "read", "exists", "delete", "persist_result_record", "history", "touch", "redact"}
     | {"invalidate", "expiring", "sweep", "retain", "verify", "seal", "find"}
-    | {"write_many", "read_many", "iter_many", "exists_many", "delete_many"},
+    | {"write_many", "read_many", "iter_many", "exists_many", "delete_many", "open_write", "open_read"},
     PostgresStorage: {"read_path", "write_path", "save", "close"},
     Database: {"run", "connect", "close"},
     PostgresLockManager: {"acquire_lock", "release_lock", "is_locked", "is_lock_holder", "wait_for_lock"},

@@ -301,6 +301,16 @@ def _further_chunks(table: Table) -> Statement:
 READ_CHUNKS = _further_chunks(CURRENT)
 """The further chunks of a payload that is current, in order."""
 
+READ_CHUNK = Statement(
+    select(CURRENT.c.data).where(
+        CURRENT.c.storage_id == bindparam("storage_id"),
+        CURRENT.c.key == bindparam("key"),
+        CURRENT.c.payload_id == bindparam("payload_id"),
+        CURRENT.c.chunk == bindparam("chunk"),
+    )
+)
+"""One chunk of a payload that is current."""
+
 READ_PAST_CHUNKS = _further_chunks(payload)
 """Those of any payload that is kept."""
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from pgresults.errors import IntegrityError, PayloadTooLarge, SerializationError
+from pgresults.operations.payloads import Payload, sha256_of
 from pgresults.operations.results import Found, Head, Upload
 from pgresults.records.provenance import actor
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
@@ -51,14 +52,14 @@ _BEFORE_PAYLOAD, _OF_PAYLOAD, _AFTER_PAYLOAD, _AT_LAST = (
 
 
 def prepare(
-    trust: Trust, key: str, payload: bytes, described: Mapping[str, Any], limit: int, guard: Guard = Guard.NONE
+    trust: Trust, key: str, payload: Payload, described: Mapping[str, Any], limit: int, guard: Guard = Guard.NONE
 ) -> Upload:
     """Make a payload ready to be stored: its digests, its salt, its signature, and what is said about it.
 
     Parameters:
         trust: the storage where it goes, and what signs there.
         key: under which key.
-        payload: the bytes.
+        payload: the bytes, or a file of them.
         described: further columns: the provenance as an object, the serializer as a JSON text.
         limit: bytes that a payload may have.
         guard: what the write has to prove about the key's lock.
@@ -87,7 +88,7 @@ class Said:
         covered = {**columns, **self._covered}
         self._before, self._after = framed(covered, _BEFORE_PAYLOAD), framed(covered, _AFTER_PAYLOAD)
 
-    def upload(self, key: str, payload: bytes, guard: Guard = Guard.NONE) -> Upload:
+    def upload(self, key: str, payload: Payload, guard: Guard = Guard.NONE) -> Upload:
         """A version ready to be stored; see `prepare`."""
         if len(payload) > self._limit:
             raise PayloadTooLarge(
@@ -97,7 +98,7 @@ class Said:
                 size=len(payload),
                 limit=self._limit,
             )
-        random, sha256 = os.urandom(32), hashlib.sha256(payload).digest()
+        random, sha256 = os.urandom(32), sha256_of(payload)
         salt = random[:16]
         columns = {
             **self._columns,

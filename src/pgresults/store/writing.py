@@ -9,6 +9,7 @@ from pgresults.arguments import require_moment, require_span, require_tags, requ
 from pgresults.database.programs import Program, call, compute, is_small
 from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.locking.proofs import prove
+from pgresults.operations.payloads import Payload
 from pgresults.operations.results import Upload, Written, write_all
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import default_holder, recorded
@@ -36,7 +37,7 @@ class Draft(NamedTuple):
     pgresults_version: str = VERSION
     prefect_version: str | None = None
     expires_in: timedelta | None = None
-    payload: bytes | None = None
+    payload: Payload | None = None
     """What the result was serialized to, where that is done; then the result itself is not kept."""
     failure: PgResultsError | None = None
     """Why it could not be serialized, which is said when it is to be stored."""
