@@ -12,7 +12,8 @@ def run(connection, **target):
     lock_timeout = context.config.attributes.get("lock_timeout", 30.0)
     context.configure(connection=connection, version_table=VERSION_TABLE, version_table_schema=schema, **target)
     with context.begin_transaction():
-        for statement in migrations.preamble(schema, lock_timeout, connection):
+        exists = context.config.attributes.get("exists", False)
+        for statement in migrations.preamble(schema, lock_timeout, connection, exists):
             context.execute(statement)
         context.run_migrations()
         context.execute(migrations.closing(schema))

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any
 
 from pgresults.errors import InvalidArgument
@@ -36,6 +38,26 @@ def require_text(text: str | None, argument: str, max_bytes: int | None = None) 
     if flaw:
         raise InvalidArgument(f"{argument} cannot be stored: {flaw}", argument=argument, value=text)
     return text
+
+
+def require_plain(function: object, argument: str) -> None:
+    """See that something can be called for what it returns.
+
+    Raises: InvalidArgument for what cannot be called, and for what would have to be awaited.
+    """
+    called = function
+    while isinstance(called, partial):
+        called = called.func
+    if not callable(called):
+        raise InvalidArgument(
+            f"{argument} is a function, not a {type(called).__name__}", argument=argument, value=called
+        )
+    if any(map(iscoroutinefunction, (called, type(called).__call__))):
+        raise InvalidArgument(
+            f"{argument} is called, and not awaited: give a plain function, not an async one",
+            argument=argument,
+            value=function,
+        )
 
 
 def require_holder(holder: object) -> str:

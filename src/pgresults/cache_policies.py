@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
-from uuid import UUID
 
+from pgresults.arguments import require_plain
 from pgresults.context import FlowRunContext, TaskRunContext
 from pgresults.errors import InvalidArgument, InvalidKey, SerializationError
 from pgresults.locking import LockManager
@@ -16,7 +15,7 @@ from pgresults.locking.deadline import require_seconds
 from pgresults.locking.managers import require_manager
 from pgresults.objects.digests import stable_digest
 from pgresults.objects.tokens import PLAIN, digest_of
-from pgresults.storage.postgres import NullStorage, PostgresStorage
+from pgresults.storage.registry import StorageSpec, require_spec
 from pgresults.transactions import IsolationLevel
 
 CacheKeyFn: TypeAlias = Callable[[TaskRunContext, dict[str, Any]], str | None]
@@ -42,6 +41,15 @@ def call_of(context: TaskRunContext) -> _Call:
     return _Call(context, dict(context.parameters), {} if flow is None else dict(flow.parameters))
 
 
+def refusal_of(policy: object) -> str:
+    """Why something is no cache policy, with what to give in its place."""
+    kind = type(policy)
+    return (
+        f"cache_policy is a CachePolicy such as INPUTS (from pgresults.cache_policies import INPUTS), not "
+        f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
 _SETTINGS = ("key_storage", "isolation_level", "lock_manager", "lock_timeout")
 """What a policy says of keys, results and locks; it has no part in a key."""
 
@@ -60,7 +68,7 @@ class CachePolicy:
         lock_timeout: seconds to wait for the lock, then LockedError is raised; None: as the settings say.
     """
 
-    key_storage: PostgresStorage | NullStorage | UUID | str | Path | None = None
+    key_storage: StorageSpec | None = None
     isolation_level: Level = None
     lock_manager: LockManager | None = None
     lock_timeout: float | None = None
@@ -91,7 +99,7 @@ class CachePolicy:
 
     def configure(
         self,
-        key_storage: PostgresStorage | NullStorage | UUID | str | Path | None = None,
+        key_storage: StorageSpec | None = None,
         lock_manager: LockManager | None = None,
         isolation_level: Level = None,
         lock_timeout: float | None = None,
@@ -117,6 +125,8 @@ class CachePolicy:
 
     def __add__(self, other: "CachePolicy") -> "CachePolicy":
         if not isinstance(other, CachePolicy):
+            if hasattr(other, "compute_key"):
+                raise TypeError(refusal_of(other))
             return NotImplemented
         if isinstance(other, NoCache):
             return self
@@ -138,6 +148,9 @@ class CachePolicy:
 
     def _check(self) -> None:
         # Here, where the policy is made, what is wrong with it is found; its calls may be elsewhere.
+        require_plain(self.compute_key, f"compute_key of {type(self).__name__}")
+        if self.key_storage is not None:
+            require_spec(self.key_storage, "key_storage")
         if self.lock_manager is not None:
             require_manager(self.lock_manager)
         require_seconds(self.lock_timeout, "lock_timeout")
@@ -202,6 +215,10 @@ class CacheKeyFnPolicy(CachePolicy):
     """The key that a function makes, as it is."""
 
     cache_key_fn: CacheKeyFn
+
+    def _check(self) -> None:
+        super()._check()
+        require_plain(self.cache_key_fn, "cache_key_fn")
 
     def compute_key(
         self,
@@ -378,4 +395,6 @@ TASK_SOURCE = TaskSource()
 FLOW_PARAMETERS = FlowParameters()
 RUN_ID = RunId()
 NO_CACHE = NoCache()
+NONE = NO_CACHE
+"""Another name of `NO_CACHE`."""
 DEFAULT = INPUTS + TASK_SOURCE + RUN_ID

@@ -10,7 +10,7 @@ from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar
 from uuid import UUID, uuid4
 
-from pgresults.errors import SerializationError
+from pgresults.errors import MissingContextError, SerializationError
 from pgresults.leaving import Leave, Within
 from pgresults.records.provenance import AWAITED_BY, HOLDER, RUN
 from pgresults.serializers.pickles import dumps, loads
@@ -316,6 +316,17 @@ def _sendable(run: _RunContext) -> tuple[_RunContext, dict[str, str]]:
         else:
             kept[name] = value
     return run._with_parameters(kept), left_behind
+
+
+def get_run_context() -> FlowRunContext | TaskRunContext:
+    """What holds during the innermost run around the caller.
+
+    Raises: MissingContextError outside of flows and tasks.
+    """
+    run = _INNERMOST.get()
+    if not isinstance(run, FlowRunContext | TaskRunContext):
+        raise MissingContextError("no flow or task runs here")
+    return run
 
 
 def get_result_store() -> ResultStore:

@@ -1,16 +1,14 @@
 """`flow`: functions that tasks run in, with settings for all of their results."""
 
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
-from uuid import UUID
 
 from pgresults.context import FlowRun, FlowRunContext, get_default_persist_setting, get_result_store, persisting
 from pgresults.database.programs import Program, aperform, perform, wait_for
 from pgresults.runtime.functions import Wrapped
 from pgresults.runtime.options import require_options
 from pgresults.serializers import Serializer
-from pgresults.storage.postgres import PostgresStorage
+from pgresults.storage.registry import StorageSpec
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,7 +20,7 @@ class FlowOptions(TypedDict, total=False):
 
     name: str | None
     persist_result: bool | None
-    result_storage: PostgresStorage | UUID | str | Path | None
+    result_storage: StorageSpec | None
     result_serializer: Serializer | str | None
     cache_result_in_memory: bool
 

@@ -1,6 +1,6 @@
 """The names of results, gathered: records, stores, and what holds where nothing is said."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from pgresults.context import (
     get_default_persist_setting,
@@ -12,15 +12,23 @@ from pgresults.database.programs import aperform, perform
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
 from pgresults.storage.postgres import NullStorage, PostgresStorage
-from pgresults.storage.registry import resolving, resolving_default, resolving_scheduling
+from pgresults.storage.registry import StorageSpec, resolving, resolving_default, resolving_scheduling
 from pgresults.store.persisted import PersistedResult
 from pgresults.store.run_options import resolve_serializer
 from pgresults.store.store import ResultStore, default_serializer
+
+ResultStorage: TypeAlias = StorageSpec
+"""What names a storage."""
+
+ResultSerializer: TypeAlias = Serializer | str
+"""What names a serializer."""
 
 __all__ = [
     "PersistedResult",
     "ResultRecord",
     "ResultRecordMetadata",
+    "ResultSerializer",
+    "ResultStorage",
     "ResultStore",
     "aget_default_result_storage",
     "aget_or_create_default_task_scheduling_storage",

@@ -9,7 +9,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from difflib import get_close_matches
 from functools import cache, lru_cache
+from logging import getLogger
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
@@ -34,6 +36,9 @@ from pgresults.errors import ConfigurationError
 PREFIX = "PGRESULTS_"
 _PYPROJECT = Path("pyproject.toml")
 _DOTENV = Path(".env")
+_OF_TESTS = f"{PREFIX}TEST_"
+_NEAR = 0.85
+_log = getLogger(__name__)
 
 
 def _listed(value: Any) -> Any:
@@ -105,6 +110,9 @@ class Settings(BaseSettings):
         default=64 * 1024 * 1024, description="payload bytes in a store's memory cache"
     )
     max_payload_bytes: PositiveInt = Field(default=4 * 1024**3, description="largest payload accepted, in bytes")
+    record_columns: bool = Field(
+        default=True, description="keep the names and types of a frame's columns in the history, where they stay"
+    )
     max_locks: PositiveInt = Field(
         default=256, description="locks a process may hold: each takes shared memory of the server"
     )
@@ -144,6 +152,11 @@ class Settings(BaseSettings):
         """Where the embedded server lives."""
         return self.embedded_path or self.results.local_storage_path
 
+    @property
+    def seal_key_file(self) -> Path:
+        """The file with the key that signs seals; raises ConfigurationError for ``~`` where nobody has a home."""
+        return at_home(self.seal_key, "seal_key")
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -154,6 +167,20 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is given in code goes first, then the layers."""
         return init_settings, _Layers(settings_cls)
+
+
+def at_home(path: Path | str, setting: str) -> Path:
+    """A path whose ``~`` is the home directory.
+
+    Raises: ConfigurationError where this user has none, as in a container that runs as a user without a name.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigurationError(
+            f"{path}: this user has no home directory; set HOME, or {variable(setting)} to a path without ~",
+            setting=setting,
+        ) from None
 
 
 class Layer(NamedTuple):
@@ -303,8 +330,28 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInf
 
 
 def _from_variables(texts: Mapping[str, str | None]) -> dict[str, Any]:
+    """The settings among variables; an empty one is as if it was not set, but never a secret that got lost."""
     given = {name.upper(): text for name, text in texts.items() if text is not None}
-    return {name: given[variable(name)] for name in names() if variable(name) in given}
+    _look_for_misspelt(frozenset(name for name in given if name.startswith(PREFIX)))
+    told = {name: given[variable(name)] for name in names() if variable(name) in given}
+    return {name: text for name, text in told.items() if text or name == "signing_key"}
+
+
+@lru_cache(maxsize=8)
+def _look_for_misspelt(given: frozenset[str]) -> None:
+    """Refuse variables that look like a setting's, and warn of others: they may be of another version's settings."""
+    known = {variable(name) for name in names()}
+    for name in sorted(name for name in given - known if not name.startswith(_OF_TESTS)):
+        if near := get_close_matches(name, known, 1, _NEAR):
+            raise ConfigurationError(
+                f"{name} is no setting; did you mean {near[0]}? `pgresults config show` lists them", setting=name
+            )
+        _warn_of(name)
+
+
+@cache
+def _warn_of(name: str) -> None:
+    _log.warning("%s is no setting and has no effect; `pgresults config show` lists them", name)
 
 
 def _from_pyproject() -> dict[str, Any]:

@@ -4,16 +4,16 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from types import MethodType
 from typing import Any, Final, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
-from uuid import UUID
 
 from pgresults.arguments import require_span
 from pgresults.audit.changes import invalidate_task
 from pgresults.cache_policies import (
     DEFAULT,
+    INPUTS,
     NO_CACHE,
+    TASK_SOURCE,
     CacheKeyFn,
     CachePolicy,
     FlowParameters,
@@ -22,6 +22,7 @@ from pgresults.cache_policies import (
     RunId,
     TaskSource,
     call_of,
+    refusal_of,
 )
 from pgresults.context import TaskRunContext
 from pgresults.database.programs import Program, aperform, perform
@@ -34,7 +35,7 @@ from pgresults.runtime.mapping import MapProgress
 from pgresults.runtime.options import require_options
 from pgresults.runtime.tallies import CacheInfo
 from pgresults.serializers import Serializer
-from pgresults.storage.postgres import PostgresStorage
+from pgresults.storage.registry import StorageSpec
 from pgresults.transactions.hooks import Hook
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "aexplain",
     "explain",
     "task",
+    "task_input_hash",
     "unmapped",
 ]
 
@@ -63,7 +65,7 @@ class TaskOptions(TypedDict, total=False):
 
     name: str | None
     persist_result: bool | None
-    result_storage: PostgresStorage | UUID | str | Path | None
+    result_storage: StorageSpec | None
     result_storage_key: str | None
     result_serializer: Serializer | str | None
     cache_result_in_memory: bool
@@ -96,6 +98,14 @@ class Task(Called[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         program = self._run(Arguments(args, kwargs))
         return cast("R", aperform(program) if self.isasync else perform(program))
+
+    @property
+    def task_key(self) -> str:
+        """What tells the task's function from all others: its `identity`, by the name that it has in Prefect.
+
+        Raises: SerializationError where it has none.
+        """
+        return self.identity
 
     def with_options(self, **options: Unpack[TaskOptions]) -> "Task[P, R]":
         """A copy of the task with other options; see `task`."""
@@ -230,7 +240,7 @@ class Task(Called[P, R]):
         if self.result_storage_key is not None and getattr(policy, "key_storage", None) is None:
             return NO_CACHE if isinstance(policy, NoCache) else None  # the template alone is the key
         if policy is not NotSet and policy is not None and not isinstance(policy, CachePolicy):
-            raise TypeError(f"cache_policy is a CachePolicy such as INPUTS, not {type(policy).__name__}")
+            raise TypeError(refusal_of(policy))
         return DEFAULT if policy is NotSet else cast("CachePolicy | None", policy)
 
     def _require_inputs(self) -> None:
@@ -301,6 +311,17 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         refresh_cache: compute although there is a live result.
     """
     return Task(fn, options) if fn is not None else lambda function: Task(function, options)
+
+
+def task_input_hash(context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
+    """The key of the policy ``INPUTS + TASK_SOURCE``, as a ``cache_key_fn``.
+
+    Raises: SerializationError for an input of which no key can be made.
+    """
+    return _INPUT_HASH.compute_key(context, parameters, {})
+
+
+_INPUT_HASH = INPUTS + TASK_SOURCE
 
 
 def explain(task: Task[P, Any], *args: P.args, **kwargs: P.kwargs) -> Explanation:

@@ -14,6 +14,7 @@ from sqlalchemy import URL
 from typer.testing import CliRunner, Result
 
 from pgresults.cli.app import app
+from pgresults.database.programs import perform
 from pgresults.errors import ConfigurationError, MissingResult
 from pgresults.integrations.prefect.files import import_files
 from pgresults.integrations.prefect.places import source_of
@@ -56,6 +57,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     def invoke(store: ResultStore, key: str | None, *arguments: str) -> Result:
         environment = {"PGRESULTS_SIGNING_KEY": key}
         storage = store.result_storage
+        perform(storage._register())
         options = ["--database-url", psycopg_url(storage.database.url()), "--storage", storage.name]
         return CliRunner().invoke(app, [*options, *arguments], env=environment)
 
@@ -174,5 +176,5 @@ def test_files_of_prefect_are_signed_only_for_who_vouches(shared_url: URL, run: 
     with pytest.raises(ConfigurationError):
         import_files(target.result_storage, source, source.names())
     assert not target.exists("k")
-    assert run(target, KEY, "import", "prefect", str(tmp_path), "--vouch").exit_code == 0
+    assert run(target, KEY, "import", "prefect", str(tmp_path), "--bare", "--vouch").exit_code == 0
     assert target.result_storage.read_path("k") == b"content"

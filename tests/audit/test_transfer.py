@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from pgresults.audit import formats
 from pgresults.cli.app import app
+from pgresults.database.programs import perform
 from pgresults.serializers import JSONSerializer
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
@@ -25,6 +26,7 @@ Cli = Callable[..., Result]
 
 
 def run(storage: PostgresStorage, *arguments: str) -> Result:
+    perform(storage._register())
     url = psycopg_url(storage.database.url())
     return CliRunner().invoke(app, ["--database-url", url, "--storage", storage.name, *arguments])
 

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pgresults.cli.app import app
+from pgresults.database.programs import perform
 from pgresults.storage import PostgresStorage
 from tests.support.cli import Cli
 from tests.support.database import psycopg_url
@@ -14,10 +15,11 @@ from tests.support.database import psycopg_url
 @pytest.fixture
 def cli(storage: PostgresStorage) -> Cli:
     """Runs the program within this process, on the test's own storage."""
-    url = psycopg_url(storage.database.url())
+    perform(storage._register())
+    own = psycopg_url(storage.database.url())
 
-    def run(*arguments: str, stdin: str | bytes | None = None, url: str = url) -> Result:
-        options = ("--database-url", url, "--storage", storage.name)
+    def run(*arguments: str, stdin: str | bytes | None = None, url: str = own) -> Result:
+        options = ("--database-url", url, *(("--storage", storage.name) if url == own else ()))
         return CliRunner().invoke(app, [*options, *arguments], input=stdin)
 
     return run
@@ -25,5 +27,6 @@ def cli(storage: PostgresStorage) -> Cli:
 
 @pytest.fixture
 def environment(storage: PostgresStorage) -> dict[str, str]:
-    """The environment of a real process that works on the test's database."""
+    """The environment of a real process that works on the test's database, where the test's storage is known."""
+    perform(storage._register())
     return os.environ | {"PGRESULTS_DATABASE_URL": psycopg_url(storage.database.url()), "COLUMNS": "300"}

@@ -2,17 +2,19 @@
 
 import json
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import Result
 
 from pgresults.serializers import JSONSerializer, PickleSerializer
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
-from tests.support.cli import Cli, succeeded
+from tests.support.cli import Cli, refused, succeeded
 from tests.support.database import psycopg_url
 
 HOUR = timedelta(hours=1)
@@ -55,46 +57,72 @@ def test_earlier_versions_are_shown(cli: Cli, store: ResultStore) -> None:
     assert json.loads(succeeded(cli("show", "k", "--as-of", between.isoformat()))) == {"a": 1}
     assert cli("show", "k", "--version", "3").exit_code == 1
     assert cli("show", "k", "--version", "1", "--as-of", between.isoformat()).exit_code == 2
-    assert cli("show", "k", "--as-of", "yesterday").exit_code == 2
+    assert cli("show", "k", "--as-of", "soon").exit_code == 2
 
 
 def test_versions_are_compared(cli: Cli, store: ResultStore) -> None:
     for result in ({"a": 1, "b": [1]}, {"b": [1], "a": 2}, {"a": 2, "b": [1]}):
         store.write(result, key="k")
-    changed = [line for line in succeeded(cli("diff", "k", "1", "2")).splitlines() if line[:1] in "+-"]
+    changed = [line for line in different(cli("diff", "k", "1", "2")).splitlines() if line[:1] in "+-"]
     assert changed == ["--- k version 1", "+++ k version 2", '-  "a": 1,', '+  "a": 2,']
     same = cli("diff", "k", "2", "3")
     assert (succeeded(same), "no difference" in same.stderr) == ("", True)
 
 
+def different(result: Result) -> str:
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    return result.stdout
+
+
+def test_what_cannot_be_compared_is_not_called_different(cli: Cli, store: ResultStore) -> None:
+    store.write(1, key="k")
+    assert "no version 2" in refused(cli("diff", "k", "1", "2"), code=2)
+    assert refused(cli("diff", "k", "1", "1", url="postgresql://nobody@localhost:1/none"), code=2)
+
+
 def test_of_pickled_versions_only_whether_they_differ(cli: Cli, store: ResultStore) -> None:
     pickled = store.model_copy(update={"serializer": PickleSerializer()})
-    for result in ({"a": 1}, {"a": 2}, {"a": 2}):
+    for result in (Counter(a=1), Counter(a=2), Counter(a=2)):
         pickled.write(result, key="k")
     large = bytes(2_000_000)
-    for result in (large + b"\xff", large + b"\xfe"):
+    for result in (large + b"\xff", large + b"\xfe", large + b"\xfe"):
         pickled.write(result, key="large")
-    assert succeeded(cli("show", "k", "--version", "1", "--unpickle")) == "{'a': 1}\n"
+    assert succeeded(cli("show", "k", "--version", "1", "--unpickle")) == "Counter({'a': 1})\n"
     blind = cli("diff", "k", "1", "2")
-    assert succeeded(blind).startswith("different: version 1 is pickle of ")
+    assert different(blind).startswith("different: k version 1 is pickle of ")
     assert "--unpickle" in blind.stderr
-    seen = succeeded(cli("diff", "k", "1", "2", "--unpickle")).splitlines()
-    assert seen[-2:] == ["-{'a': 1}", "+{'a': 2}"]
+    seen = different(cli("diff", "k", "1", "2", "--unpickle")).splitlines()
+    assert seen[-2:] == ["-Counter({'a': 1})", "+Counter({'a': 2})"]
     assert succeeded(cli("diff", "k", "2", "3")) == ""
-    assert succeeded(cli("diff", "large", "1", "2")).startswith("different: version 1 is bytes of 2,000,001 bytes")
+    assert different(cli("diff", "large", "1", "2")).startswith(
+        "different: large version 1 is bytes of 2,000,001 bytes"
+    )
+    assert succeeded(cli("diff", "large", "2", "3")) == ""
+
+
+def test_plain_values_are_compared_line_by_line(cli: Cli, store: ResultStore) -> None:
+    pickled = store.model_copy(update={"serializer": PickleSerializer()})
+    for rows in (1000, 1001):
+        pickled.write({"rows": rows, "at": datetime(2030, 1, 1, tzinfo=UTC)}, key="k")
+    assert different(cli("diff", "k", "1", "2")).splitlines()[-3:] == [
+        "-{'rows': 1000,",
+        "+{'rows': 1001,",
+        "  'at': datetime.datetime(2030, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)}",
+    ]
 
 
 def test_a_time_without_zone_is_refused_with_one_that_works(cli: Cli, store: ResultStore) -> None:
     store.write(1, key="k")
-    refused = " ".join(re.sub("[│╭╰─╮╯]", "", cli("show", "k", "--as-of", "2999-01-01").output).split())
-    assert "write for example 2999-01-01T00:00:00Z for UTC" in refused
-    assert succeeded(cli("show", "k", "--as-of", "2999-01-01T00:00:00Z")) == "1\n"
+    said = " ".join(re.sub("[│╭╰─╮╯]", "", cli("show", "k", "--as-of", "2999-01-01T00:00").output).split())
+    assert "write for example 2999-01-01T00:00:00Z for UTC" in said
+    for moment in ("2999-01-01T00:00:00Z", "2999-01-01", "in 1 day", "now"):
+        assert succeeded(cli("show", "k", "--as-of", moment)) == "1\n"
 
 
 def test_a_file_that_fails_is_named_and_nothing_replaced(cli: Cli, store: ResultStore, tmp_path: Path) -> None:
     store.write(1, key="k")
     for command in ("export", "seal"):
-        assert f"{tmp_path}/none/x: No such file" in cli(command, "--output", f"{tmp_path}/none/x").stderr
+        assert f"{tmp_path}/none/x.jsonl: No such" in cli(command, "--output", f"{tmp_path}/none/x.jsonl").stderr
         assert "No space left" in cli(command, "--output", "/dev/full").stderr
     kept = tmp_path / "kept.jsonl"
     kept.write_text("before")
@@ -218,7 +246,7 @@ def test_what_cannot_be_checked_ends_with_2(cli: Cli, store: ResultStore, tmp_pa
     for arguments in (
         ["--against", str(tmp_path / "none.json")],
         ["--against", str(tmp_path / "absent.json")],
-        ["--since", "yesterday"],
+        ["--since", "soon"],
         ["never-written"],
     ):
         assert cli("verify", *arguments).exit_code == 2

@@ -10,32 +10,42 @@ from sqlalchemy import URL
 from typer.testing import CliRunner
 
 from pgresults.cli.app import app
+from pgresults.database import migrations
+from pgresults.sql.grants import Kind, granting
 from pgresults.sql.schema import REVISION
+from tests.database.test_migrations import differences
 from tests.support.cli import Cli, refused, succeeded
 from tests.support.database import psycopg_url
 
 
 @dataclass(frozen=True)
 class Granted:
-    """A database made by ``pgresults db sql`` alone, with URLs of its two roles."""
+    """A database made by ``pgresults db sql`` alone, with URLs of its roles."""
 
     owner: str
-    writer: str
-    reader: str
+    roles: dict[Kind, str]
+
+    @property
+    def writer(self) -> str:
+        return self.roles[Kind.WRITER]
+
+    @property
+    def reader(self) -> str:
+        return self.roles[Kind.READER]
 
 
 @pytest.fixture
 def granted(empty_url: URL) -> Iterator[Granted]:
-    writer, reader = f"writer_{uuid4().hex}", f'odd"reader"{uuid4().hex}'
-    script = CliRunner().invoke(app, ["--schema", "Odd schema", "db", "sql", "--writer", writer, "--reader", reader])
+    roles = {kind: f'odd"{kind}"{uuid4().hex}' for kind in Kind}
+    named = [part for kind, role in roles.items() for part in (f"--{kind}", role)]
+    script = CliRunner().invoke(app, ["--schema", "Odd schema", "db", "sql", *named])
     with psycopg.connect(psycopg_url(empty_url), autocommit=True) as owner:
         if owner.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() != (True,):
             pytest.skip("only a superuser can become any role")
         owner.execute(succeeded(script))
         owner.execute(succeeded(script).rpartition("COMMIT;")[2])  # grants may be run again
-        urls = [_as_role(empty_url, role) for role in (writer, reader)]
-        yield Granted(psycopg_url(empty_url), *urls)
-        for role in map(psycopg.sql.Identifier, (writer, reader)):
+        yield Granted(psycopg_url(empty_url), {kind: _as_role(empty_url, role) for kind, role in roles.items()})
+        for role in map(psycopg.sql.Identifier, roles.values()):
             owner.execute(psycopg.sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(role))
 
 
@@ -86,7 +96,126 @@ class TestDatabase:
         with psycopg.connect(granted.reader) as reader:
             assert reader.execute('SELECT key FROM "Odd schema".live_results').fetchall() == [("k",)]
 
+    def test_a_kind_is_the_same_whoever_grants_it(self, cli: Cli, granted: Granted) -> None:
+        there = ("--schema", "Odd schema")
+        succeeded(cli(*there, "put", "k", "x", url=granted.owner))
+        for kind, url in granted.roles.items():
+            for command in (["get", "k"], ["history", "k"], ["stats"], ["sweep"]):
+                done = cli(*there, *command, url=url)
+                assert (done.exit_code == 0) == may(kind, command[0]), (kind, command, done.stderr)
+
+    def test_what_is_lacking_is_named(self, cli: Cli, granted: Granted) -> None:
+        there = ("--schema", "Odd schema")
+        succeeded(cli(*there, "put", "k", "x", url=granted.owner))
+        for kind, command, needed in (
+            (Kind.WRITER, ["sweep"], "sweeper"),
+            (Kind.WRITER, ["redact", "k", "--yes", "--reason", "law"], "sweeper"),
+            (Kind.SWEEPER, ["put", "k", "x"], "writer"),
+            (Kind.READER, ["history", "k"], "auditor"),
+            (Kind.HISTORIAN, ["get", "k"], "reader"),
+        ):
+            error = refused(cli(*there, *command, url=granted.roles[kind]))
+            assert f"`pgresults db grant ROLE --as {needed}`" in error
+
     def test_grants_can_be_had_alone(self, cli: Cli) -> None:
         script = succeeded(cli("db", "sql", "--grants-only"))
         assert "CREATE TABLE" not in script
         assert 'GRANT INSERT, UPDATE ON "pgresults"."result" TO "pgresults_writer";\n' in script
+        for kind in Kind:
+            assert f'TO "pgresults_{kind}";\n' in script
+
+
+MAY = {
+    Kind.READER: {"get"},
+    Kind.HISTORIAN: {"history", "stats"},
+    Kind.WRITER: {"get", "history", "stats"},
+    Kind.AUDITOR: {"get", "history", "stats"},
+    Kind.SWEEPER: {"get", "history", "stats", "sweep"},
+    Kind.OWNER: {"get", "history", "stats", "sweep"},
+}
+
+
+def may(kind: Kind, command: str) -> bool:
+    return command in MAY[kind]
+
+
+class TestGrant:
+    """``db grant`` says what the server did, not what it was asked to do."""
+
+    @pytest.fixture
+    def roles(self, fresh_url: URL) -> Iterator[tuple[str, str]]:
+        """One who may write, and another; both are no owners."""
+        one, another = (f"pgresults_{uuid4().hex[:8]}" for _ in range(2))
+        with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as admin:
+            for role in (one, another):
+                admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'".encode())
+            admin.execute(granting("pgresults", one, Kind.WRITER).encode())
+            yield one, another
+            for role in (another, one):
+                admin.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}".encode())
+
+    @pytest.mark.parametrize("kind", Kind)
+    def test_what_was_not_granted_is_no_success(
+        self, cli: Cli, fresh_url: URL, roles: tuple[str, str], kind: Kind
+    ) -> None:
+        one, another = roles
+        url = psycopg_url(fresh_url.set(username=one, password="x"))
+        error = refused(cli("db", "grant", another, "--as", kind, url=url))
+        assert "permission denied" in error or f"nothing was granted, for {another} would still lack" in error
+        with psycopg.connect(psycopg_url(fresh_url)) as admin:
+            asked = "SELECT has_schema_privilege(%s, 'pgresults', 'USAGE')"
+            assert admin.execute(asked, [another]).fetchone() == (False,)
+
+    def test_a_part_is_no_success_either(self, cli: Cli, fresh_url: URL, roles: tuple[str, str]) -> None:
+        one, another = roles
+        with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as admin:
+            admin.execute(f"GRANT USAGE ON SCHEMA pgresults TO {one} WITH GRANT OPTION".encode())
+            admin.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA pgresults TO {one} WITH GRANT OPTION".encode())
+        url = psycopg_url(fresh_url.set(username=one, password="x"))
+        error = refused(cli("db", "grant", another, "--as", "writer", url=url))
+        assert f"{another} would still lack INSERT on" in error
+        assert "only the owner of the tables" in error
+
+    def test_the_printed_statements_fail_as_well(self, fresh_url: URL, roles: tuple[str, str]) -> None:
+        one, another = roles
+        script = granting("pgresults", another, Kind.WRITER)
+        url = psycopg_url(fresh_url.set(username=one, password="x"))
+        refusal = pytest.raises(psycopg.errors.InsufficientPrivilege, match="nothing was granted")
+        with psycopg.connect(url) as connection, refusal:
+            connection.execute(script.encode())
+
+    def test_a_role_that_is_none(self, cli: Cli, fresh_url: URL) -> None:
+        assert "nobody2" in refused(cli("db", "grant", "nobody2", "--as", "writer", url=psycopg_url(fresh_url)))
+
+
+class TestUpgradesBySql:
+    """A database administrator's way goes on after the first version."""
+
+    @pytest.mark.parametrize("start", migrations.revisions())
+    def test_every_revision_is_brought_to_the_newest(self, cli: Cli, empty_url: URL, start: str) -> None:
+        with psycopg.connect(psycopg_url(empty_url), autocommit=True) as admin:
+            role = f"pgresults_{uuid4().hex[:8]}"
+            admin.execute(f"CREATE ROLE {role}; CREATE SCHEMA pgresults AUTHORIZATION {role}".encode())
+            admin.execute(f"SET ROLE {role}".encode())  # owns the schema, and may make none
+            whole = migrations.ddl()
+            admin.execute(up_to(whole, start).encode())
+            assert migrations.current(empty_url) == start
+            upgrade = succeeded(cli("db", "sql", "--from", start)).partition("COMMIT;")[0] + "COMMIT;"
+            admin.execute(upgrade.encode())
+            assert migrations.current(empty_url) == REVISION
+            admin.execute("RESET ROLE")
+        assert differences(empty_url, "pgresults") == []
+        succeeded(cli("put", "k", "x", url=psycopg_url(empty_url)))
+        assert "intact" in succeeded(cli("verify", url=psycopg_url(empty_url)))
+
+    def test_a_revision_that_is_none_is_refused_with_those_there_are(self, cli: Cli) -> None:
+        error = refused(cli("db", "sql", "--from", "7"), code=2)
+        assert "0001" in error
+        assert REVISION in error
+
+
+def up_to(script: str, revision: str) -> str:
+    """The part of a script that makes a schema which brings it to a revision."""
+    script = script.replace("CREATE SCHEMA IF NOT EXISTS pgresults;", "")
+    following = f"-- Running upgrade {revision} ->"
+    return script.partition(following)[0] + "COMMIT;" if following in script else script

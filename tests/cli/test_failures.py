@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import URL
 
 from pgresults.cli.output import masked
-from pgresults.storage import PostgresStorage
 from tests.support.cli import Cli, refused, succeeded
 
 
@@ -43,5 +42,5 @@ class TestFailures:
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(PostgresStorage, "_page", interrupt)
+        monkeypatch.setattr("pgresults.storage.finding.page_of", interrupt)
         assert refused(cli("ls"), code=130) == ""

@@ -83,7 +83,7 @@ class TestProcesses:
         store.write(1, key="[red]\x1b[31m")
         command = [str(PROGRAM), "--storage", store.result_storage.name, "ls"]
         printed = on_terminal(command, environment)
-        assert "created at" in printed
+        assert "written" in printed
         assert "[red]\\u001b[31m" in printed
 
     def test_bytes_do_not_reach_a_terminal(self, environment: dict[str, str], store: ResultStore) -> None:

@@ -117,7 +117,18 @@ def command(storage: PostgresStorage) -> Callable[..., list[str]]:
 
     def command(*options: str) -> list[str]:
         url = psycopg_url(storage.database.url())
-        return [str(PROGRAM), "--database-url", url, "--storage", storage.name, "demo", "--workers", "2", *options]
+        return [
+            str(PROGRAM),
+            "--database-url",
+            url,
+            "--storage",
+            storage.name,
+            "demo",
+            "--create",
+            "--workers",
+            "2",
+            *options,
+        ]
 
     return command
 

@@ -25,13 +25,14 @@ NAMES = {
         result_storage_block_id supports_isolation_level update_for_flow update_for_task
         store_parameters read_parameters create_result
         history delete touch redact invalidate expiring sweep retain verify seal
+        close
     """,
     ResultRecord: """
         expiration serializer serialize serialize_result serialize_metadata deserialize
         deserialize_from_result_and_metadata from_metadata
     """,
     ResultRecordMetadata: "dump_bytes load_bytes",
-    PersistedResult: "create write get",
+    PersistedResult: "create write get has_cached_object",
     PostgresStorage: "id name database schema settings storage_block_id save lock_manager read_path write_path close",
     NullStorage: "read_path write_path close",
     EmbeddedPostgres: "path url stop ensure_running is_running status data_directory",
@@ -43,7 +44,7 @@ NAMES = {
         is_pending is_active is_staged is_committed is_rolled_back
     """,
     Task: """
-        identity with_options on_commit on_rollback map cache_info is_cached invalidate
+        identity task_key with_options on_commit on_rollback map cache_info is_cached invalidate
     """,
     Serializer: "dumps loads",
     PickleSerializer: "dumps loads",

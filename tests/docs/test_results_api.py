@@ -86,7 +86,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
     "pgresults.results:resolve_result_storage": {"result_storage": ...},
     "pgresults.results:resolve_serializer": {"serializer": ...},
     "pgresults.results:get_or_create_default_task_scheduling_storage": {},
-    "pgresults.storage:PostgresStorage": {"database": ..., "name": "default", "schema": "pgresults", "settings": None},
+    "pgresults.storage:PostgresStorage": {"database": ..., "name": "default", "schema": None, "settings": None},
     "pgresults.storage:PostgresStorage.save": {"name": None},
     "pgresults.storage:PostgresStorage.lock_manager": {},
     "pgresults.storage:PostgresStorage.read_path": {"path": ...},
@@ -135,14 +135,17 @@ FIELDS: dict[type, dict[str, Any]] = {
 }
 
 NAMES = {
-    "pgresults.cache_policies": "INPUTS TASK_SOURCE FLOW_PARAMETERS RUN_ID NO_CACHE DEFAULT CachePolicy",
-    "pgresults.context": "FlowRunContext TaskRunContext",
+    "pgresults.cache_policies": "INPUTS TASK_SOURCE FLOW_PARAMETERS RUN_ID NO_CACHE NONE DEFAULT CachePolicy "
+    "CacheKeyFnPolicy",
+    "pgresults.context": "FlowRunContext TaskRunContext get_run_context",
     "pgresults.flows": "flow Flow",
-    "pgresults.tasks": "task Task explain aexplain unmapped",
+    "pgresults.tasks": "task Task explain aexplain task_input_hash unmapped",
     "pgresults.serializers": "Serializer PickleSerializer JSONSerializer CompressedSerializer",
     "pgresults.locking": "LockManager PostgresLockManager MemoryLockManager",
     "pgresults.transactions": "Transaction TransactionState IsolationLevel CommitMode transaction atransaction "
-    "get_transaction",
+    "get_transaction AsyncTransaction BaseTransaction",
+    "pgresults.runtime.flow_run": "id name flow_name parameters",
+    "pgresults.runtime.task_run": "id name task_name parameters",
     "pgresults.errors": "PgResultsError MissingResult SerializationError IntegrityError LockedError LockLostError "
     "RolledBackError ConfigurationError StorageUnavailable SchemaVersionError PayloadTooLarge InvalidKey "
     "MissingContextError",

@@ -36,9 +36,9 @@ def document(result: Any, expiration: datetime | None = None) -> bytes:
     return json.dumps({"metadata": metadata, "result": base64.encodebytes(pickle.dumps(result)).decode()}).encode()
 
 
-def run_import(storage: PostgresStorage, place: Path) -> list[Imported]:
+def run_import(storage: PostgresStorage, place: Path, *, bare: bool = False) -> list[Imported]:
     source = source_of(str(place))
-    return list(import_files(storage, source, source.names()))
+    return list(import_files(storage, source, source.names(), bare=bare))
 
 
 def test_records_come_with_their_expiration_and_times(
@@ -134,9 +134,10 @@ def test_a_link_that_takes_the_place_of_a_file_is_not_followed(
         source.read("folder/file")
 
 
-def test_what_is_no_record_is_imported_as_it_is(storage: PostgresStorage, tmp_path: Path) -> None:
+def test_what_is_no_record_is_imported_as_it_is_when_asked_for(storage: PostgresStorage, tmp_path: Path) -> None:
     (tmp_path / "bare").write_bytes(b"\x00bare")
-    run_import(storage, tmp_path)
+    assert run_import(storage, tmp_path) == [Imported("bare", "bare")]
+    assert run_import(storage, tmp_path, bare=True) == [Imported("bare", "imported")]
     assert storage.read_path("bare") == b"\x00bare"
 
 
@@ -148,10 +149,10 @@ def test_a_place_that_is_none_is_refused() -> None:
 def test_the_command_says_what_it_did(storage: PostgresStorage, tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(document("good"))
     (tmp_path / "empty").touch()
-    ended = command(storage, "--storage", storage.name, "import", "prefect", str(tmp_path))
+    ended = command(storage, "--storage", storage.name, "import", "prefect", str(tmp_path), "--create")
     assert ended.stdout == (
         f"2 files: 1 imported into '{storage.name}', 0 there already, 0 older than what is there, 0 locked, "
-        "1 unreadable\n"
+        "1 unreadable, 0 no result records\n"
     )
     assert "empty: empty" in ended.stderr
     assert ended.returncode == 1

@@ -315,3 +315,19 @@ def test_the_document_says_nothing_prefect_would_refuse(serializer: str) -> None
     assert isinstance(document["result"], str)
     assert "prefect_version" not in document["metadata"], "Prefect wants text there or nothing"
     assert "pgresults." not in json.dumps(document["metadata"]["serializer"])
+
+
+def test_a_record_takes_the_old_flat_form() -> None:
+    metadata = ResultRecordMetadata(storage_key="k", serializer=JSONSerializer())
+    flat = {"data": 1, "serializer": "json", "expiration": NOW, "prefect_version": "2.20.0"}
+    record = ResultRecord(**flat)
+    assert record.metadata == ResultRecordMetadata(
+        serializer=JSONSerializer(), expiration=NOW, prefect_version="2.20.0"
+    )
+    assert flat == {"data": 1, "serializer": "json", "expiration": NOW, "prefect_version": "2.20.0"}
+    for said in (metadata, metadata.model_dump()):
+        record = ResultRecord(result=1, metadata=said, expiration=NOW)
+        assert record == ResultRecord(result=1, metadata=metadata.model_copy(update={"expiration": NOW}))
+    assert ResultRecord(result=1) == ResultRecord(result=1, metadata={})
+    with pytest.raises(ValidationError, match="result"):
+        ResultRecord()

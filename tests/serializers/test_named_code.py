@@ -6,12 +6,14 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from pydantic import BaseModel, ImportString, Json
 from sqlalchemy import URL
 from typer.testing import CliRunner
 
@@ -247,6 +249,55 @@ def test_an_imported_file_imports_no_module(
     one = {"key": "k", "version": 1, "created_at": "2026-01-01T00:00:00Z", "size": 1, "sha256": digest}
     file.write_text(json.dumps({**one, "serializer": describing(trap), "payload": "MQ=="}))
     options = ["--database-url", psycopg_url(storage.database.url()), "--storage", storage.name]
-    outcome = CliRunner().invoke(app, [*options, "import", "file", str(file)])
+    outcome = CliRunner().invoke(app, [*options, "import", "file", str(file), "--create"])
     assert (outcome.exit_code, "PGRESULTS_IMPORTABLE" in outcome.stderr) == (1, True)
     assert not is_sprung(tmp_path, trap)
+
+
+# Fields that import what they are given
+
+
+class Importing(BaseModel):
+    what: ImportString[Any]
+
+
+class Holding(BaseModel):
+    several: list[Importing | None] = []
+    by_name: dict[str, "Holding"] = {}
+
+
+@dataclass
+class ImportingClass:
+    what: ImportString[Any]
+
+
+@dataclass
+class HoldingClass:
+    held: Importing
+
+
+class Encoded(BaseModel):
+    text: Json[list[ImportString[Any]]]
+
+
+IMPORTING: dict[type, Callable[[str], Any]] = {
+    Importing: lambda trap: {"what": trap},
+    Holding: lambda trap: {"by_name": {"a": {"several": [None, {"what": f"{trap}.inner"}]}}},
+    ImportingClass: lambda trap: {"what": f"{trap}:hook"},
+    HoldingClass: lambda trap: {"held": {"what": f"{trap}.hook"}},
+    Encoded: lambda trap: {"text": json.dumps([trap])},
+}
+
+
+@pytest.mark.parametrize("cls", IMPORTING, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("allow_pickle", [True, False])
+def test_a_field_imports_nothing_that_a_payload_names(tmp_path: Path, trap: str, cls: type, allow_pickle: bool) -> None:
+    payload = json.dumps({"__class__": f"{cls.__module__}.{cls.__qualname__}", "data": IMPORTING[cls](trap)}).encode()
+    with temporary_settings(allow_pickle=allow_pickle), pytest.raises(TypeError, match="ImportString"):
+        JSONSerializer().loads(payload)
+    assert not is_sprung(tmp_path, trap)
+
+
+def test_what_a_field_imported_comes_back_where_we_wrote_it() -> None:
+    held = Importing(what="math.pi")
+    assert JSONSerializer().loads(JSONSerializer().dumps(held)) == held

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from pgresults.cli.app import app
 from pgresults.errors import ConfigurationError
+from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import current_settings, load_settings, names, temporary_settings, value_of, variable
 
 NAMES = {
@@ -119,6 +120,53 @@ def test_a_misspelt_name_is_refused(directory: Path) -> None:
         current_settings()
 
 
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("PGRESULTS_DATABSE_URL", "PGRESULTS_DATABASE_URL"),
+        ("PGRESULTS_SIGNING_KEYS", "PGRESULTS_SIGNING_KEY"),
+        ("pgresults_results_default_serialiser", "PGRESULTS_RESULTS_DEFAULT_SERIALIZER"),
+        ("PGRESULTS_RESULTS__PERSIST_BY_DEFAULT", "PGRESULTS_RESULTS_PERSIST_BY_DEFAULT"),
+    ],
+)
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_a_misspelt_variable_is_refused_with_the_name_that_was_meant(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, misspelt: str, meant: str, place: str
+) -> None:
+    if place == "environment":
+        monkeypatch.setenv(misspelt, "x")
+    else:
+        (directory / ".env").write_text(f"{misspelt}=x\n")
+    with pytest.raises(ConfigurationError, match=f"did you mean {meant}") as caught:
+        current_settings()
+    assert caught.value.setting == misspelt.upper()
+
+
+def test_a_variable_that_is_like_none_is_named_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PGRESULTS_OF_SOME_OTHER_KIND", "x")
+    current_settings()
+    monkeypatch.setenv("PGRESULTS_POOL_SIZE", "2")
+    assert current_settings().pool_size == 2
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith("PGRESULTS_OF_SOME_OTHER_KIND is no setting")
+
+
+def test_an_empty_variable_is_as_if_unset(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / ".env").write_text("PGRESULTS_POOL_SIZE=3\nPGRESULTS_LEASE=\n")
+    monkeypatch.setenv("PGRESULTS_DATABASE_URL", "")
+    monkeypatch.setenv("PGRESULTS_POOL_SIZE", "")
+    settings = current_settings()
+    assert (settings.database_url, settings.pool_size, settings.lease) == (None, 3, 30.0)
+
+
+def test_an_empty_signing_key_is_not_as_if_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGRESULTS_SIGNING_KEY", "")
+    with pytest.raises(ConfigurationError, match="PGRESULTS_SIGNING_KEY"):
+        current_settings()
+
+
 def test_a_useless_value_is_refused_by_its_variable_and_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable("signing_key"), "too short")
     with pytest.raises(ConfigurationError, match="PGRESULTS_SIGNING_KEY") as refused:
@@ -168,3 +216,16 @@ def test_a_storage_named_by_url_keeps_its_password_to_itself(monkeypatch: pytest
     settings = current_settings()
     assert settings.results.default_storage == settings.tasks.scheduling.default_storage == url
     assert "hunter7" not in repr(settings)
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "expanduser", _homeless)
+    with pytest.raises(ConfigurationError, match=r"set HOME, or PGRESULTS_SEAL_KEY") as caught:
+        assert current_settings().seal_key_file
+    assert caught.value.setting == "seal_key"
+    with pytest.raises(ConfigurationError, match=r"set HOME, or PGRESULTS_EMBEDDED_PATH"):
+        EmbeddedPostgres("~/server")
+
+
+def _homeless(_: Path) -> Path:
+    raise RuntimeError("Could not determine home directory.")

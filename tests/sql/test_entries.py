@@ -8,8 +8,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from pydantic import SecretStr
 from sqlalchemy import URL
 
+from pgresults.errors import IntegrityError
+from pgresults.settings import Settings
 from pgresults.sql.grants import Kind, granting
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
@@ -97,7 +100,7 @@ FORGERIES = {
     "a version without a write": {**NEXT, "version": "version + 1"},
     "a write without a version": {**WRITTEN, "version": "version"},
     "a version left out": {**WRITTEN, "version": "version + 2", "payload_id": "gen_random_uuid()"},
-    "a write without a payload": {**WRITTEN, "payload_id": "gen_random_uuid()"},
+    "a signed write without a payload": {**WRITTEN, "payload_id": "gen_random_uuid()", "signature": "'x'"},
     "a write of nothing": {**WRITTEN, **CLEARED},
     "a write of what is there": WRITTEN,
     "a write of another time": {**WRITTEN, "created_at": "now() - interval '1 day'"},
@@ -133,7 +136,8 @@ FIRST = {
     "previous": "''::bytea", "digest": "sha256('x')", "payload_id": "gen_random_uuid()",
 }  # fmt: skip
 FIRST_FORGERIES = {
-    "without a payload": {},
+    "signed, without a payload": {"signature": "'x'::bytea"},
+    "of nothing": {"payload_id": "NULL::uuid"},
     "another's name": {"db_user": "'ceo_db'"},
     "another time": {"at": "'-infinity'", "created_at": "'-infinity'"},
     "a later number": {"seq": "2"},
@@ -214,6 +218,8 @@ SWEEPERS_FORGERIES = {
     "a writer's touch": {**NEXT, "action": "'touch'", "expires_at": "NULL"},
     "a writer's break": NEXT,
     "a writer's write": WRITTEN,
+    "a writer's unsigned write": {**WRITTEN, "payload_id": "gen_random_uuid()"},
+    "a writer's signed write": {**WRITTEN, "payload_id": "gen_random_uuid()", "signature": "'x'"},
     "an end before its time": {**NEXT, **CLEARED, "action": "'expire'"},
     "a name": {**NEXT, **CLEARED, "action": "'redact'", "db_user": "'ceo_db'"},
 }
@@ -230,16 +236,36 @@ def test_a_sweeper_makes_a_sweepers_entries(storage: PostgresStorage, roles: Any
 
 
 def test_an_earlier_version_does_not_come_back(storage: PostgresStorage, roles: Any) -> None:
-    store = ResultStore(result_storage=storage)
-    store.write(2, key="k")
+    """As something signed, that is; what is not signed, a writer could as well write anew."""
+    signing = Settings(signing_key=SecretStr("a key of the team's"))
+    signed = PostgresStorage(storage.database.url(), storage.name, settings=signing)
+    store = ResultStore(result_storage=signed)
+    for number in (1, 2):
+        store.write(number, key="k")
     back = {
-        name: f"(SELECT h.{name} FROM pgresults.history h WHERE h.storage_id = %(id)s AND h.key = 'k' AND h.seq = 1)"
+        name: f"(SELECT h.{name} FROM pgresults.history h WHERE h.storage_id = %(id)s AND h.key = 'k' AND h.seq = 2)"
         for name in ("payload_id", "payload_digest", "size", "signature", "serializer", "tags", "provenance")
     }
     for row in ({**WRITTEN, **back}, {**WRITTEN, **back, "action": "'import'"}, back):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             roles["writer"].execute(changed(row), {"id": storage.id})
     assert store.read("k").result == 2
+    roles["writer"].execute(changed({**WRITTEN, **back, "signature": "NULL"}), {"id": storage.id})
+    with pytest.raises(IntegrityError):
+        store.read("k")
+    signed.close()
+
+
+EARLIER = "(SELECT payload_id FROM pgresults.history WHERE seq = 1 AND key = 'k' AND storage_id = %(id)s)"
+
+
+@pytest.mark.parametrize("payload_id", ["gen_random_uuid()", EARLIER])
+def test_a_version_that_is_not_what_it_says_is_found(storage: PostgresStorage, roles: Any, payload_id: str) -> None:
+    store = ResultStore(result_storage=storage)
+    store.write(2, key="k")
+    roles["writer"].execute(changed({**WRITTEN, "payload_id": payload_id}), {"id": storage.id})
+    assert not store.verify().intact
+    assert store.history("k")[-1].db_user == roles["writer"].info.user
 
 
 def test_what_has_expired_does_not_come_back(storage: PostgresStorage, roles: Any) -> None:

@@ -8,10 +8,12 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
+from pydantic import SecretStr
 from sqlalchemy import URL
 
 from pgresults.database import migrations
 from pgresults.serializers import JSONSerializer
+from pgresults.settings import Settings
 from pgresults.sql.grants import Kind, granting
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
@@ -107,9 +109,71 @@ def test_even_an_owner_attaches_them_to_no_other_table(admin: Any) -> None:
     assert admin.execute("SELECT FROM mine").fetchall() == []
 
 
+PATHLESS = ("record_entry",)
+"""Those that name whatever they use with its schema."""
+
+OWN_PATH = """
+CREATE SCHEMA own;
+CREATE TABLE own.who (whom text);
+GRANT ALL ON SCHEMA own TO PUBLIC;
+GRANT ALL ON own.who TO PUBLIC;
+CREATE FUNCTION own.note() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO own.who VALUES (current_user);
+    RETURN true;
+END
+$$;
+CREATE FUNCTION own.statement_timestamp() RETURNS timestamptz LANGUAGE sql
+    AS 'SELECT CASE WHEN own.note() THEN pg_catalog.statement_timestamp() END';
+CREATE FUNCTION own.pg_current_xact_id() RETURNS xid8 LANGUAGE sql
+    AS 'SELECT CASE WHEN own.note() THEN pg_catalog.pg_current_xact_id() END';
+CREATE FUNCTION own.current_setting(name text) RETURNS text LANGUAGE sql
+    AS 'SELECT CASE WHEN own.note() THEN pg_catalog.current_setting(name) END';
+CREATE FUNCTION own.has_table_privilege(whom name, tab regclass, what text) RETURNS boolean LANGUAGE sql
+    AS 'SELECT own.note() AND pg_catalog.has_table_privilege(whom, tab, what)';
+CREATE DOMAIN own.text AS pg_catalog.text CHECK (own.note());
+CREATE DOMAIN own.name AS pg_catalog.name CHECK (own.note());
+CREATE DOMAIN own.regclass AS pg_catalog.regclass CHECK (own.note());
+"""
+OPERATORS = (
+    ("=", "text", "text"), ("=", "text", "name"), ("=", "name", "name"),
+    ("=", "bigint", "bigint"), ("=", "bigint", "integer"), ("=", "integer", "integer"), ("=", "uuid", "uuid"),
+    ("=", "bytea", "bytea"), ("=", "timestamptz", "timestamptz"), ("<>", "uuid", "uuid"), ("<>", "oid", "oid"),
+    ("<>", "regclass", "regclass"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_what_is_on_a_writers_path_is_not_run_as_the_owner(
+    users: Any, admin: Any, fresh_url: URL, signed: bool
+) -> None:
+    admin.execute(OWN_PATH)
+    for operator, left, right in OPERATORS:
+        name = f"own.is_{uuid4().hex[:8]}"
+        admin.execute(
+            f"CREATE FUNCTION {name}({left}, {right}) RETURNS boolean LANGUAGE sql"
+            f" AS 'SELECT own.note() AND $1 OPERATOR(pg_catalog.{operator}) $2';"
+            f"CREATE OPERATOR own.{operator} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = {name})"
+        )
+    admin.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA own TO PUBLIC")
+    writer = users["writer"].update_query_dict({"options": "-csearch_path=own,pg_catalog"})
+    settings = Settings(signing_key=SecretStr("a key of the team's") if signed else None)
+    storage = PostgresStorage(writer, settings=settings)
+    store = ResultStore(result_storage=storage)
+    for number in (1, 2):
+        store.write(number, key="k")
+    store.touch("k", None)
+    store.delete("k")
+    storage.close()
+    assert admin.execute("SELECT DISTINCT whom FROM own.who").fetchall() == [(writer.username,)]
+    owned = PostgresStorage(fresh_url)
+    assert ResultStore(result_storage=owned).verify().intact
+    owned.close()
+
+
 def test_functions_with_their_owners_rights_find_their_tables_by_a_path_of_their_own(admin: Any) -> None:
     for name, _, options in admin.execute(OWN_TRIGGERS).fetchall():
-        assert options == ["search_path=pgresults, pg_temp"], name
+        assert options == (None if name in PATHLESS else ["search_path=pgresults, pg_temp"]), name
 
 
 MAY_RUN = {
@@ -119,11 +183,13 @@ MAY_RUN = {
         "owner",
     },
     "forget_released(integer,uuid)": {"writer", "sweeper", "owner"},
+    "guard_lock()": set(),
     "keep_entry()": set(),
     "maintenance(text)": {"owner"},
     "project_document()": set(),
     "project_documents(boolean)": set(),
     "record_entry()": set(),
+    "record_other(result,result)": set(),
     "refuse_change()": set(),
     "sweep(integer,uuid,text,text)": {"sweeper", "owner"},
 }
@@ -206,6 +272,9 @@ NO_MORE = {
         "INSERT INTO pgresults.payload SELECT * FROM pgresults.payload",
         "DELETE FROM pgresults.lock",
         "SELECT setval('pgresults.forgotten', 7)",
+        "UPDATE pgresults.lock SET key = 'another'",
+        "UPDATE pgresults.lock SET db_user = 'another'",
+        "INSERT INTO pgresults.storage VALUES (gen_random_uuid(), 'another', now(), gen_random_uuid())",
     ),
     "reader": ("SELECT token FROM pgresults.lock",),
     "owner": (),

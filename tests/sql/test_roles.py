@@ -37,7 +37,11 @@ ACTIONS: dict[str, Act] = {
         store.result_storage.lock_manager().break_lock("k", "why"),
     ),
     "sweep, retain, redact": lambda store, _: (store.sweep(), store.retain(versions=1), store.redact("k", "law")),
+    "release another's lock without an entry": said(
+        "UPDATE pgresults.lock SET released = true WHERE storage_id = %(id)s AND key = 'held'"
+    ),
     "delete rows of held locks": said("DELETE FROM pgresults.lock"),
+    "say which database it is": said("UPDATE pgresults.storage SET identity = gen_random_uuid() WHERE id = %(id)s"),
     "make an entry in another's name": said(
         "UPDATE pgresults.result SET db_user = 'another', seq = seq + 1, previous = digest, action = 'break'"
         " WHERE storage_id = %(id)s"
@@ -76,6 +80,7 @@ def may(urls: dict[str, URL], database: URL, kind: str, act: Act, settings: Sett
     owned, storage = PostgresStorage(database, name), PostgresStorage(urls[kind], name, settings=settings)
     store = ResultStore(result_storage=owned)
     store.write(1, key="k")
+    owned.lock_manager().acquire_lock("held", "another")
     store.write(1, key="old", expiration=datetime.now(UTC) - timedelta(hours=1))
     try:
         with psycopg.connect(psycopg_url(urls[kind])) as connection:

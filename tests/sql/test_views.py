@@ -27,7 +27,8 @@ COLUMNS = {
     " holder fence storage_id task flow",
     "expirations": "storage key version expires_at remaining expired size created_at storage_id",
     "result_history": "storage key seq version action at actor db_user holder fence expires_at size serializer reason"
-    " tags provenance digest storage_id",
+    " tags provenance digest storage_id previous payload_id payload_digest serializer_settings storage_key"
+    " storage_block_id pgresults_version prefect_version signature xid",
     "held_locks": "storage key holder fence since held_for expires_at actor pid taken_over_from backend_pid waiters "
     "waiting_holders",
     "storage_usage": "storage keys live live_bytes expired_bytes last_change storage_id",
@@ -252,11 +253,24 @@ async def test_pages_hold_while_rows_arrive(call: Any, store: ResultStore) -> No
     assert len(seen) == len(set(seen))
 
 
+async def test_everything_is_found_unless_a_limit_is_given(
+    call: Any, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_many({f"k{n:03}": n for n in range(101)}, tags=["some"])
+    store.write(0, key="other")
+    for page in (1000, 101, 40, 1):
+        monkeypatch.setattr("pgresults.storage.finding.PAGE", page)
+        assert len(await call(store, "find")) == 102
+        assert [row.key for row in await call(store, "find", tags=["some"])] == [f"k{n:03}" for n in range(101)]
+        assert [row.key for row in await call(store, "find", "k", limit=41)][-1] == "k040"
+        assert [row.key for row in await call(store, "find", after="k098")] == ["k099", "k100", "other"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"limit": 0},
-        {"limit": 10_001},
+        {"limit": "all"},
         {"min_size": -1},
         {"max_size": "1"},
         {"written_after": datetime(2026, 1, 1)},

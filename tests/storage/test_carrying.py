@@ -5,10 +5,12 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import URL
 
+from pgresults.database.passwords import found_password
 from pgresults.errors import ConfigurationError, IntegrityError
 from pgresults.settings import Settings, temporary_settings
 from pgresults.storage import PostgresStorage
@@ -18,14 +20,24 @@ from tests.support.programs import python, written
 
 KEY, OLD, PASSWORD = "a signing key of the team's", "an older signing key", "very-secret"
 URL_WITH_PASSWORD = f"postgresql://user:{PASSWORD}@db.example.com/team"
-VARIABLES = ("PGPASSWORD", "PGSERVICE", "PGRESULTS_DATABASE_URL", "PGRESULTS_SIGNING_KEY")
+VARIABLES = (
+    "PGPASSWORD",
+    "PGSERVICE",
+    "PGSERVICEFILE",
+    "PGPASSFILE",
+    "PGUSER",
+    "PGDATABASE",
+    "PGRESULTS_DATABASE_URL",
+    "PGRESULTS_SIGNING_KEY",
+)
 
 
 @pytest.fixture(autouse=True)
-def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without anything in the environment."""
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without anything in the environment, nor at home."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
 
 
 def things(storage: PostgresStorage) -> list[Any]:
@@ -74,6 +86,91 @@ def test_a_password_that_the_environment_gives_is_not_carried(
         assert got.result_storage == thing.result_storage if isinstance(thing, ResultStore) else got == thing
     url = pickle.loads(pickle.dumps(PostgresStorage(URL_WITH_PASSWORD))).database.url()
     assert url.password == (PASSWORD if variable == "PGRESULTS_DATABASE_URL" else None)
+
+
+def kept(file: Path, text: str, mode: int = 0o600) -> str:
+    file.write_text(text)
+    file.chmod(mode)
+    return str(file)
+
+
+FILES = {
+    "by name": "db.example.com:5432:team:user:very-secret",
+    "by any": "*:*:*:*:very-secret",
+    "after others": "# db.example.com:5432:team:user:no\nother:5432:team:user:no\ndb.example.com:*:*:user:very-secret",
+}
+
+
+@pytest.mark.parametrize("text", FILES.values(), ids=FILES)
+@pytest.mark.parametrize("where", ["PGPASSFILE", "home", "the URL"])
+def test_a_password_from_a_password_file_is_not_carried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str, text: str
+) -> None:
+    file = kept(tmp_path / (".pgpass" if where == "home" else "passwords"), text)
+    url = URL_WITH_PASSWORD
+    if where == "PGPASSFILE":
+        monkeypatch.setenv(where, file)
+    elif where == "the URL":
+        url = f"{url}?passfile={file}"
+    for thing in things(PostgresStorage(url)):
+        assert PASSWORD.encode() not in pickle.dumps(thing)
+    for other in (url.replace("user", "another", 1), url.replace("example", "another"), url.replace(PASSWORD, "x" * 9)):
+        storage = PostgresStorage(other)
+        carried = pickle.loads(pickle.dumps(storage)).database.url()
+        assert carried.password == (
+            None if text == FILES["by any"] and PASSWORD in other else storage.database.url().password
+        )
+
+
+@pytest.mark.parametrize(("second", "is_carried"), [("very-secret", False), ("another", True)])
+def test_all_hosts_of_a_url_have_to_have_its_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, second: str, is_carried: bool
+) -> None:
+    text = f"one:5433:team:user:{PASSWORD}\n*:5434:team:user:{second}\n"
+    monkeypatch.setenv("PGPASSFILE", kept(tmp_path / "passwords", text))
+    carried = pickle.dumps(PostgresStorage(f"postgresql://user:{PASSWORD}@one:5433,two:5434/team"))
+    assert (PASSWORD.encode() in carried) is is_carried
+
+
+@pytest.mark.parametrize("service", ["PGSERVICE", "the URL"])
+def test_a_password_from_a_service_is_not_carried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, service: str
+) -> None:
+    text = f"[other]\npassword=no\n[team]\nuser=user\n# password=no\npassword={PASSWORD}\n[last]\npassword=no\n"
+    monkeypatch.setenv("PGSERVICEFILE", kept(tmp_path / "services", text))
+    url = URL_WITH_PASSWORD
+    if service == "PGSERVICE":
+        monkeypatch.setenv(service, "team")
+    else:
+        url = f"{url}?service=team"
+    assert PASSWORD.encode() not in pickle.dumps(PostgresStorage(url))
+    assert b"another" in pickle.dumps(PostgresStorage(url.replace(PASSWORD, "another")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*:*:*:*:a\\:b\\\\c",
+        "*:*:*:*:a:b",
+        "{host}:{port}:{database}:{user}:one\n*:*:*:*:two",
+        "nowhere:*:*:*:one\n*:*:*:*:two",
+        "*:*:*:*\n*:*:*:*:two",
+        "*:{port}:*:nobody:one\n",
+        "",
+    ],
+)
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_what_is_found_is_what_libpq_finds(
+    shared_url: URL, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, mode: int
+) -> None:
+    url = shared_url._replace(password=None)
+    said = text.format(
+        host=url.host or url.query.get("host", "localhost"), port=url.port or 5432, database=url.database,
+        user=url.username,
+    )  # fmt: skip
+    monkeypatch.setenv("PGPASSFILE", kept(tmp_path / "passwords", said, mode))
+    with psycopg.connect(psycopg_url(url)) as connection:
+        assert (found_password(url) or "") == connection.info.password
 
 
 def test_passwords_in_the_query_are_none_of_a_pickle_either(monkeypatch: pytest.MonkeyPatch) -> None:

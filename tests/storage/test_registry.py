@@ -13,6 +13,7 @@ from pgresults import (
     NullStorage,
     PostgresStorage,
     ResultRecord,
+    ResultRecordMetadata,
     ResultStore,
     get_default_result_storage,
     get_result_store,
@@ -20,7 +21,7 @@ from pgresults import (
 )
 from pgresults import results as functions
 from pgresults.database.programs import perform
-from pgresults.errors import ConfigurationError, InvalidArgument
+from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
 from pgresults.server.binaries import bin_directory
 from pgresults.settings import temporary_settings
 from tests.support.calls import Call
@@ -47,6 +48,73 @@ async def test_a_saved_storage_is_found_by_name_and_id(default_url: str, call: C
     metadata = await call(store, "write", 1, key="k")
     assert metadata.storage_block_id == store.result_storage_block_id == block
     assert (await call(ResultRecord, "from_metadata", metadata)).result == 1
+
+
+async def test_metadata_says_where_the_result_is(default_url: str, call: Call) -> None:
+    name = f"saved-{uuid4().hex}"
+    saved = PostgresStorage(default_url, name)
+    saved.save()
+    never_saved = PostgresStorage(default_url, f"new-{uuid4().hex}")
+    for spec in (saved, name, saved.id, never_saved, default_url, None):
+        key = f"k-{uuid4().hex}"
+        store = ResultStore(result_storage=spec)
+        stored = await call(store, "write", 1, key=key)
+        where = perform(store._keyspace()).payloads
+        assert (stored.storage_block_id, store.result_storage_block_id) == (where.id, where.id)
+        assert stored == (await call(store, "read", key)).metadata
+        assert (await call(ResultRecord, "from_metadata", stored)).result == 1
+        loaded = ResultRecordMetadata.load_bytes(stored.dump_bytes())
+        assert (await call(ResultRecord, "from_metadata", loaded)).result == 1
+    for spec in (name, saved.id):
+        store = ResultStore(result_storage=spec)
+        assert store.result_storage_block_id == store.create_result_record(1).metadata.storage_block_id == saved.id
+
+
+async def test_metadata_of_what_cannot_be_found_again_says_so(default_url: str, fresh_url: URL, call: Call) -> None:
+    foreign = ResultStore(result_storage=psycopg_url(fresh_url))
+    stored = await call(foreign, "write", "foreign", key=f"k-{uuid4().hex}")
+    assert stored.storage_block_id is None
+    advice = r"names no registered storage.* save\(\)"
+    with pytest.raises(ConfigurationError, match=advice):
+        await call(ResultRecord, "from_metadata", stored)
+    ours = ResultStore()
+    for result in ("ours", "ours again"):  # the same key, as the same version and as a later one
+        await call(ours, "write", result, key=stored.storage_key)
+        with pytest.raises(ConfigurationError, match=advice):
+            await call(ResultRecord, "from_metadata", stored)
+    with temporary_settings(database_url=psycopg_url(fresh_url)):
+        there = await call(ResultStore(), "write", "there", key=f"k-{uuid4().hex}")
+        assert (await call(ResultRecord, "from_metadata", there)).result == "there"
+    with pytest.raises(ConfigurationError, match=r"storage of another database.* save\(\)"):
+        await call(ResultRecord, "from_metadata", there)
+    await call(perform(foreign._keyspace()).payloads, "close")
+
+
+async def test_what_took_the_place_of_a_result_is_found_by_its_metadata(default_url: str, call: Call) -> None:
+    store, key = ResultStore(), f"k-{uuid4().hex}"
+    first = await call(store, "write", 1, key=key)
+    await call(store, "write", 2, key=key)
+    assert (await call(ResultRecord, "from_metadata", first)).result == 2
+    await call(store, "redact", key, "a test")
+    with pytest.raises(MissingResult, match="redacted"):
+        await call(ResultRecord, "from_metadata", first)
+    await call(store, "write", 3, key=key)
+    assert (await call(ResultRecord, "from_metadata", first)).result == 3
+
+
+async def test_a_record_is_of_the_storage_that_it_is_stored_in(
+    default_url: str, storage: PostgresStorage, call: Call
+) -> None:
+    one, other = (PostgresStorage(default_url, f"saved-{uuid4().hex}") for _ in range(2))
+    one.save()
+    record = ResultStore(result_storage=one).create_result_record(1, key="k")
+    assert record.metadata.storage_block_id == one.id
+    stored = await call(ResultStore(result_storage=other), "persist_result_record", record)
+    assert stored.storage_block_id == other.id
+    assert (await call(ResultRecord, "from_metadata", stored)).result == 1
+    with temporary_settings(database_url="postgresql://nobody@localhost/elsewhere"):
+        unfindable = await call(ResultStore(result_storage=storage), "persist_result_record", record)
+    assert unfindable.storage_block_id is None
 
 
 async def test_a_misspelt_storage_lists_what_is_registered(default_url: str, call: Call) -> None:

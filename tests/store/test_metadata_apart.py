@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from pgresults import NullStorage, PostgresStorage, ResultStore, transaction
-from pgresults.errors import InvalidArgument, LockedError, MissingResult, SerializationError
+from pgresults import NullStorage, PostgresStorage, ResultStore, flow, transaction
+from pgresults.errors import InvalidArgument, LockedError, MissingResult
 from pgresults.serializers import JSONSerializer, PickleSerializer
 from tests.support.calls import Call
 from tests.support.listing import page
@@ -59,15 +59,35 @@ async def test_two_databases_get_both_one_after_the_other(storage: PostgresStora
     await keys.aclose()
 
 
-async def test_without_metadata_only_the_payload_is_kept(storage: PostgresStorage, call: Call) -> None:
-    store = ResultStore(result_storage=storage, metadata_storage=NullStorage(), serializer=JSONSerializer())
-    await call(store, "write", {"a": 1}, key="k", expiration=datetime.now(UTC) + timedelta(hours=1))
-    assert page(storage)[0].serializer is None
-    assert page(storage)[0].expires_at is not None
-    assert (await call(store, "read", "k")).result == {"a": 1}
-    other = ResultStore(result_storage=storage, serializer=PickleSerializer())
-    with pytest.raises(SerializationError):
-        await call(other, "read", "k")
+@pytest.mark.parametrize("kept", ["beside", "nowhere else", "apart"])
+async def test_what_is_written_says_how_to_read_it(
+    storage: PostgresStorage, keys: PostgresStorage, call: Call, kept: str
+) -> None:
+    metadata_storage = {"beside": None, "nowhere else": NullStorage(), "apart": keys}[kept]
+    options = {"result_storage": storage, "metadata_storage": metadata_storage}
+    store = ResultStore(**options, serializer=JSONSerializer())
+    tomorrow = datetime.now(UTC) + timedelta(hours=1)
+    written = await call(store, "write", {"a": 1}, key="k", expiration=tomorrow, provenance={"by": "me"})
+    record = await call(ResultStore(**options, serializer=PickleSerializer()), "read", "k")
+    assert (record.result, record.metadata, record.expiration) == ({"a": 1}, written, tomorrow)
+    assert record.metadata.model_dump() == written.model_dump()
+
+
+async def test_a_transaction_within_a_flow_names_its_serializer(storage: PostgresStorage, call: Call) -> None:
+    @flow(result_storage=storage, result_serializer="json")
+    def first() -> None:
+        with transaction(key="k") as txn:
+            txn.stage({"a": 1})
+
+    @flow(result_storage=storage, result_serializer="pickle")
+    def second() -> Any:
+        with transaction(key="k") as txn:
+            return txn.read().result
+
+    first()
+    assert second() == {"a": 1}
+    assert (await call(ResultStore(result_storage=storage), "read", "k")).result == {"a": 1}
+    assert {row.serializer for row in page(storage)} == {"json", "pickle"}  # also the results of the flows
 
 
 def test_a_store_with_metadata_apart_travels(apart: ResultStore) -> None:

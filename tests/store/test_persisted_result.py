@@ -2,12 +2,23 @@
 
 import pickle
 import warnings
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import BaseModel
 
 from pgresults import PersistedResult, PostgresStorage, ResultStore
+from pgresults.errors import MissingResult
 from pgresults.serializers import JSONSerializer
+from pgresults.settings import temporary_settings
 from tests.support.calls import Call
+from tests.support.database import psycopg_url
+
+
+class Holding(BaseModel):
+    """A model with a reference in it."""
+
+    reference: PersistedResult
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -31,11 +42,47 @@ class TestPersistedResult:
         with pytest.raises(TypeError, match="int"):
             PersistedResult.create(1, storage, lambda: 1, JSONSerializer())  # type: ignore[arg-type, return-value]
 
-    def test_none_in_its_place(self, storage: PostgresStorage) -> None:
+    async def test_none_in_its_place(self, storage: PostgresStorage, call: Call) -> None:
         reference = PersistedResult.create(object(), storage, lambda: "k", JSONSerializer(), serialize_to_none=True)
-        reference.write()
+        await call(reference, "write")
+        assert not ResultStore(result_storage=storage).exists("k")
         assert reference.get() is not None
-        assert reference.get(ignore_cache=True) is None
+        with pytest.raises(MissingResult, match="never written"):
+            await call(reference, "get", ignore_cache=True)
+        assert (reference.model_dump(), reference.model_dump_json()) == (None, "null")
+        assert Holding(reference=reference).model_dump() == {"reference": None}
+        assert reference != reference.model_copy(update={"storage_key": "other"})
+
+    @pytest.mark.parametrize("kept", [True, False])
+    async def test_an_object_is_there_until_it_is_written(
+        self, storage: PostgresStorage, call: Call, kept: bool
+    ) -> None:
+        given = {"a": 1}
+        reference = PersistedResult.create(given, storage, lambda: "k", JSONSerializer(), cache_object=kept)
+        assert reference.has_cached_object()
+        assert await call(reference, "get") is given
+        await call(reference, "write")
+        assert reference.has_cached_object() is kept
+        assert await call(reference, "get") == given
+        assert reference.has_cached_object() is kept
+
+    async def test_what_is_read_through_a_reference_is_kept_with_its_expiration(
+        self, storage: PostgresStorage, call: Call
+    ) -> None:
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        store = ResultStore(result_storage=storage, serializer="json")
+        store.write([1], key="k", expiration=tomorrow)
+        with temporary_settings(database_url=psycopg_url(storage.database.url())):
+            storage.save()
+            reference = PersistedResult(serializer_type="json", storage_key="k", storage_block_id=storage.id)
+            assert not reference.has_cached_object()
+            first = await call(reference, "get")
+            assert reference.expiration == tomorrow
+            assert await call(reference, "get") is first
+            store.delete("k")
+            assert await call(reference, "get") == [1]
+            with pytest.raises(MissingResult, match="deleted"):
+                await call(reference, "get", ignore_cache=True)
 
     async def test_one_without_an_object_writes_none(self, storage: PostgresStorage, call: Call) -> None:
         made = PersistedResult(serializer_type="pickle", storage_key="k")

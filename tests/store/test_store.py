@@ -150,7 +150,7 @@ async def test_a_serializer_comes_back_as_it_was_given(call: Any, storage: Postg
     assert record.serializer == plain
 
 
-@pytest.mark.parametrize("page", [{"prefix": "\udcff"}, {"after": "a\0"}, {"limit": -1}, {"limit": 10**30}])
+@pytest.mark.parametrize("page", [{"prefix": "\udcff"}, {"after": "a\0"}, {"limit": -1}, {"limit": "1"}])
 async def test_a_page_is_asked_for_in_earnest(call: Any, store: ResultStore, page: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         await call(store, "find", **page)

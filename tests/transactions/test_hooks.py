@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pgresults.errors import ConfigurationError
 from pgresults.store import ResultStore
 from pgresults.transactions import Transaction, transaction
 from tests.support.transactions import Enter, Failure, stored
@@ -77,6 +76,3 @@ class TestHooks:
 
         await asyncio.to_thread(thread)
         assert calls == ["a", "b"]
-        with pytest.raises(ConfigurationError, match="async with"), transaction("c", store) as txn:
-            txn.stage(1, on_commit_hooks=[hook])
-        assert txn.is_rolled_back()

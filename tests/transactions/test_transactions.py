@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from pgresults.errors import (
-    ConfigurationError,
     InvalidArgument,
     InvalidKey,
     MissingContextError,
@@ -36,25 +35,12 @@ class TestOne:
         assert store.read("k").result == {"a": 2}
         assert store.read("k").metadata.version == 1
 
-    async def test_a_record_keeps_its_metadata(self, enter: Enter, store: ResultStore) -> None:
-        record = store.create_result_record("x", key="elsewhere")
-        async with enter("k", store) as txn:
-            txn.stage(record)
-        assert store.read("k").result == "x"
-        assert not store.exists("elsewhere")
-
     async def test_an_exception_stores_nothing(self, enter: Enter, store: ResultStore) -> None:
         with pytest.raises(Failure):
             async with enter("k", store) as txn:
                 txn.stage(1)
                 raise Failure
         assert txn.is_rolled_back()
-        assert stored(store, "k") == {}
-
-    async def test_nothing_staged_is_nothing_stored(self, enter: Enter, store: ResultStore) -> None:
-        async with enter("k", store) as txn:
-            pass
-        assert txn.is_committed()
         assert stored(store, "k") == {}
 
     async def test_none_is_a_result(self, enter: Enter, store: ResultStore) -> None:
@@ -121,13 +107,6 @@ class TestOne:
             txn.__enter__()
         with pytest.raises(MissingContextError):
             transaction("k", store).stage(1)
-
-    async def test_without_a_key_there_is_nothing_to_read(self, enter: Enter, do: Call) -> None:
-        async with enter() as txn:
-            txn.stage(1)
-            with pytest.raises(ConfigurationError):
-                await do(txn, "read")
-        assert txn.is_committed()
 
     async def test_reading_what_is_not_there(self, enter: Enter, do: Call, store: ResultStore) -> None:
         async with enter("k", store) as txn:

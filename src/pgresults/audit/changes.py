@@ -93,13 +93,18 @@ def redact(keyspace: Keyspace, key: str, reason: str) -> Program[int]:
 
 
 def invalidate(
-    keyspace: Keyspace, prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None
+    keyspace: Keyspace,
+    prefix: str | None,
+    tags: Iterable[str] | None,
+    task: str | None,
+    flow: str | None,
+    reason: str | None = None,
 ) -> Program[int]:
     """Delete all live results that meet every given condition; see `ResultStore.invalidate`."""
     given = chosen_conditions(prefix=prefix, tags=tags, task=task, flow=flow)
     if not given:
         raise InvalidArgument("say what to invalidate: a prefix, tags, a task or a flow", argument="prefix")
-    return (yield from _invalidate(keyspace, given))
+    return (yield from _invalidate(keyspace, given, require_text(reason, "reason")))
 
 
 def invalidate_task(keyspace: Keyspace, identity: str) -> Program[int]:
@@ -107,9 +112,9 @@ def invalidate_task(keyspace: Keyspace, identity: str) -> Program[int]:
     return (yield from _invalidate(keyspace, {"identity": identity}))
 
 
-def _invalidate(keyspace: Keyspace, given: dict[str, Any]) -> Program[int]:
+def _invalidate(keyspace: Keyspace, given: dict[str, Any], reason: str | None = None) -> Program[int]:
     storage, manager = keyspace.entries, keyspace.locks
-    entry = _said("delete", f"invalidated by {', '.join(sorted(given))}")
+    entry = _said("delete", reason or f"invalidated by {', '.join(sorted(given))}")
     parameters = {**entry, "content": content_digest(entry), "storage_id": storage.id, **bound(given)}
     guarded = isinstance(manager, PostgresLockManager) and manager._guards(storage.database, storage.id)
     return (

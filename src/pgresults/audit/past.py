@@ -101,6 +101,7 @@ def find_version(storage: PostgresStorage, key: str, version: int) -> Program[Fo
     """Find a version of a key with its payload."""
     if not isinstance(version, int) or not 0 < version < 2**63:
         raise InvalidArgument("version is a number from 1 on", argument="version", value=version)
+    yield from storage._trusted()
     past = yield from call(storage.database, lambda _: operations.read_version(storage.id, require_key(key), version))
     if past is None:
         raise no_such_version(key, version)
@@ -109,6 +110,7 @@ def find_version(storage: PostgresStorage, key: str, version: int) -> Program[Fo
 
 def find_as_of(storage: PostgresStorage, key: str, moment: datetime) -> Program[Found]:
     """Find what was live under a key at a moment, with its payload."""
+    yield from storage._trusted()
     past = yield from call(storage.database, lambda _: operations.read_as_of(storage.id, require_key(key), moment))
     if past is None:
         raise never_written(key, moment)

@@ -45,7 +45,8 @@ class Seal(BaseModel):
 
     ``root``, ``public_key`` and ``signature`` are in hex; ``bound`` and ``until`` tell which entries it covers: those
     of transactions with a lower number, up to that time. ``windows`` is how often the history had been opened to
-    changes. Of the ``2 ** depth`` buckets those without entries are left out.
+    changes, ``ahead`` how many entries it leaves out because they name transactions to come, as no server writes
+    them. Of the ``2 ** depth`` buckets those without entries are left out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,6 +58,7 @@ class Seal(BaseModel):
     until: AwareDatetime
     entries: int
     windows: int = 0
+    ahead: int = 0
     depth: int
     buckets: dict[int, Bucket]
     root: str

@@ -86,12 +86,12 @@ def exported(
 
     Raises: IntegrityError; StorageUnavailable.
     """
-    after = ""
+    after, trust = "", perform(storage._trusted())
     while page := perform(storage._page(prefix, after, _KEYS_A_PAGE)):
         page = _as_much_as_fits(page)
         for key, found in _live(storage, [row.key for row in page]):
             try:
-                one = _as_exported(key, found, storage._trust)
+                one = _as_exported(key, found, trust)
             except IntegrityError as error:
                 if leave_out is None:
                     raise
@@ -155,7 +155,8 @@ def import_result(storage: PostgresStorage, one: Exported, *, overwrite: bool = 
     key = require_key(one.key)
     if hashlib.sha256(one.payload).hexdigest() != one.sha256:
         raise SerializationError(f"the payload of {key!r} is not what was exported: its digest does not match")
-    verified = _require_verified(one, storage._trust, vouched)
+    trust = perform(storage._trusted(register=True))
+    verified = _require_verified(one, trust, vouched)
     if not overwrite and perform(storage._has(key)):
         return False
     origin = {"version": one.version, "created_at": _iso(one.created_at), "verified": verified}
@@ -163,7 +164,7 @@ def import_result(storage: PostgresStorage, one: Exported, *, overwrite: bool = 
         "action": "import",
         "holder": default_holder(),
         "expires_at": one.expiration,
-        "serializer": _known(one, storage._trust),
+        "serializer": _known(one, trust),
         "tags": one.tags,
         "provenance": require_json({**(one.provenance or {}), "imported": origin}, "provenance"),
         "storage_key": one.storage_key,
@@ -172,7 +173,7 @@ def import_result(storage: PostgresStorage, one: Exported, *, overwrite: bool = 
         "prefect_version": one.prefect_version,
     }
     limit = storage.settings.max_payload_bytes
-    perform(storage._store(prepare(storage._trust, key, one.payload, described, limit, Guard.NOT_HELD)))
+    perform(storage._store(prepare(trust, key, one.payload, described, limit, Guard.NOT_HELD)))
     return True
 
 

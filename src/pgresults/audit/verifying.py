@@ -1,5 +1,6 @@
 """Verifying a storage key by key, sealing it, and comparing it with a seal."""
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.misses import never_written
 from pgresults.storage.pointers import pointed_to
 from pgresults.storage.postgres import PostgresStorage
+
+logger = logging.getLogger(__name__)
 
 _KEYS_A_LIST = 2_000
 _ENTRIES_A_PAGE = 5_000
@@ -150,7 +153,7 @@ def _target(keyspace: Keyspace, key: str) -> Program[str | None]:
 
 
 def _key_file(storage: PostgresStorage) -> Path:
-    return storage.settings.seal_key.expanduser()
+    return storage.settings.seal_key_file
 
 
 def _span(since: Seal | datetime | None) -> Span | None:
@@ -207,9 +210,11 @@ def _reading(storage_id: UUID, tasks: list[Task], partial: bool) -> Start[Page]:
 def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Program[Seal]:
     """Sign a root over all entries that are certainly committed; see `ResultStore.seal`."""
     if ahead := (yield from call(storage.database, lambda _: operations.ahead(storage.id))):
-        raise IntegrityError(
-            f"{ahead:,} entries name transactions that are yet to come, no seal would cover them: they were altered, "
-            "or the database restored into another cluster (then see Maintenance in docs/sql.md)"
+        logger.warning(
+            "%d entries of %r name transactions that are yet to come, and the seal does not cover them: they were "
+            "altered, or the database restored into another cluster (then see Maintenance in docs/sql.md)",
+            ahead,
+            storage.name,
         )
     certain = yield from call(storage.database, lambda _: operations.certain())
     keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
@@ -226,6 +231,7 @@ def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Pr
         until=tree.until or certain.until,
         entries=tree.entries,
         windows=len(windows),
+        ahead=ahead,
         depth=tree.depth,
         buckets=buckets,
         root=root_of(buckets, tree.depth),

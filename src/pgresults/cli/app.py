@@ -13,12 +13,30 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from pgresults.cli import audit, config, database, demo, embedded, history, importing, locks, results, transfer, upkeep
+from pgresults.cli import (
+    INTERRUPTED,
+    audit,
+    config,
+    database,
+    demo,
+    embedded,
+    explaining,
+    history,
+    importing,
+    listing,
+    locks,
+    log,
+    removing,
+    results,
+    transfer,
+    upkeep,
+)
 from pgresults.cli.output import fail, reason_of
-from pgresults.cli.session import Session
+from pgresults.cli.rights import hint
+from pgresults.cli.session import DEFAULT_STORAGE, Session
 from pgresults.errors import PgResultsError
 
-FAILED, INTERRUPTED, PIPE_CLOSED = 1, 130, 141
+FAILED, PIPE_CLOSED = 1, 141
 
 
 class _Program(TyperGroup):
@@ -28,7 +46,7 @@ class _Program(TyperGroup):
         try:
             return super().invoke(ctx)
         except PgResultsError as error:
-            fail(str(error))
+            fail(f"{error}{hint(ctx.invoked_subcommand, error)}")
         except BrokenPipeError:
             # What is still buffered must not fail again when the interpreter ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,7 +66,11 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage (of verify: could not check), 130 interrupted.",
 )
 results.register(app)
+listing.register(app)
+removing.register(app)
 history.register(app)
+log.register(app)
+explaining.register(app)
 upkeep.register(app)
 audit.register(app)
 transfer.register(app)
@@ -77,7 +99,7 @@ def _options(
             "Without either: an embedded server in PGRESULTS_EMBEDDED_PATH (.pgresults)."
         ),
     ] = None,
-    storage: Annotated[str, typer.Option(help="The collection of results.")] = "default",
+    storage: Annotated[str, typer.Option(help="The collection of results.")] = DEFAULT_STORAGE,
     schema: Annotated[
         str | None, typer.Option(help="The schema of the tables; by default PGRESULTS_DATABASE_SCHEMA (pgresults).")
     ] = None,
@@ -86,10 +108,18 @@ def _options(
     ] = False,
 ) -> None:
     given = {"database_url": database_url, "database_schema": schema}
-    context.obj = Session({name: value for name, value in given.items() if value is not None}, storage)
+    context.obj = Session(
+        {name: value for name, value in given.items() if value is not None}, storage, _is_given(context, "storage")
+    )
 
 
-def main() -> None:
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option was said by the user."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def run() -> None:
     """Run the program on the arguments of this process."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it is closed

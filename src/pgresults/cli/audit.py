@@ -1,28 +1,33 @@
 """``pgresults verify | seal | stats``: whether the history can be believed, and how much there is.
 
-Exit codes of ``verify``: 0 intact, 1 altered, 2 could not check, or nothing there.
+Exit codes of ``verify``: 0 intact, 1 altered, 2 could not check, or nothing there; of ``seal``: 1 where entries name
+transactions to come.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
+from rich.filesize import decimal
 
 from pgresults.audit.reports import Covered, VerifyReport
 from pgresults.audit.seals import Seal
-from pgresults.cli.output import fail, note, print_json, print_rows, reason_of, replacing, say, shown
-from pgresults.cli.progress import counting
+from pgresults.cli.output import fail, note, print_json, reason_of, replacing, say, shown, terminal
+from pgresults.cli.progress import counting, waiting
 from pgresults.cli.session import session
+from pgresults.cli.tables import print_record
 from pgresults.cli.values import moment
+from pgresults.cli.watching import Every, Watch, interval, watching
 from pgresults.database.programs import call, perform
 from pgresults.operations import views
-from pgresults.operations.locks import size
+from pgresults.operations.locks import TableSize, size
 from pgresults.operations.verify import count_keys
-from pgresults.operations.views import Daily
+from pgresults.operations.views import Daily, Usage
 from pgresults.settings import Settings
+from pgresults.storage.postgres import PostgresStorage
 from pgresults.store import ResultStore
 
 ALTERED, UNCHECKED = 1, 2
@@ -44,16 +49,23 @@ def verify(
     against: Annotated[
         Path | None, typer.Option(dir_okay=False, metavar="SEAL", help="Compare with a seal made before.")
     ] = None,
+    watch: Watch = False,
+    every: Every = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that history and payloads are as they were written.
+    """Check that history and payloads are as they were written; with --watch until they are not.
 
     Exit code 0 intact, 1 altered, 2 could not check, or nothing there.
     """
+    repeated = interval(watch, every, timedelta(minutes=1))
     try:
-        report = _verified(context, key, since, against)
-        _print_report(report, as_json)
-    except (BrokenPipeError, typer.BadParameter):
+        report = watching(
+            repeated,
+            lambda: _verified(context, key, since, against),
+            lambda report: _print_report(report, as_json),
+            lambda report: bool(report.findings),
+        )
+    except (BrokenPipeError, typer.BadParameter, typer.Exit):
         raise
     except Exception as error:  # whatever it was: only an alteration may end with the code of one
         reason = reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
@@ -67,8 +79,10 @@ def verify(
 
 def _verified(context: typer.Context, key: str | None, since: str | None, against: Path | None) -> VerifyReport:
     start, sealed = _since(since), None if against is None else Seal.load_bytes(against.read_bytes())
-    with session(context).storage() as storage:
-        if sealed or isinstance(start, Seal):
+    by_seal, used = sealed is not None or isinstance(start, Seal), session(context)
+    # Where a seal speaks of a storage that is not there, somebody has taken it away: that is no wrong usage.
+    with used.database(there=True) if by_seal else used.storage() as storage:
+        if by_seal:
             _warn_of_unknown_signer(storage.settings)
         total = 1 if key else None if start else perform(call(storage.database, lambda _: count_keys(storage.id)))
         with counting("Verifying keys", total) as progress:
@@ -76,7 +90,7 @@ def _verified(context: typer.Context, key: str | None, since: str | None, agains
 
 
 def _warn_of_unknown_signer(settings: Settings) -> None:
-    if settings.seal_public_key is None and not settings.seal_key.expanduser().exists():
+    if settings.seal_public_key is None and not settings.seal_key_file.exists():
         note("Whoever forges a seal signs it with a key of their own: name yours by PGRESULTS_SEAL_PUBLIC_KEY.")
 
 
@@ -103,7 +117,7 @@ def _print_report(report: VerifyReport, as_json: bool) -> None:
     if report.unchecked:
         say(f"not checked: the storages {', '.join(map(repr, report.unchecked))}")
     for window in report.windows:
-        when = window.at.isoformat(" ") if window.at else "unknown"
+        when = shown(window.at) or "unknown"
         say(f"maintenance: {when}: opened by {window.db_user!r}: {window.reason}")
     for finding in report.findings:
         say(f"{finding.kind}: {', '.join(map(repr, finding.keys)) or '-'}: {finding.message}")
@@ -141,38 +155,62 @@ def seal(
             file.write_bytes(made.dump_bytes())
         say(f"{output}: {made.entries:,} entries sealed, root {made.root}")
     note(f"Signed with the public key {made.public_key}")
+    if made.ahead:
+        note(f"{made.ahead:,} entries name transactions to come, the seal does not cover them: run pgresults verify")
+        raise typer.Exit(ALTERED)
 
 
 def stats(
     context: typer.Context,
     days: Annotated[int, typer.Option(min=1, max=366, help="How many days past and to come.")] = 14,
+    watch: Watch = False,
+    every: Every = None,
     as_json: AsJson = False,
 ) -> None:
     """Show sizes and counts, what was written on each day past, and what expires on each day to come."""
-    span = timedelta(days=days)
+    repeated, span = interval(watch, every, timedelta(seconds=10)), timedelta(days=days)
     with session(context).storage() as storage:
-        usage = perform(call(storage.database, lambda _: views.usage(storage.id)))
-        locks = perform(call(storage.database, lambda _: size(storage.database.schema)))
-        written = perform(call(storage.database, lambda _: views.written_daily(storage.id, span)))
-        expiring = perform(call(storage.database, lambda _: views.expiring_daily(storage.id, span)))
+        watching(repeated, lambda: _counted(storage, span), lambda counts: _print_counts(counts, as_json))
+
+
+class _Counts(NamedTuple):
+    usage: Usage
+    locks: TableSize
+    written: list[Daily]
+    expiring: list[Daily]
+
+
+def _counted(storage: PostgresStorage, span: timedelta) -> _Counts:
+    database, schema = storage.database, storage.schema
+    with waiting("Counting"):
+        return _Counts(
+            perform(call(database, lambda _: views.usage(storage.id))),
+            perform(call(database, lambda _: size(schema))),
+            perform(call(database, lambda _: views.written_daily(storage.id, span))),
+            perform(call(database, lambda _: views.expiring_daily(storage.id, span))),
+        )
+
+
+def _print_counts(counts: _Counts, as_json: bool) -> None:
+    usage, locks, *daily = counts
     if as_json:
-        parts = {"written": written, "expiring": expiring}
-        lists = {name: [{**day._asdict(), "day": f"{day.day}"} for day in part] for name, part in parts.items()}
+        parts = zip(("written", "expiring"), daily, strict=True)
+        lists = {name: [{**day._asdict(), "day": f"{day.day}"} for day in part] for name, part in parts}
         print_json(usage._asdict() | {"lock_rows": locks.rows, "lock_bytes": locks.bytes} | lists)
         return
-    last = usage.last_change.astimezone(UTC) if usage.last_change else None
-    rows = {
-        "keys": usage.keys,
-        "live results": usage.live,
-        "live bytes": usage.live_bytes,
-        "expired bytes": usage.expired_bytes,
-        "last change": last,
-        "lock rows": locks.rows,
-        "lock bytes": locks.bytes,
-    }
-    print_rows(("", ""), list(rows.items()))
-    _print_chart("Written on each day", written)
-    _print_chart("Expiring on each day", expiring)
+    print_record(
+        {
+            "keys": usage.keys,
+            "live results": usage.live,
+            "live bytes": usage.live_bytes,
+            "expired bytes": usage.expired_bytes,
+            "last change": usage.last_change,
+            "lock rows": locks.rows,
+            "lock bytes": locks.bytes,
+        }
+    )
+    _print_chart("Written on each day", counts.written)
+    _print_chart("Expiring on each day", counts.expiring)
 
 
 def _print_chart(title: str, days: Sequence[Daily]) -> None:
@@ -180,6 +218,9 @@ def _print_chart(title: str, days: Sequence[Daily]) -> None:
         return
     say(f"{title}:")
     most = max(day.results for day in days)
-    for day in days:
-        bar = "█" * max(1, round(day.results * _BAR / most))
-        say(f"{day.day} {bar} {day.results:,} ({day.bytes:,} bytes)")
+    ends = [
+        f"{day.results:,} ({decimal(day.bytes) if terminal.is_terminal else f'{day.bytes:,} bytes'})" for day in days
+    ]
+    longest = min(_BAR, terminal.width - max(map(len, ends)) - len("2030-01-31  ")) if terminal.is_terminal else _BAR
+    for day, end in zip(days, ends, strict=True):
+        say(f"{day.day} {'█' * max(1, round(day.results * longest / most))} {end}")

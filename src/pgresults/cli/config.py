@@ -7,8 +7,9 @@ import typer
 from pydantic import SecretStr
 
 from pgresults import settings
-from pgresults.cli.output import masked, print_json, print_rows
+from pgresults.cli.output import masked, print_json
 from pgresults.cli.session import session
+from pgresults.cli.tables import print_rows
 from pgresults.database.targets import url_of
 from pgresults.errors import ConfigurationError
 
@@ -27,7 +28,7 @@ def show(
     if as_json:
         print_json(rows)
     else:
-        print_rows([name.replace("_", " ") for name in rows[0]], [tuple(row.values()) for row in rows])
+        print_rows(list(rows[0]), [tuple(row.values()) for row in rows], ("variable",))
 
 
 def _row(name: str, value: Any, sources: list[settings.Layer]) -> Mapping[str, object]:

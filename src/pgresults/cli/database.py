@@ -1,17 +1,17 @@
 """``pgresults db``: the schema in a team's database."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pgresults.cli.output import say
+from pgresults.cli.progress import waiting
 from pgresults.cli.session import Session, session
 from pgresults.database import migrations
-from pgresults.sql.grants import Kind, Roles, granting, grants
+from pgresults.database.revisions import require_current
+from pgresults.sql.grants import ROLES, Kind, granting, grants
 
 app = typer.Typer(no_args_is_help=True, help="The schema in the database.")
-
-_ROLES = Roles()
 
 
 @app.command()
@@ -20,9 +20,9 @@ def upgrade(
     lock_timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for another upgrade.")] = 30.0,
 ) -> None:
     """Create the tables, or bring them to this version."""
-    with session(context).storage() as storage:
+    with session(context).database() as storage, waiting("Upgrading"):
         revision = migrations.upgrade(storage.database.url(), storage.schema, lock_timeout)
-        say(f"schema {storage.schema} is at revision {revision}")
+    say(f"schema {storage.schema} is at revision {revision}")
 
 
 @app.command()
@@ -35,24 +35,42 @@ def current(context: typer.Context) -> None:
 def check(context: typer.Context) -> None:
     """Fail unless the schema is the one this version works with."""
     used = session(context)
-    migrations.require_current(_revision(used), used.settings.database_schema)
+    require_current(_revision(used), used.settings.database_schema)
     say(f"schema {used.settings.database_schema} is up to date")
+
+
+def _named(kind: Kind, purpose: str) -> Any:
+    return typer.Option(f"--{kind}", metavar="ROLE", help=f"The role that {purpose}.")
 
 
 @app.command()
 def sql(
     context: typer.Context,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="REVISION", help="Only what brings tables of this revision to the newest."),
+    ] = None,
     grants_only: Annotated[
         bool, typer.Option("--grants-only", help="The roles and grants without the tables.")
     ] = False,
-    writer: Annotated[str, typer.Option(help="The role that stores results.")] = _ROLES.writer,
-    reader: Annotated[str, typer.Option(help="The role that reads them.")] = _ROLES.reader,
+    writer: Annotated[str, _named(Kind.WRITER, "stores results")] = ROLES[Kind.WRITER],
+    reader: Annotated[str, _named(Kind.READER, "reads what is there now")] = ROLES[Kind.READER],
+    auditor: Annotated[str, _named(Kind.AUDITOR, "reads everything, and verifies")] = ROLES[Kind.AUDITOR],
+    historian: Annotated[str, _named(Kind.HISTORIAN, "reads history without payloads")] = ROLES[Kind.HISTORIAN],
+    sweeper: Annotated[str, _named(Kind.SWEEPER, "sweeps, retains and redacts")] = ROLES[Kind.SWEEPER],
+    owner: Annotated[str, _named(Kind.OWNER, "may do everything")] = ROLES[Kind.OWNER],
 ) -> None:
-    """Print the statements for a database owner: tables, roles and grants. Touches no database."""
+    """Print the statements for a database owner: tables, roles and grants. Touches no database.
+
+    After an upgrade, with --from what `pgresults db current` printed before it.
+    """
     schema = session(context).settings.database_schema
+    roles = dict(zip(Kind, (writer, reader, auditor, historian, sweeper, owner), strict=True))
+    if start is not None and start not in (known := migrations.revisions()):
+        raise typer.BadParameter(f"there is no revision {start!r}; there are: {', '.join(known)}")
     if not grants_only:
-        typer.echo(migrations.ddl(schema))
-    typer.echo(grants(schema, Roles(writer, reader)), nl=False)
+        typer.echo(migrations.ddl(schema, start))
+    typer.echo(grants(schema, roles), nl=False)
 
 
 @app.command()
@@ -62,11 +80,11 @@ def grant(
     kind: Annotated[Kind, typer.Option("--as", help="What it may do.")],
 ) -> None:
     """Let ROLE store results, read them, audit them, sweep them, or own them; run as the owner of the tables."""
-    with session(context).storage() as storage:
+    with session(context).database(there=True) as storage:
         migrations.execute(storage.database.url(), granting(storage.schema, role, kind))
         say(f"{role} is a {kind.value} of schema {storage.schema}")
 
 
 def _revision(used: Session) -> str | None:
-    with used.storage() as storage:
+    with used.database() as storage:
         return migrations.current(storage.database.url(), storage.schema)

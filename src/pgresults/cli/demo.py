@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from pgresults.cli.output import note, print_json, print_rows, say, shown
+from pgresults.cli.output import note, print_json, say, shown
 from pgresults.cli.progress import on_terminal
-from pgresults.cli.session import session, where
+from pgresults.cli.session import Create, session, where
+from pgresults.cli.tables import print_rows
 from pgresults.cli.values import duration
 from pgresults.demo import report
 from pgresults.demo.modules import Module, distinct, standard_library
@@ -51,11 +52,12 @@ def demo(
     expires_in: Annotated[
         timedelta, typer.Option(parser=duration, metavar="SPAN", help="How long the results are kept.")
     ] = "7d",  # type: ignore[assignment] # parsed like what a user writes
+    create: Create = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Analyse every module of Python's standard library, once: a second run reuses the results."""
     started = time.monotonic()
-    with session(context).storage() as storage:
+    with session(context).storage(create=create) as storage:
         note(f"Results go to {where(storage.database)}.")
         modules, done = _analyse(storage, limit, expires_in, workers or os.cpu_count() or 1)
         if not modules:

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from pgresults.cli.output import print_json, print_rows, say
+from pgresults.cli.output import print_json, say
 from pgresults.cli.session import session
+from pgresults.cli.tables import print_record, print_rows
 from pgresults.server.embedded import EmbeddedPostgres
+from pgresults.server.others import running_servers
 
 app = typer.Typer(no_args_is_help=True, help="The Postgres server in a directory.")
 
@@ -32,7 +34,18 @@ def status(
     if as_json:
         print_json(found)
     else:
-        print_rows(("", ""), found.items())
+        print_record(found)
+
+
+@app.command("list")
+def list_running(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the servers that run as this user, each with its directory."""
+    servers = running_servers()
+    if as_json:
+        print_json([asdict(server) for server in servers])
+    else:
+        rows = [(server.path, server.pid, "" if server.exists else "its directory was removed") for server in servers]
+        print_rows(("directory", "pid", ""), rows)
 
 
 @app.command()

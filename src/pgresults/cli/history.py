@@ -9,17 +9,19 @@ from typing import Annotated
 import typer
 
 from pgresults.audit.past import find_as_of, find_version
-from pgresults.cli.output import note, print_json_list, print_rows, say
-from pgresults.cli.preview import Content, content_of
-from pgresults.cli.results import Key, Unpickle, fetch_live, present, unpickled
+from pgresults.cli.output import fail, note, print_json_list, say
+from pgresults.cli.payloads import Raw, Unpickle, content_in, fetch_live, present
+from pgresults.cli.preview import Content
+from pgresults.cli.progress import waiting
+from pgresults.cli.results import Key
 from pgresults.cli.session import session
+from pgresults.cli.tables import print_rows
 from pgresults.cli.values import moment
 from pgresults.database.programs import perform
-from pgresults.errors import MissingResult
-from pgresults.operations.results import Found
-from pgresults.storage.checking import require_intact, require_signed
-from pgresults.storage.postgres import PostgresStorage
+from pgresults.errors import MissingResult, PgResultsError
 from pgresults.store import ResultStore
+
+DIFFERENT, NOT_COMPARED = 1, 2
 
 _COLUMNS = ("version", "action", "at", "actor", "expiration", "size", "tags", "reason")
 
@@ -36,7 +38,7 @@ def history(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array with every detail.")] = False,
 ) -> None:
     """Show everything that happened under KEY, oldest first."""
-    with session(context).storage() as storage:
+    with session(context).storage() as storage, waiting("Reading"):
         steps = ResultStore(result_storage=storage).history(key)
     if not steps:
         raise MissingResult(f"nothing ever happened under {key!r}", key=key, reason="never written")
@@ -58,20 +60,21 @@ def show(
     as_of: Annotated[
         datetime | None, typer.Option(parser=moment, metavar="TIME", help="What was live at a moment.")
     ] = None,
+    raw: Raw = False,
     unpickle: Unpickle = False,
 ) -> None:
     """Print a result as it is, or as it was; of a pickled object only a preview."""
     if version is not None and as_of is not None:
         raise typer.BadParameter("give --version or --as-of, not both")
-    with session(context).storage() as storage:
+    with session(context).storage() as storage, waiting("Reading"):
         if version is not None:
             found = perform(find_version(storage, key, version))
         elif as_of is not None:
             found = perform(find_as_of(storage, key, as_of))
         else:
             found = fetch_live(storage, key)
-        content = _content(storage, found, key, unpickle)
-    present(key, found, content)
+        content = content_in(storage, found, key, unpickle)
+    present(key, found, content, raw)
 
 
 def diff(
@@ -81,34 +84,33 @@ def diff(
     new: Annotated[int, typer.Argument(min=1, metavar="V2", help="Another.")],
     unpickle: Unpickle = False,
 ) -> None:
-    """Show how one version of KEY differs from another; of what is no text or JSON only whether it does."""
-    with session(context).storage() as storage:
-        found = [perform(find_version(storage, key, version)) for version in (old, new)]
-        before, after = (_content(storage, one, key, unpickle) for one in found)
-    old_lines, new_lines = _lines(before), _lines(after)
-    if old_lines is None or new_lines is None:
-        _say_whether(old, before, new, after)
-    elif old_lines == new_lines:
-        note("no difference")
-    else:
-        names = (f"{key} version {old}", f"{key} version {new}")
-        for line in unified_diff(old_lines, new_lines, *names, lineterm=""):
-            say(line)
+    """Show how one version of KEY differs from another; of what is no text, JSON or plain value only whether it does.
 
-
-def _say_whether(old: int, before: Content, new: int, after: Content) -> None:
-    if (before.kind, before.data) == (after.kind, after.data):
+    Exit code 0 no difference, 1 there is one, 2 could not compare.
+    """
+    try:
+        with session(context).storage() as storage, waiting("Reading"):
+            found = [perform(find_version(storage, key, version)) for version in (old, new)]
+            before, after = (content_in(storage, one, key, unpickle) for one in found)
+    except PgResultsError as error:  # only a difference may end with the code of one
+        fail(str(error))
+        raise typer.Exit(NOT_COMPARED) from error
+    if (before.kind, before.data) == (after.kind, after.data) or _lines(before) == _lines(after) is not None:
         note("no difference")
         return
-    say(f"different: version {old} is {_summary(before)}, version {new} is {_summary(after)}")
+    _show_difference(f"{key} version {old}", before, f"{key} version {new}", after)
+    raise typer.Exit(DIFFERENT)
+
+
+def _show_difference(old: str, before: Content, new: str, after: Content) -> None:
+    old_lines, new_lines = _lines(before), _lines(after)
+    if old_lines is not None and new_lines is not None:
+        for line in unified_diff(old_lines, new_lines, old, new, lineterm=""):
+            say(line)
+        return
+    say(f"different: {old} is {_summary(before)}, {new} is {_summary(after)}")
     if before.is_opaque or after.is_opaque:
         note("To see in what, add --unpickle if you trust who wrote them.")
-
-
-def _content(storage: PostgresStorage, found: Found, key: str, unpickle: bool) -> Content:
-    require_signed(found.head, key, storage._trust)
-    content = content_of(found.head.serializer, bytes(require_intact(found, key)))
-    return unpickled(storage, found, key) if unpickle and content.is_opaque else content
 
 
 def _lines(content: Content) -> list[str] | None:

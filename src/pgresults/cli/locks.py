@@ -1,12 +1,17 @@
 """``pgresults locks``: who holds what, and taking it away."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from pgresults.cli.output import print_json_list, print_rows, say
+from pgresults.cli.output import print_json_list, say
 from pgresults.cli.session import session
+from pgresults.cli.tables import print_rows
+from pgresults.cli.watching import Every, Watch, interval, watching
 from pgresults.operations.locks import HeldLock
+
+_USUALLY = timedelta(seconds=2)
 
 app = typer.Typer(help="The locks of keys.", invoke_without_command=True)
 
@@ -14,17 +19,23 @@ app = typer.Typer(help="The locks of keys.", invoke_without_command=True)
 @app.callback()
 def held(
     context: typer.Context,
+    watch: Watch = False,
+    every: Every = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
     """List who holds which lock, since when, in which process, and how many wait."""
     if context.invoked_subcommand is not None:
         return
+    repeated = interval(watch, every, _USUALLY)
     with session(context).storage() as storage:
-        locks = storage.lock_manager().held_locks()
+        watching(repeated, storage.lock_manager().held_locks, lambda locks: _show(locks, as_json))
+
+
+def _show(locks: list[HeldLock], as_json: bool) -> None:
     if as_json:
         print_json_list(lock._asdict() for lock in locks)
     else:
-        print_rows([name.replace("_", " ") for name in HeldLock._fields], locks)
+        print_rows(HeldLock._fields, locks)
 
 
 @app.command("break")

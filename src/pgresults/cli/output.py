@@ -1,19 +1,17 @@
-"""Printing: tables and colour on a terminal; tab-separated lines, or JSON, for programs."""
+"""Printing: lines, notes and errors that are safe on a terminal; JSON and bytes for programs."""
 
 import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from sqlalchemy import URL
 
@@ -22,6 +20,13 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # What would steer a terminal, turn the reading direction, or not be encodable.
 _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_LIBRARYS_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00(?![\d:])")
+
+
+def in_our_times(message: str) -> str:
+    """A message of the library, its times written as all times here are."""
+    return _LIBRARYS_TIME.sub(r"\1 \2Z", message)
 
 
 def shown(value: object) -> str:
@@ -34,7 +39,7 @@ def shown(value: object) -> str:
         case int():
             return f"{value:,}"
         case datetime():
-            return f"{value:%Y-%m-%d %H:%M:%S}Z"
+            return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
     return _UNSHOWABLE.sub(lambda found: json.dumps(found[0])[1:-1], str(value))
 
 
@@ -50,7 +55,7 @@ def note(line: str) -> None:
 
 def fail(message: str) -> None:
     """Print an error and its advice in red, on stderr."""
-    errors.print(Text(f"error: {shown(message)}", style="red"))
+    errors.print(Text(f"error: {shown(in_our_times(message))}", style="red"))
 
 
 def reason_of(error: OSError) -> str:
@@ -59,31 +64,22 @@ def reason_of(error: OSError) -> str:
     return f"{error.filename}: {reason}" if error.filename else reason
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows: as a table on a terminal, as tab-separated lines without a heading in a pipe."""
-    if not terminal.is_terminal:
-        for row in rows:
-            typer.echo("\t".join(_exact(value) for value in row))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(shown(value), justify=_justify(value)) for value in row))
-    terminal.print(table)
-
-
 def print_json(value: object) -> None:
     """Print one JSON document, readable by people and programs."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
     typer.echo("\n".join(map(shown, text.split("\n"))))
 
 
+def as_json_line(value: object) -> str:
+    """A JSON document on one line."""
+    return json.dumps(value, default=_plain)
+
+
 def print_json_list(items: Iterable[object]) -> None:
     """Print a JSON array, one item a line, as the items come."""
     separator = "["
     for item in items:
-        typer.echo(separator + json.dumps(item, default=_plain), nl=False)
+        typer.echo(separator + as_json_line(item), nl=False)
         separator = ",\n "
     typer.echo("]" if separator != "[" else "[]")
 
@@ -98,14 +94,6 @@ def masked(url: URL) -> str:
     """The URL without its passwords, also where they are parameters."""
     secrets = [name for name in url.query if "password" in name]
     return url.set(drivername="postgresql").difference_update_query(secrets).render_as_string(hide_password=True)
-
-
-def _exact(value: object) -> str:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else shown(value)
-
-
-def _justify(value: object) -> Any:
-    return "right" if isinstance(value, int) and not isinstance(value, bool) else "left"
 
 
 def _plain(value: object) -> object:

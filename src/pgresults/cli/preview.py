@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pgresults.cli.plain_pickles import NotPlain, plain_value, written
 from pgresults.errors import PayloadTooLarge
 from pgresults.serializers.compression import decompress
 from pgresults.serializers.permits import permit
@@ -22,8 +23,8 @@ _IGNORED = {"PROTO", "FRAME", "MARK"}
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A payload as it can be shown: ``kind`` is ``json`` (with its ``document``), ``bytes``, ``text``, ``pickle`` or
-    ``unknown``; ``data`` is what goes to a file.
+    """A payload as it can be shown: ``kind`` is ``json``, ``bytes``, ``text`` (an object as Python writes it),
+    ``pickle`` or ``unknown``; ``data`` is what goes to a file, ``document`` the object, where it is known.
     """
 
     kind: str
@@ -54,8 +55,7 @@ def content_of(description: str | None, payload: bytes) -> Content:
         if serializer["type"] == "json":
             return Content("json", payload, json.loads(payload))
         if serializer["type"] == "pickle":
-            plain = _plain_bytes(payload)
-            return Content("pickle", payload) if plain is None else Content("bytes", plain)
+            return _pickled(payload)
     except PayloadTooLarge:
         raise
     except (
@@ -71,6 +71,18 @@ def content_of(description: str | None, payload: bytes) -> Content:
     ):
         pass  # not what its serializer's name says: shown as it is
     return Content("unknown", payload)
+
+
+def _pickled(payload: bytes) -> Content:
+    """What a pickle holds, as far as that can be told without running what it names."""
+    plain = _plain_bytes(payload)
+    if plain is not None:
+        return Content("bytes", plain)
+    try:
+        value = plain_value(payload)
+        return Content("text", f"{written(value)}\n".encode(errors="backslashreplace"), value)
+    except NotPlain:
+        return Content("pickle", payload)
 
 
 def _plain_bytes(payload: bytes) -> bytes | None:

@@ -1,12 +1,16 @@
 """What a command shows while it works, and what it asks before it destroys."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pgresults.cli.output import errors
+
+_SOON = 1.0
+"""Seconds that nobody needs to be told of."""
 
 
 @contextmanager
@@ -17,6 +21,26 @@ def on_terminal(*columns: ProgressColumn) -> Iterator[Progress]:
             yield progress
     else:
         yield Progress(*columns, console=errors, disable=True)  # not begun: at its end rich 13 prints a line
+
+
+@contextmanager
+def waiting(label: str) -> Iterator[None]:
+    """Something that moves on stderr while the block runs, on a terminal only, once that takes longer than a second."""
+    if not errors.is_terminal:
+        yield
+        return
+    progress = Progress(SpinnerColumn(), TextColumn(label), TimeElapsedColumn(), console=errors, transient=True)
+    progress.add_task("", total=None)
+    late = threading.Timer(_SOON, progress.start)
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
+        late.join()
+        if progress.live.is_started:
+            progress.stop()
 
 
 @contextmanager

@@ -1,11 +1,15 @@
 """``pgresults export`` and ``pgresults import file``: results as files."""
 
+import io
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from tempfile import NamedTemporaryFile
+from typing import IO, Annotated, BinaryIO
 
 import typer
 
@@ -13,7 +17,7 @@ from pgresults.audit import formats
 from pgresults.audit.transfer import Exported, exported, import_result
 from pgresults.cli.output import fail, note, replacing, say
 from pgresults.cli.progress import counting
-from pgresults.cli.session import session
+from pgresults.cli.session import Create, session
 from pgresults.errors import IntegrityError, LockedError
 
 
@@ -27,6 +31,8 @@ class Format(StrEnum):
 
 _READERS = {Format.JSONL: formats.read_jsonl, Format.CSV: formats.read_csv, Format.PARQUET: formats.read_parquet}
 _WRITERS = {Format.JSONL: formats.write_jsonl, Format.CSV: formats.write_csv}
+
+_STDIN = Path("-")
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +62,7 @@ def export_results(
 
     One that is damaged, or not signed as the settings demand, ends it; with --leave-out the exit code is 1 at the end.
     """
-    wanted = kind or _by_name(output) or Format.JSONL
+    wanted = kind or (Format.JSONL if output is None or _is_device(output) else _by_name(output))
     if wanted is Format.PARQUET and output is None:
         raise typer.BadParameter("Parquet goes to a file: give --output")
     refusals: list[str] = []
@@ -67,7 +73,8 @@ def export_results(
     with session(context).storage() as storage, counting("Exporting") as progress:
         results = _counted(exported(storage, prefix, refuse if leave_out else None), progress)
         if output is None:
-            _WRITERS[wanted](results, sys.stdout)
+            with _utf8(sys.stdout.buffer) as stdout:
+                _WRITERS[wanted](results, stdout)
         else:
             with replacing(output) as file:
                 _write(wanted, results, file)
@@ -84,27 +91,34 @@ def _write(wanted: Format, results: Iterable[Exported], output: Path) -> None:
 
 def import_results(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="What export wrote.")],
-    kind: Annotated[Format | None, typer.Option("--format", help="By default what the file's name ends with.")] = None,
+    file: Annotated[
+        Path,
+        typer.Argument(help="What export wrote; - is standard input."),
+    ],
+    kind: Annotated[
+        Format | None,
+        typer.Option("--format", help="By default what the file's name ends with; of standard input jsonl."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Also where a live result is there: as its next version.")
     ] = False,
     vouch: Annotated[
         bool, typer.Option("--vouch", help="Sign also what no key known here has signed: you answer for the file.")
     ] = False,
+    create: Create = False,
 ) -> None:
     """Store exported results; those whose key has a live result, or is locked, are left out.
 
     So are, where a signing key is set, those that were not exported with it. What was left out but for a live result is
     reported, and the exit code is 1 then.
     """
-    wanted = kind or _by_name(file)
-    if wanted is None:
-        raise typer.BadParameter(f"{file} does not say what it is: give --format")
+    if file != _STDIN and not file.exists():
+        raise typer.BadParameter(f"there is no file {file}")
+    wanted = kind or (Format.JSONL if file == _STDIN else _by_name(file))
     outcomes = Counter[bool]()
     refusals: list[str] = []
-    with session(context).storage() as storage, counting("Importing") as progress:
-        for one in _counted(_READERS[wanted](file), progress):
+    with session(context).storage(create=create) as storage, _given(file) as path, counting("Importing") as progress:
+        for one in _counted(_READERS[wanted](path), progress):
             try:
                 outcomes[import_result(storage, one, overwrite=overwrite, vouched=vouch)] += 1
             except LockedError as error:
@@ -125,9 +139,42 @@ def _report(refusals: list[str]) -> None:
         raise typer.Exit(1)
 
 
-def _by_name(path: Path | None) -> Format | None:
-    ending = path.suffix.removeprefix(".") if path else ""
-    return next((one for one in Format if one.value == ending), None)
+def _by_name(path: Path) -> Format:
+    """The format that a file's name ends with; raises BadParameter."""
+    ending = path.suffix.removeprefix(".").lower()
+    found = next((one for one in Format if one.value == ending), None)
+    if found is None:
+        known = ", ".join(f".{one}" for one in Format)
+        raise typer.BadParameter(f"{path} does not end with {known}: give --format")
+    return found
+
+
+def _is_device(path: Path) -> bool:
+    """Whether it is a device or a pipe, whose name says nothing."""
+    return path.exists() and not path.is_file()
+
+
+@contextmanager
+def _utf8(stream: BinaryIO) -> Iterator[IO[str]]:
+    """A stream of bytes as one of text, whatever the locale; it stays open."""
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    try:
+        yield text
+        text.flush()
+    finally:
+        text.detach()
+
+
+@contextmanager
+def _given(file: Path) -> Iterator[Path]:
+    """The file, or what comes by standard input as one: it is read more than once, or not from its beginning."""
+    if file != _STDIN:
+        yield file
+        return
+    with NamedTemporaryFile(prefix="pgresults-") as kept:
+        shutil.copyfileobj(sys.stdin.buffer, kept)
+        kept.flush()
+        yield Path(kept.name)
 
 
 def _counted(results: Iterable[Exported], progress: Callable[[int], None]) -> Iterator[Exported]:

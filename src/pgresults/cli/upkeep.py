@@ -1,4 +1,4 @@
-"""``pgresults expiring | sweep | retain | redact``: what need not or must not be kept."""
+"""``pgresults sweep | retain``: what need not be kept."""
 
 import time
 from datetime import timedelta
@@ -6,37 +6,20 @@ from typing import Annotated
 
 import typer
 
-from pgresults.cli.output import note, print_json_list, print_rows, say
+from pgresults.cli.output import say
 from pgresults.cli.progress import confirm, counting
-from pgresults.cli.results import Key
+from pgresults.cli.removing import Yes
 from pgresults.cli.session import session
 from pgresults.cli.values import duration
-from pgresults.operations.results import Listed
 from pgresults.store import ResultStore
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many there are.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    for command in (expiring, sweep, retain, redact):
+    for command in (sweep, retain):
         app.command()(command)
-
-
-def expiring(
-    context: typer.Context,
-    within: Annotated[timedelta, typer.Option(parser=duration, metavar="SPAN", help="For example 1d or 12h.")],
-    limit: Annotated[int | None, typer.Option(min=1, help="How many at most; by default all.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
-) -> None:
-    """List what expires within a time from now, the next one first."""
-    with session(context).storage() as storage:
-        listed = ResultStore(result_storage=storage).expiring(within, limit)
-    if as_json:
-        print_json_list(row._asdict() for row in listed)
-    else:
-        print_rows([name.replace("_", " ") for name in Listed._fields], listed)
 
 
 def sweep(
@@ -79,17 +62,3 @@ def retain(
         with counting("Looking through keys") as progress:
             gone = store.retain(versions, age, dry_run, progress)
     say(f"{gone:,} payloads {'would go' if dry_run else 'taken away'}")
-
-
-def redact(
-    context: typer.Context,
-    key: Key,
-    reason: Annotated[str, typer.Option(help="Why; kept in the key's history.")],
-    yes: Yes = False,
-) -> None:
-    """Erase the payloads of all versions of KEY for good; the entries stay and still verify."""
-    with session(context).storage() as storage:
-        confirm(f"Erase all versions of {key!r} for good?", yes)
-        erased = ResultStore(result_storage=storage).redact(key, reason)
-    say(f"{key}: {erased:,} versions erased")
-    note("Backups and write-ahead logs keep the bytes until they are dropped; VACUUM FULL clears the table's files.")

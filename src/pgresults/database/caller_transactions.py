@@ -1,27 +1,36 @@
 """Operations on a connection of the caller's, as part of the caller's own database transaction."""
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlalchemy.orm import Session
 
 from pgresults.database.driver import adrive, drive
+from pgresults.database.lookups import (
+    DjangoConnection,
+    is_async_connection,
+    is_async_session,
+    is_django,
+    is_session,
+)
 from pgresults.database.programs import Program, wait_for
 from pgresults.database.retries import Attempts
 from pgresults.errors import ConfigurationError
 from pgresults.operations.registry import ping
 from pgresults.operations.requests import Operation, T
 
-SyncCaller: TypeAlias = Connection | Session | psycopg.Connection[Any]
-AsyncCaller: TypeAlias = AsyncConnection | AsyncSession | psycopg.AsyncConnection[Any]
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.orm import Session
+
+# `Union`, for names may stand in it.
+SyncCaller: TypeAlias = Union[Connection, "Session", psycopg.Connection[Any], DjangoConnection]
+AsyncCaller: TypeAlias = Union["AsyncConnection", "AsyncSession", psycopg.AsyncConnection[Any]]
 Caller: TypeAlias = SyncCaller | AsyncCaller
-"""A connection or session of SQLAlchemy's, or a connection of psycopg's."""
+"""A connection or session of SQLAlchemy's, or a connection of psycopg's or Django's."""
 
-
-_KINDS = (Connection, Session, psycopg.Connection, AsyncConnection, AsyncSession, psycopg.AsyncConnection)
+_KINDS = (Connection, psycopg.Connection, psycopg.AsyncConnection)
 
 
 def require_caller(connection: object) -> None:
@@ -29,10 +38,11 @@ def require_caller(connection: object) -> None:
 
     Raises: ConfigurationError.
     """
-    if not isinstance(connection, _KINDS):
+    asked = (is_session, is_async_connection, is_async_session, is_django)
+    if not isinstance(connection, _KINDS) and not any(is_it(connection) for is_it in asked):
         raise ConfigurationError(
-            f"connection must be a SQLAlchemy Connection or Session or a psycopg Connection (or their async kin), "
-            f"not {type(connection).__name__}",
+            f"connection must be a SQLAlchemy Connection or Session, a psycopg Connection (or their async kin) or "
+            f"django.db.connection, not {type(connection).__name__}",
             setting="connection",
         )
 
@@ -74,12 +84,14 @@ def _would_commit(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[
 
 
 def _psycopg(caller: Caller) -> psycopg.Connection[Any]:
-    if isinstance(caller, Session):
+    if is_session(caller):
         caller = caller.connection()
     if isinstance(caller, Connection):
         if not caller.in_transaction():
             caller.begin()
         driver: Any = caller.connection.driver_connection
+    elif is_django(caller):
+        driver = _of_atomic_block(caller)
     else:
         driver = caller
     if not isinstance(driver, psycopg.Connection):
@@ -88,10 +100,20 @@ def _psycopg(caller: Caller) -> psycopg.Connection[Any]:
     return driver
 
 
+def _of_atomic_block(caller: DjangoConnection) -> Any:
+    """The driver's connection, in which Django has begun a transaction."""
+    if not caller.in_atomic_block:
+        raise ConfigurationError(
+            "Django commits every statement by itself here: use its connection inside of `transaction.atomic()`",
+            setting="connection",
+        )
+    return caller.connection
+
+
 async def _apsycopg(caller: Caller) -> psycopg.AsyncConnection[Any]:
-    if isinstance(caller, AsyncSession):
+    if is_async_session(caller):
         caller = await caller.connection()
-    if isinstance(caller, AsyncConnection):
+    if is_async_connection(caller):
         if not caller.in_transaction():
             await caller.begin()
         driver: Any = (await caller.get_raw_connection()).driver_connection

@@ -3,9 +3,9 @@
 from contextlib import suppress
 from typing import Final
 
-from psycopg.pq import Conninfo
 from sqlalchemy import URL
 
+from pgresults.database.passwords import found_password
 from pgresults.database.targets import url_of
 from pgresults.errors import ConfigurationError
 from pgresults.settings import ResultSettings, Settings, TaskSettings, current_settings, layers
@@ -23,13 +23,14 @@ def without_passwords(url: URL | None) -> URL | None:
 def to_carry(url: URL | None) -> URL | None:
     """The URL without its passwords, if another process gets them from where this one does.
 
-    That is what the settings' own URL says, or libpq's environment and service file.
+    That is what the settings' own URL says, or libpq's environment, service file and password file.
     """
     if url is None or url == _own_url():
         return without_passwords(url)
-    defaults = {option.keyword: option.val for option in Conninfo.get_defaults()}
-    is_default = url.password is not None and defaults.get(b"password") == str(url.password).encode()
-    return url._replace(password=None) if is_default else url
+    given = url.query.get("password", url.password)
+    if given is None or found_password(url) != str(given):
+        return url
+    return url._replace(password=None).difference_update_query(["password"])
 
 
 def with_passwords(url: URL | None) -> URL | None:

@@ -3,27 +3,28 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import psycopg
 from sqlalchemy import URL, Engine, make_url
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from pgresults.database import migrations
 from pgresults.database.carrying import to_carry, with_own_secrets, with_passwords, without_passwords, without_secrets
 from pgresults.database.connections import AsyncConnection, Connection, PoolOptions
 from pgresults.database.driver import adrive, drive
+from pgresults.database.lookups import is_async_engine
 from pgresults.database.pools import Pools
 from pgresults.database.retries import Attempts
+from pgresults.database.revisions import require_current
 from pgresults.database.targets import DRIVER, Target, url_of
+from pgresults.errors import SchemaVersionError
 from pgresults.interruptions import is_interruption
 from pgresults.operations.registry import ping, schema_revision
 from pgresults.operations.requests import Operation, T
-from pgresults.server.embedded import EmbeddedPostgres
+from pgresults.server.embedded import EmbeddedPostgres, is_embedded
 from pgresults.settings import Settings, current_settings
-from pgresults.sql.schema import require_schema
+from pgresults.sql.schema import REVISION, require_schema
 
 Start: TypeAlias = Callable[[bool], Operation[T]]
 """Begins an operation; it is told whether an earlier try may have been carried out."""
@@ -37,18 +38,18 @@ class Database:
     Parameters:
         target: see `Target`. An engine is used as it is for calls of its own kind; the other kind gets an engine for
             the same URL.
-        schema: the schema that holds the tables.
+        schema: the schema that holds the tables; None: that of the settings.
         settings: pool sizes and time-outs.
 
     Raises: ConfigurationError for a target that is no Postgres database.
     """
 
-    def __init__(self, target: Target, schema: str = "pgresults", settings: Settings | None = None) -> None:
-        self.schema = require_schema(schema)
+    def __init__(self, target: Target, schema: str | None = None, settings: Settings | None = None) -> None:
         self.settings = settings or current_settings()
+        self.schema = require_schema(self.settings.database_schema if schema is None else schema)
         self.embedded = _embedded(target)
         self._engine = target if isinstance(target, Engine) else None
-        self._async_engine = target if isinstance(target, AsyncEngine) else None
+        self._async_engine = target if is_async_engine(target) else None
         self._given_url = None if self.embedded else url_of(target)
         self._open()
 
@@ -178,21 +179,35 @@ class Database:
     def _check(self) -> None:
         if self._checked_by == os.getpid():
             return
-        if self.embedded is not None:
-            migrations.upgrade_if_behind(self.url(), self.schema)
-        with migrations.naming(self.schema):
-            migrations.require_current(self._run(_revision, False, True), self.schema)
+        found: str | None = None
+        with suppress(SchemaVersionError):  # no tables of ours
+            found = self._run(_revision, False, True)
+        if found != REVISION and self._makes_its_tables():
+            found = _upgraded(self.url(), self.schema)
+        require_current(found, self.schema)
         self._checked_by = os.getpid()
+
+    def _makes_its_tables(self) -> bool:
+        """Whether it is an embedded server, by whatever it was named."""
+        return self.embedded is not None or is_embedded(str(self._given_url))
 
     async def _acheck(self) -> None:
         if self._checked_by == os.getpid():
             return
-        if self.embedded is not None:
-            url = await self.aurl()
-            await asyncio.to_thread(migrations.upgrade_if_behind, url, self.schema)
-        with migrations.naming(self.schema):
-            migrations.require_current(await self._arun(_revision, False, True), self.schema)
+        found: str | None = None
+        with suppress(SchemaVersionError):
+            found = await self._arun(_revision, False, True)
+        if found != REVISION and self._makes_its_tables():
+            found = await asyncio.to_thread(_upgraded, await self.aurl(), self.schema)
+        require_current(found, self.schema)
         self._checked_by = os.getpid()
+
+
+def _upgraded(url: URL, schema: str) -> str:
+    """Bring the schema of a server of our own to this code's revision, and say which it is."""
+    from pgresults.database.migrations import upgrade
+
+    return upgrade(url, schema)
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 
 @contextmanager
@@ -32,7 +34,7 @@ def borrowed(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
 
 
 @asynccontextmanager
-async def aborrowed(engine: AsyncEngine) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+async def aborrowed(engine: "AsyncEngine") -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Borrow an async connection; see `borrowed`."""
     pooled = await engine.raw_connection()
     connection: psycopg.AsyncConnection[Any] = pooled.driver_connection  # type: ignore[assignment]

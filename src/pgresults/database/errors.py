@@ -62,7 +62,7 @@ def translate(error: BaseException, *, connected: bool) -> PgResultsError:
     if state.startswith(_FORBIDDEN):
         return ConfigurationError(
             f"the database refuses this user: {_text(error)}. Correct the URL's user, password or database; "
-            "a database owner grants what is needed: see `pgresults db sql`.",
+            "a database owner grants what is needed: `pgresults db grant ROLE --as writer`, reader, sweeper and so on.",
             setting=None if connected else "database_url",
         )
     if state.startswith(_UNAVAILABLE):

@@ -10,6 +10,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from psycopg import Error as DriverError
 from psycopg import IsolationLevel, sql
 from sqlalchemy import URL, Connection, Executable, create_engine, func, select, text
@@ -20,11 +21,11 @@ from sqlalchemy.schema import CreateSchema
 from pgresults.database.connections import Connection as PsycopgConnection
 from pgresults.database.connections import connection_parameters
 from pgresults.database.errors import translate
+from pgresults.database.revisions import UPGRADE, require_current
 from pgresults.errors import SchemaVersionError
 from pgresults.sql.schema import REVISION, SCHEMA, VERSION_TABLE, require_schema
 
 _ALEMBIC = threading.Lock()  # its revisions find their connection in a global of the process
-_UPGRADE = "pgresults db upgrade"
 _LOCK_NOT_AVAILABLE = "55P03"
 _CONNECT_TIMEOUT = 10.0
 _RESPONSE_TIMEOUT = 3600.0
@@ -69,62 +70,40 @@ def execute(url: URL, script: str) -> None:
             raise translate(error, connected=True) from error
 
 
-def upgrade_if_behind(url: URL, schema: str) -> None:
-    """Bring a database that belongs to us to this code's revision, without a lock where it is there already."""
-    if current(url, schema) != REVISION:
-        upgrade(url, schema)
-
-
 def current(url: URL, schema: str = SCHEMA) -> str | None:
     """The revision that a database's schema is at; None where there is no schema of ours."""
     with _connected(url) as connection:
         return _revision(connection, schema)
 
 
-def require_current(found: str | None, schema: str) -> None:
-    """Refuse a schema that this code is not written for.
+def ddl(schema: str = SCHEMA, start: str | None = None) -> str:
+    """The statements that create the schema, or bring it from a revision to this code's, for a database owner to run.
 
-    Raises: SchemaVersionError naming the command that mends it.
+    Parameters:
+        schema: the schema that holds the tables.
+        start: the revision it is at, one of `revisions`; None: there is none yet.
     """
-    if found == REVISION:
-        return
-    fields = {"schema": schema, "found": found, "expected": REVISION}
-    if found is not None and found > REVISION:
-        raise SchemaVersionError(
-            f"schema {schema!r} is at revision {found}, this version of pgresults knows up to {REVISION}: "
-            "run `pip install --upgrade pgresults`",
-            command="pip install --upgrade pgresults",
-            **fields,
-        )
-    state = "has no tables of pgresults" if found is None else f"is at revision {found}, behind {REVISION}"
-    raise SchemaVersionError(f"schema {schema!r} {state}: run `{_UPGRADE}`", command=_UPGRADE, **fields)
-
-
-@contextmanager
-def naming(schema: str) -> Iterator[None]:
-    """Have a look for our tables that finds none say where it looked."""
-    try:
-        yield
-    except SchemaVersionError as error:
-        if error.schema is None:
-            require_current(None, schema)
-        raise
-
-
-def ddl(schema: str = SCHEMA) -> str:
-    """The statements that create the schema, for a database owner to read and run."""
     script = io.StringIO()
+    config = _config(schema, lock_timeout=30.0, output=script)
+    config.attributes["exists"] = start is not None
     with _ALEMBIC:
-        command.upgrade(_config(schema, lock_timeout=30.0, output=script), REVISION, sql=True)
+        command.upgrade(config, f"{start}:{REVISION}" if start else REVISION, sql=True)
     return script.getvalue()
 
 
-def preamble(schema: str, lock_timeout: float, connection: Connection | None) -> Iterator[Executable]:
+def revisions() -> list[str]:
+    """Every revision that a schema may be at, oldest first."""
+    return [one.revision for one in ScriptDirectory.from_config(_config(SCHEMA, 0.0)).walk_revisions()][::-1]
+
+
+def preamble(
+    schema: str, lock_timeout: float, connection: Connection | None, exists: bool = False
+) -> Iterator[Executable]:
     """What every migration begins with: the lock, the schema, and the schema first in the search path."""
     yield select(func.set_config("lock_timeout", f"{round(lock_timeout * 1000)}ms", True))
     yield select(func.pg_advisory_xact_lock(func.hashtextextended(f"pgresults.migrations.{schema}", 0)))
     # A user who may not create schemas can still migrate one that was made for them.
-    if connection is None or not _schema_exists(connection, schema):
+    if not (exists if connection is None else _schema_exists(connection, schema)):
         yield CreateSchema(schema, if_not_exists=True)
     yield select(func.set_config("search_path", sql.Identifier(schema).as_string(None), True))
 
@@ -172,9 +151,9 @@ def _connected(url: URL) -> Iterator[Connection]:
         state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
         if state == _LOCK_NOT_AVAILABLE:
             raise SchemaVersionError(
-                f"another process is changing the schema; when it is done, run `{_UPGRADE}` again",
+                f"another process is changing the schema; when it is done, run `{UPGRADE}` again",
                 expected=REVISION,
-                command=_UPGRADE,
+                command=UPGRADE,
             ) from error
         raise translate(error, connected=False) from error
     finally:

@@ -10,17 +10,19 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from sqlalchemy import URL, Engine
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pgresults.database.connections import AsyncConnection, Connection, PoolOptions
 from pgresults.database.engines import aborrowed, borrowed
 from pgresults.database.loop_pool import LoopPool
 from pgresults.database.opening import Opener
 from pgresults.database.thread_pool import ThreadPool
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Pools:
         aurl: Callable[[], Awaitable[URL]],
         options: PoolOptions,
         engine: Engine | None = None,
-        async_engine: AsyncEngine | None = None,
+        async_engine: "AsyncEngine | None" = None,
     ) -> None:
         self._options = options
         self._opener = Opener(url, aurl, options)

@@ -39,7 +39,6 @@ from pgresults.operations.requests import Operation
 from pgresults.records.keys import require_key, storage_id
 from pgresults.records.provenance import actor, default_holder
 from pgresults.settings import Settings
-from pgresults.sql.schema import SCHEMA
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -53,12 +52,16 @@ class PostgresLockManager:
     Parameters:
         database: where the locks are; see `PostgresStorage`.
         name: the storage whose keys are locked.
-        schema: the schema that holds the tables.
+        schema: the schema that holds the tables; None: that of the settings.
         settings: pool sizes and time-outs; by default from the environment.
     """
 
     def __init__(
-        self, database: Target | Database, name: str = "default", schema: str = SCHEMA, settings: Settings | None = None
+        self,
+        database: Target | Database,
+        name: str = "default",
+        schema: str | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.database = database if isinstance(database, Database) else Database(database, schema, settings)
         self.name = name

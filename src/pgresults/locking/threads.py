@@ -29,8 +29,8 @@ async def outcome_of(work: Future[T]) -> T:
     return work.result()
 
 
-def begin(function: Callable[[], T]) -> Future[T]:
-    """Call a function in a thread of its own and in the caller's context.
+def begin(function: Callable[[], T], name: str = "pgresults-lock-manager") -> Future[T]:
+    """Call a function in a thread of its own, of this name, and in the caller's context.
 
     A pool would not do for what waits for others: they might stand behind it.
     """
@@ -43,5 +43,5 @@ def begin(function: Callable[[], T]) -> Future[T]:
         except BaseException as error:
             work.set_exception(error)
 
-    threading.Thread(target=run, name="pgresults-lock-manager", daemon=True).start()
+    threading.Thread(target=run, name=name, daemon=True).start()
     return work

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgresults.operations.history import content_of
-from pgresults.operations.locks import Held, Place, break_lock, state
+from pgresults.operations.locks import Held, Place, break_lock, seize, state
 from pgresults.operations.requests import Execute, Operation
 from pgresults.sql import breaking as statements
 from pgresults.sql.digests import content_digest
@@ -18,11 +18,12 @@ def break_and_record(place: Place, said: Mapping[str, Any]) -> Operation[Held | 
         said: action, actor and reason of the entry; holder and fence are those of the broken lock.
     """
     held = yield from state(place)
-    if held is None or (yield from break_lock(place, held.fence)) is None:
+    if held is None or not (yield from seize(place, held.fence)):
         return None
     entry = {**said, **place._asdict(), "holder": held.holder, "fence": held.fence}
     while not (yield from _record(entry)):
         pass  # a first entry of somebody else's came in between
+    yield from break_lock(place, held.fence)  # which the server has nobody do without the entry
     return held
 
 

@@ -95,8 +95,8 @@ def try_acquire(request: Request) -> Operation[Grant | Held | None]:
         return Held(*seen) if seen[0] is not None else None
     if beacon_is_ours is False or overtaken:
         # Somebody else uses this number for an advisory lock of their own, or newer fences have been there: the next
-        # fence is another one.
-        yield Execute(statements.RELEASE, parameters)
+        # fence is another one. What is not ours is not put out, and no proof that the lock is.
+        yield Execute(statements.RELEASE, parameters if beacon_is_ours else {**parameters, "session": None})
         return None
     granted = (fence, request.token, request.session, beacon, request.renewed, taken_over_from)
     return Grant(request.place, request.holder, *granted)
@@ -195,10 +195,14 @@ def renew(session: UUID, tokens: Sequence[UUID], hold: timedelta) -> Operation[s
     return {row[0] for row in rows}
 
 
-def break_lock(place: Place, fence: int) -> Operation[str | None]:
-    """Take a lock away from its holder; gives who that was."""
-    rows = yield Execute(statements.BREAK, {**place._asdict(), "fence": fence})
-    return rows[0][0] if rows else None
+def seize(place: Place, fence: int) -> Operation[bool]:
+    """Have nobody else change a held lock before this transaction ends; False where it is not held any more."""
+    return bool((yield Execute(statements.SEIZE, {**place._asdict(), "fence": fence})))
+
+
+def break_lock(place: Place, fence: int) -> Operation[None]:
+    """Take a lock away from its holder, which the server allows where the key's last entry says so."""
+    yield Execute(statements.BREAK, {**place._asdict(), "fence": fence})
 
 
 def open_session(backend: int) -> Operation[bool]:

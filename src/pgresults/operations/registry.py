@@ -1,5 +1,6 @@
 """Storages by name and id, and what a connection finds of the schema."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from pgresults.errors import ConfigurationError
@@ -23,6 +24,12 @@ def register(storage_id: UUID, name: str) -> Operation[None]:
         )
 
 
+def identity(storage_id: UUID) -> Operation[UUID | None]:
+    """What tells a storage from those of the same name in other databases; None where it is not registered."""
+    rows = yield Execute(statements.IDENTITY, {"id": storage_id})
+    return rows[0][0] if rows else None
+
+
 def registered() -> Operation[dict[UUID, str]]:
     """The registered storages' names by their ids."""
     rows = yield Execute(statements.STORAGES, {})
@@ -38,6 +45,13 @@ def schema_revision() -> Operation[str | None]:
     """The revision of the schema that the database is at."""
     rows = yield Execute(statements.SCHEMA_REVISION, {})
     return rows[0][0] if rows else None
+
+
+def server_time() -> Operation[datetime]:
+    """What time it is by the server's clock, in UTC."""
+    rows = yield Execute(statements.SERVER_TIME, {})
+    moment: datetime = rows[0][0]
+    return moment.astimezone(UTC)
 
 
 def ping() -> Operation[None]:

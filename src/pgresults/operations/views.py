@@ -36,6 +36,17 @@ class Usage(NamedTuple):
     last_change: datetime | None
 
 
+class StorageRow(NamedTuple):
+    """A registered storage: since when, how many keys, live results and their bytes, and when it last changed."""
+
+    storage: str
+    since: datetime
+    keys: int
+    live: int
+    live_bytes: int
+    last_change: datetime | None
+
+
 class Daily(NamedTuple):
     """Results and bytes of a day in UTC."""
 
@@ -61,6 +72,15 @@ def usage(storage_id: UUID) -> Operation[Usage]:
     """What a storage holds."""
     rows = yield Execute(statements.USAGE, {"storage_id": storage_id})
     return Usage(*rows[0]) if rows else Usage(0, 0, 0, 0, None)
+
+
+def storages() -> Operation[list[StorageRow]]:
+    """Every registered storage, by name."""
+    found = [StorageRow(*row) for row in (yield Execute(statements.STORAGES, {}))]
+    return [
+        one._replace(since=one.since.astimezone(UTC), last_change=one.last_change and one.last_change.astimezone(UTC))
+        for one in found
+    ]
 
 
 def expiring_daily(storage_id: UUID, span: timedelta) -> Operation[list[Daily]]:

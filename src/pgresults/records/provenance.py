@@ -16,9 +16,10 @@ from pydantic_core import to_json
 
 from pgresults.errors import InvalidArgument
 from pgresults.interruptions import is_interruption
+from pgresults.records.outlines import OUTLINE
 from pgresults.sql.digests import canonical_json
 
-RECORDED = frozenset(("process", "task", "flow"))
+RECORDED = frozenset(("process", "task", "flow", OUTLINE))
 """The names in a provenance that pgresults fills in itself."""
 
 

@@ -1,16 +1,28 @@
 """Results with their metadata, as models and as bytes; no I/O."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FieldSerializationInfo,
+    SerializeAsAny,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from pgresults.arguments import aware_utc
 from pgresults.errors import PgResultsError, SerializationError
 from pgresults.interruptions import is_interruption
+from pgresults.records.listings import html_table, shortened
 from pgresults.serializers import PickleSerializer, Serializer
 from pgresults.serializers.base import DOCUMENT
 from pgresults.serializers.permits import named_by_data
@@ -45,6 +57,15 @@ class ResultRecordMetadata(BaseModel):
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     provenance: dict[str, Any] | None = None
 
+    @field_serializer("provenance", when_used="json")
+    def _without_process(
+        self, provenance: dict[str, Any] | None, info: FieldSerializationInfo
+    ) -> dict[str, Any] | None:
+        """What becomes JSON may go to anybody, as a web server's answer: no host, process and user unless asked for."""
+        if provenance is None or (info.context or {}).get("process"):
+            return provenance
+        return {name: value for name, value in provenance.items() if name != "process"}
+
     def dump_bytes(self) -> bytes:
         """Give the metadata as JSON, which Prefect's ``ResultRecordMetadata.load_bytes`` reads too."""
         return json.dumps(self._document()).encode()
@@ -57,7 +78,7 @@ class ResultRecordMetadata(BaseModel):
 
     def _document(self) -> dict[str, Any]:
         """Give the metadata as a JSON object."""
-        fields = self.model_dump(mode="json", context=DOCUMENT)
+        fields = self.model_dump(mode="json", context={**DOCUMENT, "process": True})
         return {name: value for name, value in fields.items() if value is not None}
 
     def _identity(self) -> tuple[Any, ...]:
@@ -97,8 +118,23 @@ class ResultRecord(BaseModel, Generic[R]):
     _source: ClassVar[RecordSource]
     """Where `from_metadata` reads; the module that knows storages sets it, for it stands above this one."""
 
-    metadata: ResultRecordMetadata
+    metadata: ResultRecordMetadata = Field(default_factory=ResultRecordMetadata)
     result: R
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, given: Any) -> Any:
+        """The old flat form: what is metadata now stands beside the result, and that is called ``data``."""
+        if not isinstance(given, dict):
+            return given
+        said = {name: given[name] for name in _FLAT if name in given}
+        fields = {name: value for name, value in given.items() if name not in said}
+        if "data" in fields:
+            fields["result"] = fields.pop("data")
+        if said:
+            around = fields.get("metadata", {})
+            fields["metadata"] = {**(dict(around) if isinstance(around, BaseModel | Mapping) else {}), **said}
+        return fields
 
     @property
     def expiration(self) -> datetime | None:
@@ -109,6 +145,12 @@ class ResultRecord(BaseModel, Generic[R]):
     def serializer(self) -> Serializer:
         """What turns the result into its payload."""
         return self.metadata.serializer
+
+    def _repr_html_(self) -> str:
+        """The record as a notebook shows it."""
+        known = self.metadata.model_dump(mode="json", exclude={"serializer"}, exclude_none=True)
+        rows = [("result", shortened(self.result)), ("serializer", self.serializer.type), *known.items()]
+        return html_table(("", ""), rows)
 
     def serialize_result(self) -> bytes:
         """Give the payload; raises SerializationError."""

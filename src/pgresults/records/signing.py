@@ -27,7 +27,8 @@ _FIELDS = (
     "pgresults_version",
     "prefect_version",
 )
-"""What a signature covers; the expiration is left out, because it may be changed without a new payload."""
+"""What a signature covers, the storage by its identity in its database; the expiration is left out, because it may be
+changed without a new payload."""
 
 _ID_BYTES = 8
 
@@ -46,6 +47,8 @@ class Trust:
 
     Parameters:
         storage_id: where the payload lies.
+        identity: that of the storage in its database, which no other database of the same names has; None: not
+            known yet, and so nothing is signed or verified.
         keys: signing keys: the first one signs, all of them verify; none: nothing is signed or asked for.
         permit: what payloads may have run, and how large they may become.
     """
@@ -53,6 +56,12 @@ class Trust:
     storage_id: UUID
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     permit: Permit = field(default_factory=Permit)
+    identity: UUID | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether what signatures cover is known."""
+        return not self.keys or self.identity is not None
 
     @classmethod
     def of(cls, storage_id: UUID, settings: Settings) -> Self:
@@ -100,7 +109,13 @@ class Trust:
         return Flaw.UNFIT if signature[:_ID_BYTES] in map(_key_id, self.keys) else Flaw.UNKNOWN_KEY
 
     def _signature(self, key: bytes, columns: Mapping[str, Any]) -> bytes:
-        message = framed({**columns, "storage_id": self.storage_id}, _FIELDS)
+        if self.identity is None:
+            raise IntegrityError(
+                "the storage is not registered in its database (the table storage), which a signature covers: its row "
+                "was removed, or never written",
+                key=columns["key"],
+            )
+        message = framed({**columns, "storage_id": self.identity}, _FIELDS)
         return _key_id(key) + hmac.digest(key, message, "sha256")
 
 

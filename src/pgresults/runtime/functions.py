@@ -14,11 +14,15 @@ from pgresults.objects.identity import Identity, code_digest
 from pgresults.objects.names import StandIn, underlying
 from pgresults.objects.programs import MAIN_NAMES
 from pgresults.objects.tokens import joined
+from pgresults.runtime.absent import INSTEAD, advice
 from pgresults.runtime.binding import Binder
 from pgresults.serializers.pickles import dumps, loads
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
+
+
+_OF_CALLS = frozenset(("return_state", "wait_for"))
 
 
 class Wrapped(StandIn, GivesToken, Generic[P, R]):
@@ -70,7 +74,17 @@ class Wrapped(StandIn, GivesToken, Generic[P, R]):
 
         Raises: TypeError as the call itself would.
         """
-        return self._binder.bind((*self._first, *args), kwargs)
+        try:
+            return self._binder.bind((*self._first, *args), kwargs)
+        except TypeError as error:
+            for name in _OF_CALLS & kwargs.keys():
+                raise TypeError(f"{self.name}: {error}; {advice(name)}") from None
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        if name in INSTEAD:
+            raise AttributeError(f"{self!r} has no {name!r}; {advice(name)}", name=name, obj=self)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def _changed(self, options: Mapping[str, Any]) -> Self:
         """A copy with other options."""

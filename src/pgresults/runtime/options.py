@@ -1,25 +1,24 @@
 """Checking the options of tasks and flows where they are made, not where they are first called."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from pgresults.errors import InvalidArgument
+from pgresults.runtime.absent import advice
 from pgresults.serializers import Serializer
-from pgresults.storage.postgres import PostgresStorage
+from pgresults.serializers.base import is_foreign
+from pgresults.storage.registry import require_spec
 
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (lambda value: isinstance(value, str) and bool(value), "a text"),
     "persist_result": (lambda value: isinstance(value, bool), "True, False or None"),
     "refresh_cache": (lambda value: isinstance(value, bool), "True or False"),
     "cache_result_in_memory": (lambda value: isinstance(value, bool), "True or False"),
-    "result_storage": (
-        lambda value: isinstance(value, PostgresStorage | UUID | str | Path),
-        "a PostgresStorage, a registered storage's name or UUID, a postgresql:// URL or a Path",
-    ),
     "result_storage_key": (lambda value: isinstance(value, str), "a template of the key, a text"),
-    "result_serializer": (lambda value: isinstance(value, Serializer | str), "a Serializer or the type of one"),
+    "result_serializer": (
+        lambda value: isinstance(value, Serializer | str) or is_foreign(value),
+        "a Serializer or the type of one",
+    ),
     "cache_key_fn": (callable, "a function of the context and the parameters"),
 }
 
@@ -35,7 +34,11 @@ def require_options(what: str, options: Mapping[str, Any], known: Mapping[str, A
     Raises: TypeError for an unknown one; InvalidArgument for a value of another kind.
     """
     if unknown := sorted(options.keys() - known.keys()):
-        raise TypeError(f"a {what} has no option {unknown[0]!r}")
+        raise TypeError(
+            f"a {what} has no option {unknown[0]!r}; {advice(unknown[0])}. Its options are {', '.join(known)}"
+        )
+    if options.get("result_storage") is not None:
+        require_spec(options["result_storage"], "result_storage", f"a {what}")
     for name, value in options.items():
         fits, kind = _KINDS.get(name, (None, ""))
         if value is not None and fits is not None and not fits(value):

@@ -3,9 +3,12 @@
 import inspect
 from abc import abstractmethod
 from contextlib import suppress
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from typing_extensions import TypeVar
+
+D = TypeVar("D", default=Any)
 
 DOCUMENT: dict[str, bool] = {"document": True}
 """The dump context that gives a serializer the field values which Prefect knows."""
@@ -14,7 +17,34 @@ DOCUMENT: dict[str, bool] = {"document": True}
 SerializerClass: TypeAlias = "type[Serializer]"
 
 
-class Serializer(BaseModel):
+def is_foreign(value: object) -> bool:
+    """Whether something is a serializer of Prefect's, which says of itself what one of ours of that type is made of."""
+    return (
+        isinstance(value, BaseModel)
+        and not isinstance(value, Serializer)
+        and isinstance(getattr(value, "type", None), str)
+        and all(callable(getattr(value, name, None)) for name in ("dumps", "loads"))
+    )
+
+
+class _Parametrized:
+    """What stands between brackets says for which objects a serializer is; it makes no class of its own."""
+
+    def __class_getitem__(cls, _: Any) -> Any:
+        return cls
+
+
+if TYPE_CHECKING:
+
+    class _Model(BaseModel, Generic[D]):
+        """Generic for type checkers alone: a class of pydantic's for each parameter would be a type of its own."""
+else:
+
+    class _Model(_Parametrized, BaseModel):
+        """Generic for type checkers alone."""
+
+
+class Serializer(_Model[D]):
     """How an object becomes a payload and a payload the object again.
 
     A subclass with a default for ``type`` registers itself under it; ``Serializer(type="json")`` and
@@ -51,6 +81,8 @@ class Serializer(BaseModel):
             return value
         if isinstance(value, str):
             value = {"type": value}
+        elif is_foreign(value):
+            value = value.model_dump(serialize_as_any=True)
         if cls is Serializer and isinstance(value, dict):
             return cls._named(value.get("type")).model_validate(value)
         serializer = handler(value)
@@ -65,7 +97,10 @@ class Serializer(BaseModel):
             return cls._types[name]  # type: ignore[index]  # anything may stand in a document
         except (KeyError, TypeError):
             known = ", ".join(sorted(cls._types))
-            raise ValueError(f"unknown serializer type {name!r}; the known types are {known}") from None
+            raise ValueError(
+                f"unknown serializer type {name!r}; the known types are {known}. One of your own is a subclass of "
+                f"pgresults.serializers.Serializer with `type: str = {name!r}`, whose module is imported before"
+            ) from None
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
@@ -76,11 +111,11 @@ class Serializer(BaseModel):
         return hash(repr(self))
 
     @abstractmethod
-    def dumps(self, obj: Any) -> bytes:
+    def dumps(self, obj: D) -> bytes:
         """Give the payload of an object; raises whatever the format raises."""
 
     @abstractmethod
-    def loads(self, blob: bytes) -> Any:
+    def loads(self, blob: bytes) -> D:
         """Give the object of a payload; raises whatever the format raises."""
 
     def _to_text(self, payload: bytes) -> str:

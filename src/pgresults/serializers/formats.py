@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from pgresults.errors import SerializationError
-from pgresults.serializers.base import Serializer
+from pgresults.serializers.base import D, Serializer
 from pgresults.serializers.compression import decompress, require_within
 from pgresults.serializers.names import (
     CALLABLE,
@@ -39,7 +39,7 @@ def _raw(payload: bytes) -> bytes:
     return base64.decodebytes(payload) if _BASE64.fullmatch(payload) else payload
 
 
-class PickleSerializer(Serializer):
+class PickleSerializer(Serializer[D]):
     """Pickles objects with the library ``picklelib``, a module with ``dumps`` and ``loads``.
 
     Loading a pickle can run any code: load only what you trust. ``picklelib_version`` is kept as read.
@@ -49,7 +49,7 @@ class PickleSerializer(Serializer):
     picklelib: Annotated[str, DUMPS_AND_LOADS] = "cloudpickle"
     picklelib_version: str | None = None
 
-    def dumps(self, obj: Any) -> bytes:
+    def dumps(self, obj: D) -> bytes:
         self._require_allowed()
         if type(obj) in _PLAIN and self.picklelib == "cloudpickle":
             return pickle.dumps(obj, cloudpickle.DEFAULT_PROTOCOL)  # the same bytes in a tenth of the time
@@ -57,10 +57,11 @@ class PickleSerializer(Serializer):
         payload: bytes = dumps(obj) if library is cloudpickle else library.dumps(obj)
         return payload
 
-    def loads(self, blob: bytes) -> Any:
+    def loads(self, blob: bytes) -> D:
         self._require_allowed()
         library = code_named(self.picklelib)
-        return loads(_raw(blob)) if library in (cloudpickle, pickle) else library.loads(_raw(blob))
+        loaded: D = loads(_raw(blob)) if library in (cloudpickle, pickle) else library.loads(_raw(blob))
+        return loaded
 
     def _to_text(self, payload: bytes) -> str:
         return base64.b64encode(_raw(payload)).decode()
@@ -76,6 +77,9 @@ class PickleSerializer(Serializer):
             )
 
 
+_CALLABLES = frozenset(("cls", "object_pairs_hook", "parse_float", "parse_int", "parse_constant"))
+"""The options of Python's own JSON that are no values."""
+
 _ENCODER = "pgresults.serializers.json_object_encoder"
 _DECODER = "pgresults.serializers.json_object_decoder"
 _IN_DOCUMENTS = {
@@ -86,7 +90,7 @@ _FROM_DOCUMENTS = {theirs: ours for ours, theirs in _IN_DOCUMENTS.items()}
 _Hook = Annotated[str | None, CALLABLE, BeforeValidator(lambda path: _FROM_DOCUMENTS.get(path, path))]
 
 
-class JSONSerializer(Serializer):
+class JSONSerializer(Serializer[D]):
     """Writes JSON in which models, dataclasses, dates, sets, bytes, exceptions … come back as themselves.
 
     ``object_encoder`` and ``object_decoder`` are import paths: of a function for objects that JSON does not
@@ -104,16 +108,24 @@ class JSONSerializer(Serializer):
     @field_validator("dumps_kwargs", "loads_kwargs", mode="before")
     @classmethod
     def _no_hooks(cls, kwargs: Any) -> Any:
+        if not isinstance(kwargs, dict):
+            return kwargs
         for refused, instead in (("default", "object_encoder"), ("object_hook", "object_decoder")):
-            if isinstance(kwargs, dict) and refused in kwargs:
+            if refused in kwargs:
                 raise ValueError(f"{refused!r} cannot be given here; name the function in {instead!r}")
-        return kwargs
+        for name, value in kwargs.items():
+            if name in _CALLABLES or callable(value):
+                raise ValueError(
+                    f"{name!r} takes a function or class, which no record can hold: name a function in "
+                    "'object_encoder' or 'object_decoder', or in 'jsonlib' a module of your own with dumps and loads"
+                )
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in kwargs.items()}
 
     @field_serializer("object_encoder", "object_decoder")
     def _hook_in_documents(self, path: str | None, info: SerializationInfo) -> str | None:
-        return _IN_DOCUMENTS.get(path, path) if path and info.context else path
+        return _IN_DOCUMENTS.get(path, path) if path and (info.context or {}).get("document") else path
 
-    def dumps(self, obj: Any) -> bytes:
+    def dumps(self, obj: D) -> bytes:
         kwargs: dict[str, Any] = dict(self.dumps_kwargs)
         given = obj
         if self.object_encoder == _ENCODER:
@@ -133,14 +145,15 @@ class JSONSerializer(Serializer):
             return False
         return not plain or self.jsonlib != "json" or bool(self.dumps_kwargs or self.loads_kwargs)
 
-    def loads(self, blob: bytes) -> Any:
+    def loads(self, blob: bytes) -> D:
         kwargs: dict[str, Any] = dict(self.loads_kwargs)
         if self.object_decoder:
             kwargs["object_hook"] = code_named(self.object_decoder)
-        return code_named(self.jsonlib).loads(blob.decode(), **kwargs)
+        loaded: D = code_named(self.jsonlib).loads(blob.decode(), **kwargs)
+        return loaded
 
 
-class BytesSerializer(Serializer):
+class BytesSerializer(Serializer[Any]):
     """Keeps bytes as they are, and gives them back as ``bytes``; takes whatever has a buffer, and nothing else."""
 
     type: str = "bytes"
@@ -158,17 +171,17 @@ class BytesSerializer(Serializer):
         return base64.b64decode(text)
 
 
-class CompressedSerializer(Serializer):
+class CompressedSerializer(Serializer[D]):
     """Compresses what ``serializer`` gives with a module that has ``compress`` and ``decompress``."""
 
     type: str = "compressed"
-    serializer: SerializeAsAny[Serializer]
+    serializer: SerializeAsAny[Serializer[D]]
     compressionlib: Annotated[str, COMPRESSES] = "lzma"
 
-    def dumps(self, obj: Any) -> bytes:
+    def dumps(self, obj: D) -> bytes:
         return self._compress(require_within(self.serializer.dumps(obj), permit().max_bytes))
 
-    def loads(self, blob: bytes) -> Any:
+    def loads(self, blob: bytes) -> D:
         return self.serializer.loads(self._decompress(blob))
 
     def _to_text(self, payload: bytes) -> str:
@@ -187,14 +200,14 @@ class CompressedSerializer(Serializer):
         return decompress(code_named(self.compressionlib), _raw(payload), permit().max_bytes)
 
 
-class CompressedPickleSerializer(CompressedSerializer):
+class CompressedPickleSerializer(CompressedSerializer[D]):
     """A compressed pickle."""
 
     type: str = "compressed/pickle"
     serializer: SerializeAsAny[Serializer] = PickleSerializer()
 
 
-class CompressedJSONSerializer(CompressedSerializer):
+class CompressedJSONSerializer(CompressedSerializer[D]):
     """Compressed JSON."""
 
     type: str = "compressed/json"

@@ -10,11 +10,12 @@ from inspect import getattr_static
 from types import MemberDescriptorType
 from typing import Any
 
-from pydantic import BaseModel, Json, RootModel, TypeAdapter
+from pydantic import BaseModel, Json, RootModel
 from pydantic_core import to_json
 
 from pgresults.serializers.classes import class_tag
 from pgresults.serializers.exceptions import attributes_of, builtin_base
+from pgresults.serializers.validating import validated
 
 Tag = dict[str, Any]
 Encode = Callable[[Any], Any]
@@ -48,9 +49,9 @@ def build_instance(cls: Any, data: Any, exact: Any) -> Any:
     if issubclass(cls, Enum):
         return _member(cls, data, exact)
     if issubclass(cls, BaseModel):
-        return cls.model_validate(data, by_alias=True, by_name=True) if exact is None else _model(cls, data, exact)
+        return validated(cls, data) if exact is None else _model(cls, data, exact)
     if dataclasses.is_dataclass(cls):
-        return TypeAdapter(cls).validate_python(data) if exact is None else _dataclass(cls, data, exact)
+        return validated(cls, data) if exact is None else _dataclass(cls, data, exact)
     if issubclass(cls, tuple) and hasattr(cls, "_fields"):
         if len(data) != len(cls._fields):
             raise ValueError(f"{_name(cls)} has {len(cls._fields)} fields, the stored one has {len(data)}")

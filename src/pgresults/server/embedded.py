@@ -12,13 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from pgresults.errors import ConfigurationError, StorageUnavailable
 from pgresults.server import binaries
+from pgresults.server.others import elsewhere
+from pgresults.settings import at_home
 
+_log = getLogger(__name__)
 _PATIENCE = 600  # seconds; crash recovery of a large directory takes minutes
 _LOCK = "pgresults.lock"
 _SOCKET = ".s.PGSQL.5432"
@@ -63,7 +67,7 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path).expanduser().resolve()
+        self.path = at_home(path, "embedded_path").resolve()
         self._url: str | None = None
 
     def __repr__(self) -> str:
@@ -86,6 +90,8 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """The ``postgresql://`` address; starts the server when this object has not seen it run.
+
+        The tables of pgresults are made in the database that it names when a storage there is first used.
 
         :raises ConfigurationError: as `ensure_running`.
         :raises StorageUnavailable: as `ensure_running`.
@@ -161,6 +167,12 @@ class EmbeddedPostgres:
 
     def _create(self) -> None:
         """Make the data directory; it gets its name when complete, for its maker may be killed."""
+        if other := elsewhere(self.path):
+            _log.warning(
+                "a new database is made in %s; PGRESULTS_EMBEDDED_PATH=%s would use the one there", self.path, other
+            )
+        with suppress(FileExistsError), (self.path / ".gitignore").open("x") as ignored:
+            ignored.write("*\n")
         user = binaries.server_user(self.path)
         for abandoned in self.path.glob("data.*"):
             shutil.rmtree(abandoned, ignore_errors=True)
@@ -293,8 +305,18 @@ class EmbeddedPostgres:
     def _unusable(self, error: OSError) -> ConfigurationError:
         return ConfigurationError(
             f"{self.path} cannot hold a database for this user ({error.strerror}): "
-            f"choose a directory of your own, or run as the owner of this one."
+            f"choose one of your own with PGRESULTS_EMBEDDED_PATH, run as the owner of this one, or set "
+            f"PGRESULTS_DATABASE_URL to the address of a Postgres you already run."
         )
+
+
+def is_embedded(url: str) -> bool:
+    """Whether an address is the `url` of an embedded server."""
+    parts = urlsplit(url)
+    directory = Path(parse_qs(parts.query).get("host", [""])[0])
+    if parts.path != "/postgres" or not directory.is_absolute():
+        return False
+    return (directory.resolve().parent / _LOCK).exists()
 
 
 def _fits(directory: Path) -> bool:

@@ -1,9 +1,9 @@
 """From statements of SQLAlchemy Core to what psycopg sends; the text of each is made once per schema name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 from psycopg import sql
 from sqlalchemy import Delete, Dialect, Insert, Select, Table, Update
@@ -13,6 +13,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from pgresults.sql.schema import SCHEMA
 
+_Element: TypeAlias = Select[Any] | Insert | Update | Delete
 _DIALECT: Dialect = psycopg_dialect.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
@@ -40,13 +41,24 @@ def _picking(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], Sequence[A
 
 
 class Statement:
-    """A statement of SQLAlchemy Core that becomes a query for a schema when it is first needed there."""
+    """A statement of SQLAlchemy Core that becomes a query for a schema when it is first needed there.
 
-    def __init__(self, element: Select[Any] | Insert | Update | Delete) -> None:
-        self._element = element
-        self.changes = any(isinstance(part, UpdateBase) for part in iterate(element))
-        """Whether it changes anything."""
+    Parameters:
+        element: the statement, or what builds it: few programs need the large ones, of which there are many kinds.
+    """
+
+    def __init__(self, element: _Element | Callable[[], _Element]) -> None:
+        self._given = element
         self.query = cache(self._compile)
+
+    @cached_property
+    def _element(self) -> _Element:
+        return self._given() if callable(self._given) else self._given
+
+    @cached_property
+    def changes(self) -> bool:
+        """Whether it changes anything."""
+        return any(isinstance(part, UpdateBase) for part in iterate(self._element))
 
     def _compile(self, schema: str) -> Query:
         compiled: Any = self._element.compile(
@@ -64,10 +76,14 @@ class CallStatement(Statement):
     """
 
     def __init__(self, function: str, *names: str) -> None:
-        self.changes = True
         self._function = function
         self._names = names
         self.query = cache(self._compile)
+
+    @property
+    def changes(self) -> bool:
+        """True: what the schema's own functions are for."""
+        return True
 
     def _compile(self, schema: str) -> Query:
         places = ", ".join(f"${number}" for number in range(1, len(self._names) + 1))

@@ -1,8 +1,9 @@
 """The roles that programs and people use a schema of ours with, as statements for a database owner."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from itertools import chain
 
 from psycopg import sql
 
@@ -13,6 +14,7 @@ _STORE = "INSERT (storage_id, key, payload_id, chunk, data, salt, sha256)"  # th
 _ALL_TABLES = None
 _VIEWS = ("live_results", "expirations", "storage_usage", "held_locks")
 _LOCKS = f"SELECT ({', '.join(name for name in tables.lock.c.keys() if name != 'token')})"  # noqa: SIM118 (no dict)
+_TAKEN = ", ".join(name for name in tables.lock.c.keys() if name not in ("storage_id", "key", "db_user"))  # noqa: SIM118
 _PROOFS = "SELECT (storage_id, key, payload_id, chunk, sha256, xid)"
 
 
@@ -49,10 +51,10 @@ _HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys((tables.history.name
 _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.WRITER: {
         _ALL_TABLES: _READ,
-        tables.storage.name: ("INSERT",),
+        tables.storage.name: ("INSERT (id, name, created_at)",),  # the identity is for the server to say
         tables.result.name: ("INSERT", "UPDATE"),
         tables.payload.name: (_STORE,),
-        tables.lock.name: ("INSERT", "UPDATE"),
+        tables.lock.name: (f"INSERT (storage_id, key, {_TAKEN})", f"UPDATE ({_TAKEN})"),
         tables.waiting.name: ("INSERT", "UPDATE", "DELETE"),
     },
     Kind.READER: _SHOWN | _CURRENT,
@@ -62,7 +64,7 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
         _ALL_TABLES: _READ,
         tables.result.name: ("UPDATE",),
         tables.payload.name: ("DELETE",),
-        tables.lock.name: ("UPDATE",),  # a proof locks its row
+        tables.lock.name: ("UPDATE (taken_over_from)",),  # a proof locks its row
     },
     Kind.OWNER: {_ALL_TABLES: ("ALL",)},
 }
@@ -80,36 +82,41 @@ _FUNCTIONS: dict[Kind, tuple[str, ...]] = {
 }
 """The functions that a kind of role may run; the public may run none."""
 
+_COUNTING = ((tables.fence.name, "SELECT"), (tables.forgotten.name, "SELECT"))
+_SEQUENCES: dict[Kind, tuple[tuple[str, str], ...]] = {
+    Kind.WRITER: ((tables.fence.name, "USAGE"), *_COUNTING),
+    Kind.SWEEPER: _COUNTING,
+    Kind.OWNER: ((tables.fence.name, "USAGE"), *_COUNTING),
+}
 
-@dataclass(frozen=True)
-class Roles:
-    """The names of the roles: ``writer`` stores and locks but cannot change history, ``reader`` reads everything."""
 
-    writer: str = "pgresults_writer"
-    reader: str = "pgresults_reader"
+ROLES = {kind: f"pgresults_{kind}" for kind in Kind}
+"""How the role of each kind is called unless an operator names it otherwise."""
 
 
-def grants(schema: str = tables.SCHEMA, roles: Roles | None = None) -> str:
-    """The statements that create the roles and grant what they need, to be run by the owner of the tables.
+def grants(schema: str = tables.SCHEMA, roles: Mapping[Kind, str] | None = None) -> str:
+    """The statements that create a role of each kind and grant what it needs, to be run by the owner of the tables.
 
     Parameters:
         schema: the schema that holds the tables.
-        roles: their names; a role that exists is kept as it is.
+        roles: their names, where they are others than in `ROLES`; a role that exists is kept as it is.
 
     Returns: SQL, one statement a line; it may be run again.
     """
-    roles = roles or Roles()
-    created = (sql.SQL("DO {}").format(sql.Literal(_creation(role))) for role in (roles.writer, roles.reader))
-    granted = (granting(schema, roles.writer, Kind.WRITER), granting(schema, roles.reader, Kind.AUDITOR))
-    return _script(created) + "".join(granted)
+    named = {**ROLES, **(roles or {})}
+    created = (sql.SQL("DO {}").format(sql.Literal(_creation(role))) for role in named.values())
+    return _script(created) + "".join(granting(schema, role, kind) for kind, role in named.items())
 
 
 def granting(schema: str, role: str, kind: Kind) -> str:
     """The statements that grant a role that exists what a kind of role needs.
 
+    The last one fails where that was not granted, of which the server only warns whoever is not the tables' owner.
+
     Returns: SQL, one statement a line; it may be run again.
     """
-    return _script(_statements(schema, sql.Identifier(role), kind))
+    checked = sql.SQL("DO {}").format(sql.Literal(_check(schema, role, kind)))
+    return _script(chain(_statements(schema, sql.Identifier(role), kind), [checked]))
 
 
 def _statements(schema: str, role: sql.Identifier, kind: Kind) -> Iterator[sql.Composed]:
@@ -125,16 +132,12 @@ def _statements(schema: str, role: sql.Identifier, kind: Kind) -> Iterator[sql.C
     for function in _FUNCTIONS.get(kind, ()):
         call = sql.SQL("{}.{}").format(sql.Identifier(schema), sql.SQL(function))
         yield sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(call, role)
-    if kind in (Kind.WRITER, Kind.OWNER):
-        fence = sql.Identifier(schema, tables.fence.name)
-        yield sql.SQL("GRANT USAGE, SELECT ON SEQUENCE {} TO {}").format(fence, role)
-    if kind in (Kind.WRITER, Kind.OWNER, Kind.SWEEPER):
-        forgotten = sql.Identifier(schema, tables.forgotten.name)
-        yield sql.SQL("GRANT SELECT ON SEQUENCE {} TO {}").format(sql.Identifier(schema, tables.fence.name), role)
-        yield sql.SQL("GRANT SELECT ON SEQUENCE {} TO {}").format(forgotten, role)
+    for sequence, privilege in _SEQUENCES.get(kind, ()):
+        counted = sql.Identifier(schema, sequence)
+        yield sql.SQL("GRANT {} ON SEQUENCE {} TO {}").format(sql.SQL(privilege), counted, role)
 
 
-def _script(statements: Iterator[sql.Composed]) -> str:
+def _script(statements: Iterable[sql.Composed]) -> str:
     return "".join(statement.as_string(None) + ";\n" for statement in statements)
 
 
@@ -142,3 +145,65 @@ def _creation(role: str) -> str:
     """A block that creates a role; there is no ``CREATE ROLE IF NOT EXISTS``."""
     block = sql.SQL("BEGIN CREATE ROLE {} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END")
     return block.format(sql.Identifier(role)).as_string(None)
+
+
+_COLUMNS = re.compile(r"(\w+) \((.*)\)")
+_EVERYTHING = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+
+
+def _check(schema: str, role: str, kind: Kind) -> str:
+    """A block that fails where a role lacks something that its kind needs."""
+    lacking = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT {} WHERE {} IS NOT TRUE").format(sql.Literal(what), has)
+        if what
+        else sql.SQL("SELECT name FROM ({}) AS relations (name)").format(has)
+        for what, has in _needs(schema, role, kind)
+    )
+    block = sql.SQL(
+        "DECLARE lacking text; BEGIN SELECT string_agg(what, ', ') FROM (SELECT what FROM ({}) AS everything (what) "
+        "LIMIT 3) AS shown INTO lacking; IF lacking IS NOT NULL THEN RAISE insufficient_privilege USING MESSAGE = {} "
+        "|| lacking || {}; END IF; END"
+    )
+    message = f"nothing was granted, for {role} would still lack "
+    advice = f": only the owner of the tables of schema {schema} can grant that"
+    return block.format(lacking, sql.Literal(message), sql.Literal(advice)).as_string(None)
+
+
+def _needs(schema: str, role: str, kind: Kind) -> Iterator[tuple[str, sql.Composed]]:
+    """What a kind needs, by name, and the question whether a role has it; without a name, a query for what it lacks."""
+
+    def asked(function: str, *arguments: str) -> sql.Composed:
+        given = sql.SQL(", ").join(map(sql.Literal, (role, *arguments)))
+        return sql.SQL("pg_catalog.{}({})").format(sql.SQL(function), given)
+
+    def quoted(name: str) -> str:
+        return sql.Identifier(schema, name).as_string(None)
+
+    yield "USAGE on the schema", asked("has_schema_privilege", schema, "USAGE")
+    for table, privileges in _PRIVILEGES[kind].items():
+        for privilege in _EVERYTHING if privileges == ("ALL",) else privileges:
+            if table is None:
+                yield "", _lacking_tables(schema, role, privilege)
+            elif columns := _COLUMNS.fullmatch(privilege):
+                for column in columns[2].split(", "):
+                    has = asked("has_column_privilege", quoted(table), column, columns[1])
+                    yield f"{columns[1]} on {table} ({column})", has
+            else:
+                yield f"{privilege} on {table}", asked("has_table_privilege", quoted(table), privilege)
+    for function in _FUNCTIONS.get(kind, ()):
+        call = f"{sql.Identifier(schema).as_string(None)}.{function}"
+        yield f"EXECUTE on {function}", asked("has_function_privilege", call, "EXECUTE")
+    for sequence, privilege in _SEQUENCES.get(kind, ()):
+        yield f"{privilege} on {sequence}", asked("has_sequence_privilege", quoted(sequence), privilege)
+
+
+def _lacking_tables(schema: str, role: str, privilege: str) -> sql.Composed:
+    return sql.SQL(
+        "SELECT {} || relname FROM pg_catalog.pg_class WHERE relnamespace = {}::regnamespace "
+        "AND relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT pg_catalog.has_table_privilege({}, oid, {})"
+    ).format(
+        sql.Literal(f"{privilege} on "),
+        sql.Literal(sql.Identifier(schema).as_string(None)),
+        sql.Literal(role),
+        sql.Literal(privilege),
+    )

@@ -49,6 +49,12 @@ ONE_LOCK = and_(lock.c.storage_id == bindparam("storage_id"), lock.c.key == bind
 _CLOCK: ColumnElement[Any] = func.clock_timestamp()
 _SESSION = bindparam("session", type_=Uuid)
 
+
+def _showing(tokens: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Show the server what proves that a lock is ours, where the session that changes it does not hold its beacon."""
+    return func.set_config(literal_column("'pgresults.token'"), tokens, true()).is_not(None)
+
+
 _FORGOTTEN = Table(forgotten.name, MetaData(schema=SCHEMA), Column("last_value", BigInteger))
 
 _PG_LOCKS = Table(
@@ -129,7 +135,7 @@ def _try_acquire() -> Statement:
         .select_from(numbered)
         .where(or_(~exists(select(seen.c.free)), exists(select(clear.c.one))))
     )
-    names = lock.c.keys()
+    names = [name for name in lock.c.keys() if name != "db_user"]  # noqa: SIM118 (no dict)
     statement = upsert(lock).from_select(names, offer)
     changed: dict[str, ColumnElement[Any]] = {
         name: statement.excluded[name] for name in names if name not in ("storage_id", "key")
@@ -176,7 +182,15 @@ TRY_ACQUIRE = _try_acquire()
 def _release() -> Statement:
     released = (
         update(lock)
-        .where(ONE_LOCK, lock.c.token == bindparam("token", type_=Uuid), lock.c.released.is_(False))
+        .where(
+            ONE_LOCK,
+            lock.c.token == bindparam("token", type_=Uuid),
+            lock.c.released.is_(False),
+            or_(
+                and_(lock.c.session == _SESSION, lock.c.beacon.is_not(None)),
+                _showing(cast(bindparam("token", type_=Uuid), Text)),
+            ),
+        )
         .values(released=true())
         .returning(lock.c.beacon, lock.c.session)
         .cte("released")
@@ -235,6 +249,7 @@ RENEW = Statement(
         lock.c.session == _SESSION,
         lock.c.token == func.any(bindparam("tokens")),
         HELD,
+        _showing(func.array_to_string(bindparam("tokens", type_=ARRAY(Uuid)), literal_column("','"))),
     )
     .values(expires_at=_CLOCK + bindparam("hold", type_=INTERVAL))
     .returning(lock.c.token)
@@ -260,12 +275,12 @@ WAIT_FOR_ROW = Statement(
 )
 """Wait on the server until no transaction has a part in a lock's row."""
 
-BREAK = Statement(
-    update(lock)
-    .where(ONE_LOCK, lock.c.fence == bindparam("fence", type_=BigInteger), lock.c.released.is_(False))
-    .values(released=true())
-    .returning(lock.c.holder)
-)
+_HELD_UNDER = and_(ONE_LOCK, lock.c.fence == bindparam("fence", type_=BigInteger), lock.c.released.is_(False))
+
+SEIZE = Statement(select(lock.c.holder).where(_HELD_UNDER).with_for_update(key_share=True))
+"""Keep a lock as it is held under a fence until the transaction ends."""
+
+BREAK = Statement(update(lock).where(_HELD_UNDER).values(released=true()).returning(lock.c.holder))
 """Take a lock away from whoever holds it under a fence."""
 
 _VIEW = Table(

@@ -21,6 +21,9 @@ ENTERED = Statement(
 )
 """What stands under an id and a name."""
 
+IDENTITY = Statement(select(storage.c.identity).where(storage.c.id == bindparam("id")))
+"""What tells a storage from those of the same name in other databases."""
+
 STORAGES = Statement(select(storage.c.id, storage.c.name).order_by(storage.c.name))
 """Every registered storage."""
 
@@ -36,6 +39,9 @@ _SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_
 
 SCHEMA_REVISION = Statement(select(_SCHEMA_VERSION.c.version_num))
 """The revision of the schema that the database is at."""
+
+SERVER_TIME = Statement(select(func.statement_timestamp()))
+"""What time it is."""
 
 PING = Statement(select(literal_column("1")))
 """Prove that a connection still answers."""

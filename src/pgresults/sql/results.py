@@ -1,5 +1,6 @@
 """What is said about the current results: writing, reading, listing and deleting them; each statement is pure."""
 
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Interval,
     LargeBinary,
     MetaData,
+    Select,
     Table,
     Text,
     and_,
@@ -155,7 +157,7 @@ CHUNK_COLUMNS = tuple(name for name in payload.c.keys() if name != "xid")  # noq
 """What a writer says of a chunk; in which transaction it came the server says."""
 
 
-def _write(guard: Guard, *, with_payload: bool, relative: bool) -> Statement:
+def _write(guard: Guard, *, with_payload: bool, relative: bool) -> Select[Any]:
     """The whole write of one version: payload and head in one statement; a trigger takes the head into the history."""
     allowed = guard.condition()
     head = _upsert_head(allowed, relative=relative)
@@ -167,11 +169,11 @@ def _write(guard: Guard, *, with_payload: bool, relative: bool) -> Statement:
         given["chunk"] = literal_column("0", Integer)
         chunk = select(*given.values()).where(allowed)
         statement = statement.add_cte(insert(payload).from_select(list(given), chunk).cte("stored"))
-    return Statement(statement)
+    return statement
 
 
 WRITE = {
-    Kind(guard, with_payload, relative): _write(guard, with_payload=with_payload, relative=relative)
+    Kind(guard, with_payload, relative): Statement(partial(_write, guard, with_payload=with_payload, relative=relative))
     for guard, with_payload, relative in product(Guard, (True, False), (True, False))
 }
 """Store a version; gives its version, time and expiration, or no row where the guard refuses."""
@@ -343,12 +345,12 @@ def end_versions(*conditions: ColumnElement[bool]) -> CTE:
     )
 
 
-def _delete(guard: Guard) -> Statement:
+def _delete(guard: Guard) -> Select[Any]:
     head = end_versions(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED, guard.condition())
-    return Statement(select(head.c.version, sayable(head.c.at)))
+    return select(head.c.version, sayable(head.c.at))
 
 
-DELETE = {guard: _delete(guard) for guard in Guard}
+DELETE = {guard: Statement(partial(_delete, guard)) for guard in Guard}
 """Take a key's live version away, leaving its history."""
 
 _LIST = (

@@ -32,7 +32,7 @@ from pgresults.errors import ConfigurationError
 SCHEMA = "pgresults"
 """The schema's default name, and the placeholder for a configured one."""
 
-REVISION = "0007"
+REVISION = "0008"
 """The revision of the schema that this code is written for."""
 
 VERSION_TABLE = "schema_version"
@@ -125,6 +125,8 @@ storage = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     _time("created_at", nullable=False),
+    # No writer says it: what is signed for one database counts in no other of the same key and name.
+    Column("identity", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
 )
 
 result = Table(
@@ -206,6 +208,8 @@ lock = Table(
     _time("expires_at"),
     Column("released", Boolean, nullable=False),
     Column("taken_over_from", Text),
+    # The server's word: the trigger `guarded` keeps it.
+    Column("db_user", Text, server_default=text("SESSION_USER")),
     prefixes=["UNLOGGED"],
 )
 

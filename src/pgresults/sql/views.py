@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 
 from pgresults.sql.compiled import Statement
-from pgresults.sql.schema import SCHEMA
+from pgresults.sql.schema import SCHEMA, storage
 from pgresults.sql.times import as_utc, sayable
 
 _views = MetaData(schema=SCHEMA)
@@ -112,6 +112,18 @@ USAGE = Statement(
     ).where(_USAGE.c.storage_id == bindparam("storage_id", type_=Uuid))
 )
 """How many keys and bytes a storage has."""
+
+STORAGES = Statement(
+    select(
+        storage.c.name,
+        storage.c.created_at,
+        *(func.coalesce(_USAGE.c[name], literal_column("0")) for name in ("keys", "live", "live_bytes")),
+        sayable(_USAGE.c.last_change),
+    )
+    .select_from(storage.outerjoin(_USAGE, _USAGE.c.storage_id == storage.c.id))
+    .order_by(storage.c.name)
+)
+"""Every registered storage with what it has."""
 
 
 def _daily(view: Table, moment: Column[Any], *conditions: ColumnElement[bool]) -> Statement:

@@ -72,6 +72,7 @@ def read_all_current(
     """
     if not keys:
         return {}
+    trust = yield from storage._trusted()
     found = yield from call(storage.database, lambda _: read_all(storage.id, keys), atomic=True)
     live = {key: found[key] for key in keys if key in found and _is_live(found[key], key)}
     size = sum(len(one.payload or b"") for one in live.values())
@@ -80,7 +81,7 @@ def read_all_current(
         records = {}
         for key, one in live.items():
             try:
-                records[key] = decode(one, key, serializer, storage._trust)
+                records[key] = decode(one, key, serializer, trust)
             except SerializationError as error:
                 if unreadable is None:
                     raise

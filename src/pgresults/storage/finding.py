@@ -13,18 +13,35 @@ from pgresults.operations.views import FoundResult
 from pgresults.records.keys import prefix_end, require_key
 from pgresults.storage.postgres import PostgresStorage
 
-_MOST = 10_000
+PAGE = 1000
+"""How many results one statement finds."""
 
 
 def find(
-    storage: PostgresStorage, conditions: Mapping[str, Any], after: str | None, limit: int
+    storage: PostgresStorage, conditions: Mapping[str, Any], after: str | None, limit: int | None
 ) -> Program[list[FoundResult]]:
-    """A page of the live results that meet conditions, by key; see `ResultStore.find`."""
-    if not isinstance(limit, int) or not 0 < limit <= _MOST:
-        raise InvalidArgument(f"limit is a number from 1 to {_MOST:,}", argument="limit", value=limit)
-    page = {"storage_id": storage.id, "after": "" if after is None else require_key(after), "limit": limit}
+    """The live results that meet conditions, by key, found page by page; see `ResultStore.find`."""
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise InvalidArgument("limit is a number of results from 1 on, or None", argument="limit", value=limit)
+    found: list[FoundResult] = []
+    last = "" if after is None else require_key(after)
+    while limit is None or len(found) < limit:
+        wanted = PAGE if limit is None else min(PAGE, limit - len(found))
+        page = yield from page_of(storage, conditions, last, wanted)
+        found += page
+        if len(page) < wanted:
+            break
+        last = page[-1].key
+    return found
+
+
+def page_of(
+    storage: PostgresStorage, conditions: Mapping[str, Any], after: str, limit: int
+) -> Program[list[FoundResult]]:
+    """The first of the live results that meet conditions and come after a key."""
+    page = {"storage_id": storage.id, "after": after, "limit": limit}
     chosen = frozenset(conditions)
-    return (yield from call(storage.database, lambda _: views.find({**page, **bound(conditions)}, chosen)))
+    return call(storage.database, lambda _: views.find({**page, **bound(conditions)}, chosen))
 
 
 def expiring(storage: PostgresStorage, within: timedelta, limit: int | None) -> Program[list[Listed]]:

@@ -16,14 +16,12 @@ class Keyspace:
         apart: where metadata is kept under the key, pointing to the payload; None: beside the payload.
         serializer: for payloads that name none.
         locks: who has the work on a key; None: no locks.
-        bare: payloads are kept without metadata.
     """
 
     payloads: PostgresStorage
     apart: PostgresStorage | None
     serializer: Serializer
     locks: LockManager | None = None
-    bare: bool = False
 
     @property
     def entries(self) -> PostgresStorage:

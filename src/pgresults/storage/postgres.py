@@ -1,5 +1,6 @@
 """Where results go: a named collection in a Postgres schema, or nowhere."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,6 @@ from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.signing import Trust
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings, current_settings
-from pgresults.sql.schema import SCHEMA
 from pgresults.storage.checking import require_intact, require_signed
 from pgresults.storage.encoding import prepare
 from pgresults.storage.misses import require_live
@@ -31,14 +31,14 @@ class PostgresStorage:
         database: a URL (``postgresql://…``), a directory (an embedded server lives there), an `EmbeddedPostgres`,
             or a SQLAlchemy ``Engine`` or ``AsyncEngine``, which is used as it is.
         name: the collection's name; its id is derived from it.
-        schema: the schema that holds the tables.
+        schema: the schema that holds the tables; None: that of the settings.
         settings: pool sizes, time-outs and limits; by default from the environment.
 
     Raises: ConfigurationError when the database is none; InvalidArgument for a name that is none.
     """
 
     def __init__(
-        self, database: Target, name: str = "default", schema: str = SCHEMA, settings: Settings | None = None
+        self, database: Target, name: str = "default", schema: str | None = None, settings: Settings | None = None
     ) -> None:
         require_name(name)
         self.database = Database(database, schema, settings)
@@ -51,7 +51,7 @@ class PostgresStorage:
         """What makes a payload here one that may be deserialized."""
         self._registered = False
         self.storage_block_id: UUID | None = None
-        """The id under which it can be found again; None until it is saved."""
+        """The id under which it can be found again; None until it is saved or written to in the default database."""
         self._lock_manager = PostgresLockManager(self.database, name)
 
     @property
@@ -129,7 +129,8 @@ class PostgresStorage:
 
     def _fetch(self, key: str, known: UUID | None = None) -> Program[Found | None]:
         """Fetch a key's head and payload, leaving a known payload out."""
-        return call(self.database, lambda _: results.read(self.id, key, known))
+        yield from self._trusted()
+        return (yield from call(self.database, lambda _: results.read(self.id, key, known)))
 
     def _has(self, key: str) -> Program[bool]:
         """Whether the key has a live result."""
@@ -159,10 +160,25 @@ class PostgresStorage:
         if not self._registered:
             yield from call(self.database, lambda _: registry.register(self.id, self.name))
             self._registered = True
+            if self._is_in_default_database():
+                self.storage_block_id = self.id
+
+    def _trusted(self, *, register: bool = False) -> Program[Trust]:
+        """What signs and verifies payloads here, complete before the first of them is looked at.
+
+        Parameters:
+            register: whether to enter the storage in the registry where it is not, as before a write.
+        """
+        if not self._trust.is_complete:
+            if register:
+                yield from self._register()
+            if identity := (yield from call(self.database, lambda _: registry.identity(self.id))):
+                self._trust = replace(self._trust, identity=identity)
+        return self._trust
 
     def _saving(self, name: str | None = None) -> Program[UUID]:
         """Register the storage; see `save`."""
-        if self.database != default_storage().database:
+        if not self._is_in_default_database():
             raise ConfigurationError(
                 f"{self!r} is not in the default database, which registers storages: set PGRESULTS_DATABASE_URL to "
                 "it, or name the storage by its URL",
@@ -179,6 +195,13 @@ class PostgresStorage:
         yield from self._register()
         self.storage_block_id = self.id
         return self.id
+
+    def _is_in_default_database(self) -> bool:
+        """Whether ids are looked up where it is."""
+        try:
+            return self.database == default_storage().database
+        except ConfigurationError:  # that of the settings is of no use, which is no concern of this one
+            return False
 
     def _page(self, prefix: str = "", after: str = "", limit: int = 100) -> Program[list[Listed]]:
         """A page of live results under a prefix, after a key."""
@@ -198,8 +221,9 @@ class PostgresStorage:
 
     def _write_path(self, path: str, content: bytes) -> Program[None]:
         described = {"holder": default_holder(), "provenance": recorded(None)}
+        trust = yield from self._trusted(register=True)
         upload = yield from compute(
-            lambda: prepare(self._trust, require_key(path), content, described, self.settings.max_payload_bytes),
+            lambda: prepare(trust, require_key(path), content, described, self.settings.max_payload_bytes),
             small=self._is_small(content),
         )
         yield from self._store(upload)
@@ -210,7 +234,7 @@ class PostgresStorage:
 
 
 class NullStorage:
-    """Stores nothing; as the metadata storage of a store it means that payloads are kept without metadata."""
+    """Stores nothing; as the metadata storage of a store it means that no metadata is kept apart from payloads."""
 
     def read_path(self, path: str) -> bytes:
         """Find nothing.

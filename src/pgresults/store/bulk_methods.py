@@ -10,6 +10,7 @@ from pgresults.audit.changes import delete_many
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.operations.views import FoundResult
 from pgresults.records.keys import require_keys
+from pgresults.records.listings import Listing
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.storage import finding
 from pgresults.storage.current import Unreadable
@@ -210,12 +211,12 @@ class BulkMethods(ABC):
         min_size: int | None = None,
         max_size: int | None = None,
         after: str | None = None,
-        limit: int = 100,
-    ) -> list[FoundResult]:
-        """A page of the live results that meet every given condition, by key.
+        limit: int | None = None,
+    ) -> Listing[FoundResult]:
+        """The live results that meet every given condition, by key: all of them, unless a limit is given.
 
-        The next page begins after the last key of this one: whatever is written meanwhile, no result that stays is
-        left out or shown twice.
+        They are found page by page, each from the last key of the one before on: whatever is written meanwhile, no
+        result that stays is left out or shown twice.
 
         Parameters:
             prefix: what their keys begin with.
@@ -227,8 +228,8 @@ class BulkMethods(ABC):
             expires_before: the moment (aware) before which they expire.
             min_size: bytes of payload, at least.
             max_size: bytes of payload, at most.
-            after: the last key of the page before; None: the first page.
-            limit: how many at most, up to 10,000.
+            after: the key after which to begin, such as the last one found before; None: at the first.
+            limit: how many at most; None: all.
 
         Raises: InvalidArgument; StorageUnavailable.
         """
@@ -248,9 +249,9 @@ class BulkMethods(ABC):
         min_size: int | None = None,
         max_size: int | None = None,
         after: str | None = None,
-        limit: int = 100,
-    ) -> list[FoundResult]:
-        """A page of the live results that meet every given condition, by key; see `find`."""
+        limit: int | None = None,
+    ) -> Listing[FoundResult]:
+        """The live results that meet every given condition, by key; see `find`."""
         moments = (written_after, written_before, expires_before)
         given = finding.conditions(prefix, tags, task, flow, *moments, min_size, max_size)
         return await aperform(self._find(given, after, limit))
@@ -269,5 +270,5 @@ class BulkMethods(ABC):
     def _delete_many(self, keys: Iterable[str], reason: str | None) -> Program[int]:
         return (yield from delete_many((yield from self._keyspace()), keys, reason))
 
-    def _find(self, given: dict[str, Any], after: str | None, limit: int) -> Program[list[FoundResult]]:
-        return (yield from finding.find((yield from self._keyspace()).entries, given, after, limit))
+    def _find(self, given: dict[str, Any], after: str | None, limit: int | None) -> Program[Listing[FoundResult]]:
+        return Listing((yield from finding.find((yield from self._keyspace()).entries, given, after, limit)))

@@ -28,6 +28,7 @@ from pgresults.store.writing import (
     describe,
     draft_of,
     encode_described,
+    encoded,
     store_staged,
     stored_metadata,
 )
@@ -81,14 +82,16 @@ class _Given:
         storage = keyspace.payloads
         self.draft = draft._replace(storage_block_id=storage.storage_block_id)
         self.described = described
-        columns = {**columns_of(self.draft, "", bare=keyspace.bare), **described}
+        columns = {**columns_of(self.draft, ""), **described}
         self._said = Said(storage._trust, columns, storage.settings.max_payload_bytes)
 
     def staged(self, storage: PostgresStorage, key: str, obj: Any, guard: Guard) -> Staged:
         """An item that is kept in one place and proves no fence."""
         draft = self.draft._replace(result=obj, storage_key=key)
-        payload = draft.serialized(storage.settings).payload or b""
-        return Staged(storage, self._said.upload(key, payload, guard), draft)
+        done = draft.serialized(storage.settings)
+        if done.outline is not None:  # it goes into a provenance of the item's own
+            return encoded(storage, key, done, self.described, guard)
+        return Staged(storage, self._said.upload(key, done.payload or b"", guard), draft)
 
 
 class _Ready(NamedTuple):
@@ -201,6 +204,9 @@ def write_many(
     keyspace: Keyspace, items: Any, new_key: Callable[[], str], writing: Writing
 ) -> Program[dict[str, ResultRecordMetadata] | int]:
     """Store objects under their keys; see `ResultStore.write_many`."""
+    for storage in filter(None, (keyspace.payloads, keyspace.apart)):
+        yield from storage._register()
+        yield from storage._trusted(register=True)
     given = _Items(keyspace, items, new_key, writing)
     kept: dict[str, ResultRecordMetadata] | None = {} if isinstance(items, Mapping) else None
     if writing.atomic and _is_one_database(keyspace):
@@ -259,8 +265,6 @@ def _uploads(run: Iterable[_Ready]) -> list[Upload]:
 
 def _stored(keyspace: Keyspace, spool: Spool, *, keep: bool) -> Program[list[Written]]:
     """Store what waits in a spool, in one transaction; what was written of each item is given if it is wanted."""
-    for storage in filter(None, (keyspace.payloads, keyspace.apart)):
-        yield from storage._register()
     each = 1 if keyspace.apart is None else 2
     kept: list[Written] = []
 

@@ -3,20 +3,23 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from pgresults.arguments import require_moment
 from pgresults.audit import changes
 from pgresults.audit.entries import HistoryEntry
 from pgresults.audit.past import history_of
-from pgresults.audit.reports import VerifyReport
-from pgresults.audit.seals import Seal
 from pgresults.audit.sweeping import retain, sweep
-from pgresults.audit.verifying import seal, verify
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.operations.results import Listed
 from pgresults.records.keys import require_key
+from pgresults.records.listings import Listing
 from pgresults.storage.finding import expiring
 from pgresults.storage.keyspace import Keyspace
+
+if TYPE_CHECKING:
+    from pgresults.audit.reports import VerifyReport
+    from pgresults.audit.seals import Seal
 
 Progress = Callable[[int], None]
 """Told now and then how many more are done."""
@@ -29,7 +32,7 @@ class HistoryMethods(ABC):
     def _keyspace(self) -> Program[Keyspace]:
         """Where the results of the store lie."""
 
-    def history(self, key: str, with_results: bool = False) -> list[HistoryEntry]:
+    def history(self, key: str, with_results: bool = False) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first.
 
         Parameters:
@@ -40,7 +43,7 @@ class HistoryMethods(ABC):
         """
         return perform(self._history(key, with_results))
 
-    async def ahistory(self, key: str, with_results: bool = False) -> list[HistoryEntry]:
+    async def ahistory(self, key: str, with_results: bool = False) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first; see `history`."""
         return await aperform(self._history(key, with_results))
 
@@ -96,6 +99,7 @@ class HistoryMethods(ABC):
         tags: Iterable[str] | None = None,
         task: str | None = None,
         flow: str | None = None,
+        reason: str | None = None,
     ) -> int:
         """Delete all live results that meet every given condition, in one transaction; their history stays.
 
@@ -104,12 +108,13 @@ class HistoryMethods(ABC):
             tags: words they all carry.
             task: the name of the task that wrote them.
             flow: the name of the flow that wrote them.
+            reason: why; kept in the history; None: by which conditions.
 
         Returns: how many there were.
         Raises: InvalidArgument when no condition is given; LockedError where the store has a lock manager and another
             holder the lock of one of them: then none is deleted; StorageUnavailable.
         """
-        return perform(self._invalidate(prefix, tags, task, flow))
+        return perform(self._invalidate(prefix, tags, task, flow, reason))
 
     async def ainvalidate(
         self,
@@ -117,11 +122,12 @@ class HistoryMethods(ABC):
         tags: Iterable[str] | None = None,
         task: str | None = None,
         flow: str | None = None,
+        reason: str | None = None,
     ) -> int:
         """Delete all results that meet every given condition; see `invalidate`."""
-        return await aperform(self._invalidate(prefix, tags, task, flow))
+        return await aperform(self._invalidate(prefix, tags, task, flow, reason))
 
-    def expiring(self, within: timedelta, limit: int | None = None) -> list[Listed]:
+    def expiring(self, within: timedelta, limit: int | None = None) -> Listing[Listed]:
         """What is live and expires within a time from now, the next one first.
 
         Parameters:
@@ -132,7 +138,7 @@ class HistoryMethods(ABC):
         """
         return perform(self._expiring(within, limit))
 
-    async def aexpiring(self, within: timedelta, limit: int | None = None) -> list[Listed]:
+    async def aexpiring(self, within: timedelta, limit: int | None = None) -> Listing[Listed]:
         """What is live and expires within a time from now; see `expiring`."""
         return await aperform(self._expiring(within, limit))
 
@@ -191,10 +197,10 @@ class HistoryMethods(ABC):
     def verify(
         self,
         key: str | None = None,
-        since: Seal | datetime | None = None,
-        against: Seal | None = None,
+        since: "Seal | datetime | None" = None,
+        against: "Seal | None" = None,
         progress: Progress | None = None,
-    ) -> VerifyReport:
+    ) -> "VerifyReport":
         """Recompute what the history and the payloads must be, and report what is not.
 
         Parameters:
@@ -211,14 +217,14 @@ class HistoryMethods(ABC):
     async def averify(
         self,
         key: str | None = None,
-        since: Seal | datetime | None = None,
-        against: Seal | None = None,
+        since: "Seal | datetime | None" = None,
+        against: "Seal | None" = None,
         progress: Progress | None = None,
-    ) -> VerifyReport:
+    ) -> "VerifyReport":
         """Recompute what the history and the payloads must be, and report what is not; see `verify`."""
         return await aperform(self._verify(key, since, against, progress))
 
-    def seal(self, progress: Progress | None = None) -> Seal:
+    def seal(self, progress: Progress | None = None) -> "Seal":
         """Sign a root over all entries that are certainly committed; keep it where the database's users cannot reach.
 
         The key is in the file that the setting ``seal_key`` names, which is made where there is none.
@@ -226,17 +232,17 @@ class HistoryMethods(ABC):
         Parameters:
             progress: told now and then how many more entries are done.
 
-        Raises: ConfigurationError without the extra ``audit`` or with a file that holds no key; IntegrityError for
-            entries that no seal could cover; StorageUnavailable.
+        Returns: the seal; its ``ahead`` counts what no seal can cover, which is logged as well.
+        Raises: ConfigurationError without the extra ``audit`` or with a file that holds no key; StorageUnavailable.
         """
         return perform(self._seal(progress))
 
-    async def aseal(self, progress: Progress | None = None) -> Seal:
+    async def aseal(self, progress: Progress | None = None) -> "Seal":
         """Sign a root over all entries that are certainly committed; see `seal`."""
         return await aperform(self._seal(progress))
 
-    def _history(self, key: str, with_results: bool) -> Program[list[HistoryEntry]]:
-        return (yield from history_of((yield from self._keyspace()), key, with_results))
+    def _history(self, key: str, with_results: bool) -> Program[Listing[HistoryEntry]]:
+        return Listing((yield from history_of((yield from self._keyspace()), key, with_results)))
 
     def _delete(self, key: str, reason: str | None) -> Program[bool]:
         return (yield from changes.delete((yield from self._keyspace()), key, reason))
@@ -248,12 +254,12 @@ class HistoryMethods(ABC):
         return (yield from changes.redact((yield from self._keyspace()), key, reason))
 
     def _invalidate(
-        self, prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None
+        self, prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None, reason: str | None
     ) -> Program[int]:
-        return (yield from changes.invalidate((yield from self._keyspace()), prefix, tags, task, flow))
+        return (yield from changes.invalidate((yield from self._keyspace()), prefix, tags, task, flow, reason))
 
-    def _expiring(self, within: timedelta, limit: int | None) -> Program[list[Listed]]:
-        return (yield from expiring((yield from self._keyspace()).entries, within, limit))
+    def _expiring(self, within: timedelta, limit: int | None) -> Program[Listing[Listed]]:
+        return Listing((yield from expiring((yield from self._keyspace()).entries, within, limit)))
 
     def _sweep(self, batch_size: int, dry_run: bool, progress: Progress | None) -> Program[int]:
         keyspace, total = (yield from self._keyspace()), 0
@@ -267,12 +273,17 @@ class HistoryMethods(ABC):
         return (yield from retain((yield from self._keyspace()).payloads, versions, age, dry_run, progress))
 
     def _verify(
-        self, key: str | None, since: Seal | datetime | None, against: Seal | None, progress: Progress | None
-    ) -> Program[VerifyReport]:
+        self, key: str | None, since: "Seal | datetime | None", against: "Seal | None", progress: Progress | None
+    ) -> "Program[VerifyReport]":
+        from pgresults.audit.seals import Seal
+        from pgresults.audit.verifying import verify
+
         if since is not None and not isinstance(since, Seal):
             since = require_moment(since, "since")
         checked = None if key is None else require_key(key)
         return (yield from verify((yield from self._keyspace()), checked, since, against, progress))
 
-    def _seal(self, progress: Progress | None) -> Program[Seal]:
+    def _seal(self, progress: Progress | None) -> "Program[Seal]":
+        from pgresults.audit.verifying import seal
+
         return (yield from seal((yield from self._keyspace()).payloads, progress))

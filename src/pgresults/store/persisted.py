@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, PrivateAttr, SerializerFunctionWrapHandler, model_serializer
 
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.records.records import AwareDatetime
@@ -42,12 +42,17 @@ class PersistedResult(BaseModel):
     _serializer: Serializer | None = PrivateAttr(None)
     _storage: PostgresStorage | None = PrivateAttr(None)
     _object: Any = PrivateAttr(NotSet)
-    _cached: bool = PrivateAttr(False)
+    _keeps: bool = PrivateAttr(True)
+    """Whether the object stays here once it is written or read."""
     _written: bool = PrivateAttr(False)
 
     def model_post_init(self, _context: Any) -> None:
         """Warn that this is deprecated."""
         warn_deprecated("PersistedResult is deprecated: use ResultStore.write and ResultStore.read")
+
+    @model_serializer(mode="wrap")
+    def _dumped(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any] | None:
+        return None if self.serialize_to_none else dump(self)
 
     @classmethod
     def create(
@@ -69,9 +74,9 @@ class PersistedResult(BaseModel):
             storage_key_fn: gives its key.
             serializer: turns it into its payload.
             storage_block_id: the storage's id; None: as it is registered.
-            cache_object: whether `get` gives this object without reading.
+            cache_object: whether `get` gives this object without reading once it is written; before that it does.
             expiration: when it ceases to be live (aware); None: never.
-            serialize_to_none: store None in its place.
+            serialize_to_none: store nothing, and have the reference dumped as None.
 
         Raises: TypeError when the key is no text.
         """
@@ -86,7 +91,7 @@ class PersistedResult(BaseModel):
             serialize_to_none=serialize_to_none,
         )
         reference._serializer, reference._storage = serializer, storage_block
-        reference._object, reference._cached = obj, cache_object
+        reference._object, reference._keeps = obj, cache_object
         return reference
 
     @classmethod
@@ -114,7 +119,7 @@ class PersistedResult(BaseModel):
         )
 
     def write(self, obj: Any = NotSet) -> None:
-        """Store the object; a second time nothing happens.
+        """Store the object; a second time, and with ``serialize_to_none``, nothing happens.
 
         Parameters:
             obj: the result; without one, that of `create`.
@@ -127,8 +132,12 @@ class PersistedResult(BaseModel):
         """Store the object; see `write`."""
         await aperform(self._write(obj))
 
+    def has_cached_object(self) -> bool:
+        """Whether `get` gives an object that is kept here."""
+        return self._object is not NotSet
+
     def get(self, ignore_cache: bool = False) -> Any:
-        """Give the object, read from the storage unless it is kept here.
+        """Give the object, read from the storage with its expiration unless it is kept here.
 
         Raises: what `ResultStore.read` raises.
         """
@@ -139,29 +148,29 @@ class PersistedResult(BaseModel):
         return await aperform(self._get(ignore_cache))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PersistedResult) and self.model_dump() == other.model_dump()
+        return isinstance(other, PersistedResult) and dict(self) == dict(other)
 
     def __hash__(self) -> int:
         return hash((self.storage_key, self.storage_block_id))
 
     def _write(self, obj: Any) -> Program[None]:
-        if self._written:
+        if self._written or self.serialize_to_none:
             return
         given = self._object if obj is NotSet else obj
         if given is NotSet:
             raise ValueError("there is no object to write: give one")
         keyspace = yield from self._keyspace()
-        result = None if self.serialize_to_none else given
-        draft = draft_of(result, self.storage_key, keyspace.serializer, self.expiration)
+        draft = draft_of(given, self.storage_key, keyspace.serializer, self.expiration)
         yield from write(keyspace, draft, lambda: self.storage_key)
         self._written = True
-        self._object = given if self._cached else NotSet
+        self._object = given if self._keeps else NotSet
 
     def _get(self, ignore_cache: bool) -> Program[Any]:
-        if self._cached and self._object is not NotSet and not ignore_cache:
+        if self.has_cached_object() and not ignore_cache:
             return self._object
         record = yield from read((yield from self._keyspace()), self.storage_key)
-        if self._cached:
+        self.expiration = record.expiration
+        if self._keeps:
             self._object = record.result
         return record.result
 

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Any
 
 from pgresults.arguments import require_moment, require_text
-from pgresults.audit.past import exists_as_of, read_past
+from pgresults.audit.past import exists_as_of, find_version, read_past
 from pgresults.database.programs import Program, aperform, perform
-from pgresults.errors import InvalidArgument
+from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
 from pgresults.locking.proofs import await_others
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import default_holder
@@ -15,6 +15,7 @@ from pgresults.storage.cache import ResultCache
 from pgresults.storage.current import read_current
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.pointers import pointed_to
+from pgresults.storage.postgres import PostgresStorage
 from pgresults.storage.registry import require_postgres, resolving, resolving_default
 
 
@@ -60,11 +61,45 @@ class _Source:
         return await aperform(self._read(metadata))
 
     def _read(self, metadata: ResultRecordMetadata) -> Program[ResultRecord[Any]]:
-        if metadata.storage_key is None:
+        key, block = metadata.storage_key, metadata.storage_block_id
+        if key is None:
             raise InvalidArgument("metadata without a storage key points to nothing", argument="metadata")
-        block = metadata.storage_block_id
         storage = require_postgres((yield from (resolving_default() if block is None else resolving(block))))
-        return (yield from read_current(storage, metadata.serializer, metadata.storage_key))
+        try:
+            record = yield from read_current(storage, metadata.serializer, key)
+        except MissingResult as missing:
+            if missing.reason != "never written":
+                raise
+            raise _written_elsewhere(metadata, storage) from missing
+        if not (yield from _has_been(record, metadata, storage)):
+            raise _written_elsewhere(metadata, storage)
+        return record
+
+
+def _has_been(current: ResultRecord[Any], metadata: ResultRecordMetadata, storage: PostgresStorage) -> Program[bool]:
+    """Whether what is current under a key is, or has taken the place of, the version that metadata is of."""
+    version, key = metadata.version, metadata.storage_key
+    if version is None or metadata.sha256 in (None, current.metadata.sha256) or key is None:
+        return True
+    if version >= (current.metadata.version or 0):
+        return False
+    try:
+        found = yield from find_version(storage, key, version)
+    except MissingResult as missing:
+        return missing.reason != "no such version"  # its payload is gone, but there was one
+    return found.head.sha256 is not None and found.head.sha256.hex() == metadata.sha256
+
+
+def _written_elsewhere(metadata: ResultRecordMetadata, storage: PostgresStorage) -> ConfigurationError:
+    named = (
+        "names no registered storage" if metadata.storage_block_id is None else "names a storage of another database"
+    )
+    return ConfigurationError(
+        f"the metadata of {metadata.storage_key!r} {named}, and {storage!r} is not where it was written. Have "
+        "PGRESULTS_DATABASE_URL name the database where it was and register its storage there with save(), so that "
+        "metadata says where it is; or read it with ResultStore(result_storage=...)",
+        setting="result_storage",
+    )
 
 
 ResultRecord._source = _Source()

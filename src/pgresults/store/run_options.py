@@ -6,10 +6,14 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import ValidationError
+
 from pgresults.database.programs import Program
-from pgresults.errors import ConfigurationError
+from pgresults.errors import ConfigurationError, InvalidArgument
+from pgresults.locking.managers import require_manager
 from pgresults.locking.protocol import LockManager
 from pgresults.serializers import Serializer
+from pgresults.serializers.base import is_foreign
 from pgresults.storage.postgres import NullStorage
 from pgresults.storage.registry import require_postgres, resolving
 
@@ -21,7 +25,7 @@ ENCLOSING_LOCKS: ContextVar[LockManager | None] = ContextVar("pgresults.locks", 
 
 
 def flow_options(flow: Any) -> Program[dict[str, Any]]:
-    """The fields of a store that a flow sets; its payloads are kept without metadata."""
+    """The fields of a store that a flow sets; it keeps no metadata apart."""
     return {**(yield from _result_options(flow)), "metadata_storage": NullStorage()}
 
 
@@ -44,7 +48,7 @@ def task_options(task: Any, metadata_storage: Any) -> Program[dict[str, Any]]:
         update["storage_key_fn"] = partial(key_from_template, template)
     manager = getattr(policy, "lock_manager", None) or ENCLOSING_LOCKS.get()
     if manager is not None:
-        update["lock_manager"] = manager
+        update["lock_manager"] = require_manager(manager)
     return update
 
 
@@ -68,12 +72,16 @@ def key_from_template(template: str) -> str:
 def resolve_serializer(serializer: Any) -> Serializer:
     """The serializer that an object is or that has this type.
 
-    Raises: TypeError for what is neither; ValueError for an unknown type.
+    Raises: TypeError for what is neither; InvalidArgument (a ``ValueError``) for an unknown type.
     """
     if isinstance(serializer, Serializer):
         return serializer
-    if isinstance(serializer, str):
-        return Serializer.model_validate(serializer)
+    if isinstance(serializer, str) or is_foreign(serializer):
+        try:
+            return Serializer.model_validate(serializer)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise InvalidArgument(message, argument="serializer", value=serializer) from error
     raise TypeError(f"a serializer is a Serializer or the type of one, not {type(serializer).__name__}")
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self, TypeVar
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny, field_validator, model_validator
 
+from pgresults.arguments import require_plain
 from pgresults.database.programs import Program, aperform, compute, perform
 from pgresults.errors import ConfigurationError, InvalidArgument
 from pgresults.locking.managers import require_manager
@@ -25,13 +26,22 @@ from pgresults.settings import Settings, current_settings
 from pgresults.storage.cache import ResultCache
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import NullStorage, PostgresStorage
-from pgresults.storage.registry import require_postgres, resolving, resolving_default, storage_at
+from pgresults.storage.registry import (
+    block_id_of,
+    lock_manager_at,
+    require_postgres,
+    resolving,
+    resolving_default,
+    storage_at,
+)
 from pgresults.store import reading, run_options, writing
 from pgresults.store.bulk_methods import BulkMethods
 from pgresults.store.deprecation import warn_deprecated
 from pgresults.store.history_methods import HistoryMethods
+from pgresults.store.lifetime_methods import LifetimeMethods
 from pgresults.store.lock_methods import LockMethods
 from pgresults.store.persisted import PersistedResult
+from pgresults.store.run_options import resolve_serializer
 from pgresults.store.stream_methods import StreamMethods
 from pgresults.store.writing import Draft, Staged, draft_of
 
@@ -45,7 +55,7 @@ _ISOLATION_LEVELS = ("READ_COMMITTED", "SERIALIZABLE")
 
 def default_serializer() -> Serializer:
     """The serializer of the settings."""
-    return Serializer.model_validate(current_settings().results.default_serializer)
+    return resolve_serializer(current_settings().results.default_serializer)
 
 
 def _default_cache() -> ResultCache:
@@ -61,7 +71,7 @@ def _lock_manager(given: Any) -> LockManager | None:
     return None if given is None else require_manager(given)
 
 
-class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, BaseModel):
+class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, LifetimeMethods, BaseModel):
     """Reads and writes results under keys; see ``docs/results.md``.
 
     Every method that touches the database exists twice: ``name`` blocks, ``aname`` is for an event loop.
@@ -70,9 +80,11 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, BaseM
         result_storage: where results go: a storage, its registered name or id, a URL or a directory; None: the
             default storage.
         metadata_storage: where metadata goes; None: beside the payload. Another storage keeps it under the key, with
-            the payload under a key of its own; a `NullStorage` keeps no metadata. Keys are then looked up there, also
-            by `history`, `find` and `invalidate`; `retain`, `verify` and `seal` look after ``result_storage`` alone.
+            the payload under a key of its own. Keys are then looked up there, also by `history`, `find` and
+            `invalidate`; `retain`, `verify` and `seal` look after ``result_storage`` alone. A `NullStorage` keeps none
+            apart, as None does.
         lock_manager: gives the work on a key to one holder at a time; None: no locks.
+        locks: instead of a lock manager: True for that of the storage's own database.
         persist_result: deprecated, without effect.
         cache_result_in_memory: keep payloads that were read; a later read asks the database only whether its version
             is still the current one, and gives an object of its own.
@@ -86,6 +98,7 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, BaseM
     result_storage: PostgresStorage | UUID | str | Path | None = None
     metadata_storage: PostgresStorage | NullStorage | UUID | str | Path | None = None
     lock_manager: Annotated[LockManager | None, PlainValidator(_lock_manager)] = None
+    locks: bool = Field(default=False, repr=False, exclude=True)
     persist_result: bool | None = None
     cache_result_in_memory: bool = True
     serializer: SerializeAsAny[Serializer] = Field(default_factory=default_serializer)
@@ -101,6 +114,33 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, BaseM
     @classmethod
     def _metadata_storage(cls, spec: Any) -> Any:
         return None if spec is None else storage_at(spec) or spec
+
+    @field_validator("serializer", mode="before")
+    @classmethod
+    def _serializer(cls, given: Any) -> Any:
+        if isinstance(given, Serializer | dict):
+            return given
+        try:
+            return resolve_serializer(given)
+        except InvalidArgument as error:  # pydantic would make another error of it
+            raise ConfigurationError(str(error), setting="serializer") from error
+
+    @field_validator("storage_key_fn")
+    @classmethod
+    def _storage_key_fn(cls, given: Callable[[], str]) -> Callable[[], str]:
+        try:
+            require_plain(given, "storage_key_fn")
+        except InvalidArgument as error:  # pydantic would make another error of it
+            raise ConfigurationError(str(error), setting="storage_key_fn") from error
+        return given
+
+    @model_validator(mode="after")
+    def _locking(self) -> Self:
+        if self.locks:
+            if self.lock_manager is not None:
+                raise ConfigurationError("give locks=True or a lock_manager, not both", setting="lock_manager")
+            self.lock_manager = lock_manager_at(self.result_storage)
+        return self
 
     @field_validator("persist_result")
     @classmethod
@@ -224,7 +264,7 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, BaseM
     # For flows and tasks
 
     def update_for_flow(self, flow: Any) -> Self:
-        """A copy with the flow's own settings; its payloads are kept without metadata.
+        """A copy with the flow's own settings, that keeps no metadata apart.
 
         Parameters:
             flow: anything with ``result_storage``, ``result_serializer`` and ``cache_result_in_memory``.
@@ -276,8 +316,7 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, BaseM
     @property
     def result_storage_block_id(self) -> UUID | None:
         """The id of the registered storage where results go; None when it is not registered."""
-        storage = self.result_storage
-        return storage.storage_block_id if isinstance(storage, PostgresStorage) else None
+        return block_id_of(self.result_storage)
 
     def supports_isolation_level(self, level: Any) -> bool:
         """Whether transactions of this isolation level are possible: SERIALIZABLE with a lock manager only.
@@ -310,7 +349,7 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, BaseM
         if apart is not None and not isinstance(apart, PostgresStorage | NullStorage):
             self.metadata_storage = apart = yield from resolving(apart)
         keys = apart if isinstance(apart, PostgresStorage) else None
-        return Keyspace(storage, keys, self.serializer, self.lock_manager, bare=apart is not None)
+        return Keyspace(storage, keys, self.serializer, self.lock_manager)
 
     def _locks(self) -> LockManager:
         if self.lock_manager is None:
@@ -330,10 +369,11 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, BaseM
         return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in)
 
     def _drafted(self, value: Any, key: str) -> Draft:
-        """The draft of a value, a record or a draft under a key."""
+        """The draft that a value is, or of a record under the key that it names, or of anything else under a key."""
         if isinstance(value, ResultRecord):
-            value = Draft.of(value)
-        return value._replace(storage_key=key) if isinstance(value, Draft) else self._draft(value, key)
+            draft = Draft.of(value)
+            return draft._replace(storage_key=draft.storage_key or key)
+        return value if isinstance(value, Draft) else self._draft(value, key)
 
     def _taken(self, draft: Draft) -> Draft:
         """A draft with its payload, or with why there is none: what is done to the object later changes nothing."""

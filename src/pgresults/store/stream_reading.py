@@ -102,16 +102,15 @@ def opened(keyspace: Keyspace, key: str, holder: str | None) -> Program[Outgoing
         yield from await_others(keyspace.locks, key, holder, storage.settings.read_lock_timeout)
     if keyspace.apart is not None:
         key = pointed_to((yield from read_current(keyspace.apart, keyspace.serializer, key)))
+    trust = yield from storage._trusted()
     while True:
         found = require_live((yield from call(storage.database, lambda _: streams.begin(storage.id, key))), key)
         head, first = found.head, bytes(found.payload or b"")
-        require_signed(head, key, storage._trust)
+        require_signed(head, key, trust)
         place = {"storage_id": storage.id, "key": key, "payload_id": head.payload_id}
         digests = yield from call(storage.database, partial(_digesting, place, first))
         if (digests.size, digests.sha256) == (head.size, head.sha256):
-            return Outgoing(
-                storage, key, head, digests, first, metadata_of(head, key, keyspace.serializer, storage._trust)
-            )
+            return Outgoing(storage, key, head, digests, first, metadata_of(head, key, keyspace.serializer, trust))
         # It may have been superseded between the two statements, which is no damage: what is true now decides.
         again = require_live((yield from storage._fetch(key, head.payload_id)), key)
         if again.head.payload_id == head.payload_id:

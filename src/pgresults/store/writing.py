@@ -12,6 +12,7 @@ from pgresults.locking.proofs import prove
 from pgresults.operations.payloads import Payload
 from pgresults.operations.results import Upload, Written, write_all
 from pgresults.records.keys import require_key
+from pgresults.records.outlines import OUTLINE, outline_of
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadata, payload_of
 from pgresults.serializers import JSONSerializer, Serializer
@@ -39,12 +40,25 @@ class Draft(NamedTuple):
     expires_in: timedelta | None = None
     payload: Payload | None = None
     """What the result was serialized to, where that is done; then the result itself is not kept."""
+    outline: dict[str, Any] | None = None
+    """What it looks like from outside, where it is serialized and an array or a frame."""
     failure: PgResultsError | None = None
     """Why it could not be serialized, which is said when it is to be stored."""
 
     @classmethod
     def of(cls, record: ResultRecord[Any]) -> "Draft":
-        """The draft of a record; what it says of having been stored is left out."""
+        """The draft of a record; what it says of having been stored is left out.
+
+        Raises: InvalidArgument for what is no record.
+        """
+        if not isinstance(record, ResultRecord):
+            raise InvalidArgument(
+                f"a record is a ResultRecord of pgresults, not {type(record).__module__}.{type(record).__qualname__}: "
+                "one of Prefect's becomes one by ResultRecord.deserialize(record.serialize()), any other object is for "
+                "write()",
+                argument="result_record",
+                value=record,
+            )
         said = record.metadata
         return cls(
             record.result,
@@ -78,7 +92,8 @@ class Draft(NamedTuple):
         if self.payload is not None:
             return self
         with within_permit(Permit.of(settings)):
-            return self._replace(result=None, payload=payload_of(self.result, self.serializer))
+            payload = payload_of(self.result, self.serializer)
+        return self._replace(result=None, payload=payload, outline=outline_of(self.result, settings.record_columns))
 
     def taken(self, settings: Settings) -> "Draft":
         """The draft as it is now: with its payload, or with what kept it from being made."""
@@ -162,15 +177,17 @@ def encode_described(
     """Make a draft ready to be stored with what `describe` gave; see `encode`."""
     storage, keys = keyspace.payloads, keyspace.apart
     key = require_key(draft.storage_key)
-    if draft.storage_block_id is None and storage.storage_block_id is not None:
-        draft = draft._replace(storage_block_id=storage.storage_block_id)
+    if not storage._registered:
+        yield from storage._register()
+    draft = draft._replace(storage_block_id=storage.storage_block_id)  # whichever a record says that it was in before
     locked = keys or storage
     proof = yield from prove(keyspace.locks, key, described["holder"], locked.database, locked.id)
     proven = {**described, **proof.parameters}
     small = draft.is_small(storage.settings.offload_bytes)
+    for place in filter(None, (storage, keys)):
+        yield from place._trusted(register=True)
     if keys is None:
-        bare = keyspace.bare
-        return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard, bare=bare), small=small))]
+        return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard), small=small))]
     elsewhere = require_key(new_key())
     moved = draft._replace(storage_key=elsewhere)
     staged = yield from compute(lambda: encoded(storage, elsewhere, moved, described), small=small)
@@ -183,28 +200,24 @@ def encoded(
     draft: Draft,
     described: dict[str, Any],
     guard: Guard = Guard.NONE,
-    *,
-    bare: bool = False,
 ) -> Staged:
-    """A draft as an upload; ``bare``: of its metadata only the expiration is kept.
+    """A draft as an upload.
 
     Raises: SerializationError; PayloadTooLarge.
     """
-    payload = draft.serialized(storage.settings).payload or b""
-    said = {**columns_of(draft, key, bare=bare), **described}
-    upload = prepare(storage._trust, key, payload, said, storage.settings.max_payload_bytes, guard)
+    done = draft.serialized(storage.settings)
+    said = {**columns_of(draft, key), **described}
+    if done.outline is not None:
+        said["provenance"] = {**said["provenance"], OUTLINE: done.outline}
+    upload = prepare(storage._trust, key, done.payload or b"", said, storage.settings.max_payload_bytes, guard)
     return Staged(storage, upload, draft)
 
 
-def columns_of(draft: Draft, key: str, *, bare: bool) -> dict[str, Any]:
-    """What a draft says of itself, as columns; ``bare``: its expiration alone."""
-    expiry = {"expires_at": draft.expiration, "expires_in": draft.expires_in}
-    return expiry if bare else {**expiry, **_described(draft, key)}
-
-
-def _described(draft: Draft, key: str) -> dict[str, Any]:
+def columns_of(draft: Draft, key: str) -> dict[str, Any]:
     """What a draft's metadata says, as columns."""
     return {
+        "expires_at": draft.expiration,
+        "expires_in": draft.expires_in,
         "serializer": draft.serializer.model_dump_json(),
         "storage_key": draft.storage_key if draft.storage_key != key else None,
         "storage_block_id": draft.storage_block_id,

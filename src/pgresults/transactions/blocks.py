@@ -29,7 +29,7 @@ def transaction(
         isolation_level: SERIALIZABLE locks the key from begin to end; None: as the enclosing transaction does, at the
             root READ_COMMITTED.
         overwrite: run although there is a live result.
-        write_on_commit: whether a staged value is stored at all.
+        write_on_commit: whether anything is stored at all; without a staged value that is None.
         logger: where rollbacks are reported.
         connection: a connection or session of the caller's (SQLAlchemy's or psycopg's). The writes join its database
             transaction: they are stored when the caller commits, and with the caller's own rows.

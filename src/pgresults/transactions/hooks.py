@@ -2,11 +2,11 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from pgresults.database.programs import Program, wait_for
-from pgresults.errors import ConfigurationError
+from pgresults.locking.threads import begin
 
 Hook: TypeAlias = Callable[[Any], Any]
 """Called with the transaction; may be a coroutine function."""
@@ -19,15 +19,16 @@ def run_hook(hook: Hook, transaction: object) -> Program[None]:
 
 def _call(hook: Hook, transaction: object) -> None:
     outcome = hook(transaction)
-    if not inspect.iscoroutine(outcome):
+    if not inspect.isawaitable(outcome):
         return
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(outcome)
-    else:
-        outcome.close()
-        raise ConfigurationError("an async hook inside an event loop needs `async with transaction(...)`")
+    if asyncio._get_running_loop() is None:
+        asyncio.run(_awaited(outcome))
+    else:  # which stands still until the hook is done: its loop is another thread's
+        begin(lambda: asyncio.run(_awaited(outcome)), "pgresults-hook").result()
+
+
+async def _awaited(outcome: Awaitable[Any]) -> None:
+    await outcome
 
 
 async def _acall(hook: Hook, transaction: object) -> None:

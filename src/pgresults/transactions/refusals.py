@@ -13,11 +13,6 @@ def without_locks() -> ConfigurationError:
     )
 
 
-def without_key() -> ConfigurationError:
-    """The result of a transaction is asked for that has none."""
-    return ConfigurationError("a transaction without a key has no result to read", setting="key")
-
-
 def entered_before() -> MissingContextError:
     """A transaction is entered that was entered before."""
     return MissingContextError("a transaction can be entered once: make a new one with transaction(...)")

@@ -18,6 +18,7 @@ from pgresults.records.provenance import HOLDER, transaction_holder
 from pgresults.records.records import ResultRecord
 from pgresults.store.run_options import ENCLOSING_LOCKS
 from pgresults.store.store import CURRENT_STORE, ResultStore
+from pgresults.store.writing import Staged
 from pgresults.transactions import refusals
 from pgresults.transactions.hooks import Hook
 from pgresults.transactions.locks import Claim, TreeLocks
@@ -55,7 +56,8 @@ class Transaction(Member):
             require_caller(connection)
         if store is not None and not isinstance(store, ResultStore):
             raise InvalidArgument(
-                f"store is a ResultStore, not {type(store).__name__}: give ResultStore(result_storage=...)",
+                f"store is a ResultStore of pgresults, not {type(store).__module__}.{type(store).__qualname__}: give "
+                "pgresults.ResultStore(result_storage=...)",
                 argument="store",
                 value=store,
             )
@@ -160,13 +162,14 @@ class Transaction(Member):
     def stage(
         self,
         value: Any,
-        on_rollback_hooks: Sequence[Hook] = (),
-        on_commit_hooks: Sequence[Hook] = (),
+        on_rollback_hooks: Sequence[Hook] | None = (),
+        on_commit_hooks: Sequence[Hook] | None = (),
     ) -> None:
-        """Have a value, or a `ResultRecord` of the same key, stored at the commit as it is now.
+        """Have a value, or a `ResultRecord` under the key that it names, stored at the commit as it is now.
 
         Parameters:
-            value: the result; a later one replaces it. What is done to the object afterwards changes nothing.
+            value: the result; a later one replaces it. What is done to the object afterwards changes nothing. A record
+                that names another key than the transaction's is stored there: the transaction's own key stays as it is.
             on_rollback_hooks: called with the transaction when it is rolled back, the last one first.
             on_commit_hooks: called with the transaction before its results are stored.
 
@@ -179,22 +182,20 @@ class Transaction(Member):
         if self._entered is None or self.is_rolled_back():
             raise refusals.not_within(self.state)
         self._staged = self._taken(value)
-        self.on_rollback_hooks.extend(on_rollback_hooks)
-        self.on_commit_hooks.extend(on_commit_hooks)
+        self.on_rollback_hooks.extend(on_rollback_hooks or ())
+        self.on_commit_hooks.extend(on_commit_hooks or ())
         self.state = TransactionState.STAGED
 
-    def read(self) -> ResultRecord[Any]:
-        """Read the result that is stored under the key.
+    def read(self) -> ResultRecord[Any] | None:
+        """Read the result that is stored under the key; None without a key.
 
-        Raises: ConfigurationError without a key; what `ResultStore.read` raises.
+        Raises: what `ResultStore.read` raises.
         """
-        key, store = self._place()
-        return store.read(key, holder=self.holder)
+        return perform(self._read())
 
-    async def aread(self) -> ResultRecord[Any]:
+    async def aread(self) -> ResultRecord[Any] | None:
         """Read the result that is stored under the key; see `read`."""
-        key, store = self._place()
-        return await store.aread(key, holder=self.holder)
+        return await aperform(self._read())
 
     def commit(self) -> bool:
         """Store what it and its children staged, in one database transaction.
@@ -267,9 +268,19 @@ class Transaction(Member):
         if self.isolation_level is IsolationLevel.SERIALIZABLE and self.store and self.store.lock_manager is None:
             raise refusals.without_locks()
 
-    def _place(self) -> tuple[str, ResultStore]:
+    def _read(self) -> Program[ResultRecord[Any] | None]:
         if self.key is None or self.store is None:
-            raise refusals.without_key()
+            return None
+        key, store = self.key, self.store
+        return (
+            yield from wait_for(
+                lambda: store.read(key, holder=self.holder), lambda: store.aread(key, holder=self.holder)
+            )
+        )
+
+    def _place(self) -> tuple[str, ResultStore]:
+        assert self.key is not None  # noqa: S101 (who asks has looked, and a store goes with every key)
+        assert self.store is not None  # noqa: S101
         return self.key, self.store
 
     def _enter(self) -> None:
@@ -349,6 +360,16 @@ class Transaction(Member):
         """Whether there is a live result that is not to be replaced."""
         key, store = self._place()
         return not self.overwrite and (yield from wait_for(lambda: store.exists(key), lambda: store.aexists(key)))
+
+    def _lacks_result(self, staged: Sequence[Staged]) -> Program[bool]:
+        """Whether nothing was staged, nor stored under its key meanwhile, nor is about to be: then None is stored."""
+        if self.state is not TransactionState.ACTIVE:
+            return False
+        key, store = self._place()
+        place = (yield from store._keyspace()).entries
+        if any(version.storage == place and version.upload.columns["key"] == key for version in staged):
+            return False
+        return not (yield from self._is_done())
 
     def _end(self, failure: BaseException | None) -> Program[None]:
         """What happens when the block is left, normally or with a failure; nothing stays open, whatever comes."""

@@ -107,12 +107,19 @@ class Member:
     def _encode(self, members: Sequence["Member"]) -> Program[list[Staged]]:
         staged: list[Staged] = []
         for member in members:
-            if member.key is not None and member.store is not None and member._has_something_to_write():
-                staged.extend((yield from member.store._encode(member._staged, self.holder)))
+            store, draft = member.store, member._staged
+            if store is None or member.key is None or not member.write_on_commit:
+                continue
+            if draft is NOT_SET and (yield from member._lacks_result(staged)):
+                draft = store._drafted(None, member.key)
+            if draft is not NOT_SET:
+                staged.extend((yield from store._encode(draft, self.holder)))
         return staged
 
-    def _has_something_to_write(self) -> bool:
-        return self.write_on_commit and self._staged is not NOT_SET
+    def _lacks_result(self, _staged: Sequence[Staged]) -> Program[bool]:
+        """Whether it ended well with nothing staged, so that None is to say that it did."""
+        return False
+        yield
 
     def _taken(self, value: Any) -> Draft | None:
         """The value as it is now; None where nothing is stored."""

@@ -17,7 +17,6 @@ from pgresults.integrations.prefect.trees import Tree, Write, Writer
 from pgresults.records.keys import require_key
 from pgresults.settings import current_settings
 from pgresults.sql.guards import Guard
-from pgresults.sql.schema import SCHEMA
 from pgresults.storage.checking import require_intact, require_signed
 from pgresults.storage.misses import require_live
 from pgresults.storage.postgres import PostgresStorage
@@ -44,7 +43,9 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         None, title="Path", description="Instead of a URL: a directory, in which a Postgres server of its own lives."
     )
     name: str = Field(BLOCK_STORAGE, title="Name", description="The collection of results.")
-    database_schema: str = Field(SCHEMA, title="Schema", description="The database schema that holds the tables.")
+    database_schema: str | None = Field(
+        None, title="Schema", description="The database schema that holds the tables. Without it: as the settings say."
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> "PostgresResultStorage":
@@ -62,7 +63,7 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         else:
             url = current_settings().database_url
             target = current_settings().embedded_directory if url is None else url.get_secret_value()
-        return _storage(target, self.name, self.database_schema)
+        return _storage(target, self.name, self.database_schema or current_settings().database_schema)
 
     def lock_manager(self) -> PostgresLockManager:
         """The manager of the locks of these results' keys."""
@@ -123,6 +124,7 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         writer = Writer.of(key)
         guard, proof = (Guard.NONE, {}) if writer is None else writer.proof(storage, key)
         run = _run_provenance({} if writer is None else writer.logged())
+        yield from storage._trusted(register=True)
         upload = yield from compute(
             lambda: upload_of(storage, key, content, run, guard=guard, described=proof),
             small=storage._is_small(content),
@@ -130,7 +132,18 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         if writer is None:
             yield from storage._store(upload)
         else:
-            yield from writer.storing(self, Write(storage, upload))
+            yield from writer.storing(self, Write(storage, upload), _arrives)
+
+
+_ON_THE_WAY = ("write_path", "awrite_path", "_write", "_resolve_path", "storage")
+
+
+def _arrives(block: Any) -> bool:
+    """Whether what is written to a block surely arrives here under its key; a derived class may do anything with it."""
+    kind = type(block)
+    return issubclass(kind, PostgresResultStorage) and all(
+        getattr(kind, name) is getattr(PostgresResultStorage, name) for name in _ON_THE_WAY
+    )
 
 
 def _run_provenance(logged: Mapping[str, Any]) -> dict[str, Any]:

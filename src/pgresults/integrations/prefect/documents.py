@@ -29,6 +29,8 @@ _BASE64 = frozenset(("pickle", "compressed", "compressed/pickle", "compressed/js
 _MIDDLE = b',"result":"'
 _FIELDS = frozenset(("storage_key", "expiration", "serializer", "prefect_version", "storage_block_id"))
 
+_OLD_FIELDS = frozenset(("data", "serializer", "prefect_version"))
+
 
 class Parts(NamedTuple):
     """What becomes of a blob: its payload, what its columns say, and what no column has a place for."""
@@ -122,6 +124,11 @@ def put_together(columns: Mapping[str, Any], key: str, payload: bytes, trust: Tr
 def is_damaged(content: bytes) -> bool:
     """Whether a file is surely not what somebody meant to write: empty, or a document that breaks off."""
     return not content or (content.startswith(b'{"metadata"') and not _object(content))
+
+
+def is_old_record(content: bytes) -> bool:
+    """Whether a file is a record as the first versions wrote them, without metadata of its own: it stays as it is."""
+    return _object(content).keys() >= _OLD_FIELDS
 
 
 def _object(content: bytes) -> dict[str, Any]:

@@ -1,13 +1,17 @@
 """Prefect's transactions as one: what a tree of them writes to Postgres waits for the root, and is stored together.
 
 Prefect commits a tree from the leaves to the root and calls the storage for each result alone, so what a member hands
-over before it is the root's turn is kept, by a hook that is put behind the root's own.
+over before it is the root's turn is kept, by a hook that is put behind the root's own. Kept is only what surely is
+asked for again: blocks may lie within others, which do with bytes and keys what they like.
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from inspect import unwrap
 from typing import Any, NamedTuple
 
+from prefect import transactions
 from prefect.results import ResultRecord
 from prefect.transactions import IsolationLevel, TransactionState, get_transaction
 
@@ -20,6 +24,8 @@ from pgresults.sql.guards import Guard
 from pgresults.storage.postgres import PostgresStorage
 
 logger = logging.getLogger(__name__)
+_KINDS = [getattr(transactions, name, None) for name in ("Transaction", "AsyncTransaction")]  # 3.1 has one of them
+_COMMITS = frozenset(unwrap(kind.commit).__code__ for kind in _KINDS if kind is not None)
 _ENDED = (TransactionState.COMMITTED, TransactionState.ROLLED_BACK)
 
 
@@ -39,13 +45,13 @@ class Tree:
     """What the members of a tree have handed over before the root's turn.
 
     Parameters:
-        kind: the class of the blocks whose writes wait.
+        arrives: whether what is written to a block surely arrives here, under the key that it is written to.
     """
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, arrives: Callable[[Any], bool]) -> None:
         self.ended = False
         self.given_up = False
-        self._kind = kind
+        self._arrives = arrives
         self._writes: list[Write] = []
         self._members: list[Any] = []
         self._keys: set[str] = set()
@@ -64,9 +70,9 @@ class Tree:
         return None if root is None else cls.of(root)
 
     @classmethod
-    def begin(cls, root: Any, kind: type) -> "Tree":
+    def begin(cls, root: Any, arrives: Callable[[Any], bool]) -> "Tree":
         """Have what is handed over from now on wait for a root."""
-        tree = cls(kind)
+        tree = cls(arrives)
         root.on_commit_hooks.append(_AtCommit(tree))
         root.on_rollback_hooks.append(_AtRollback(tree))
         return tree
@@ -96,10 +102,10 @@ class Tree:
         return next(waiting, None)
 
     def is_left_to(self, root: Any) -> bool:
-        """Whether the root itself is going to write to one of our blocks, with which everything is stored."""
-        return bool(root.store and root.key and root.write_on_commit) and isinstance(
-            last_block(root, self._kind), self._kind
-        )
+        """Whether the root itself is surely going to write to one of our blocks, with which everything is stored."""
+        if not (root.store and root.key and root.write_on_commit):
+            return False
+        return self._arrives(root.store.result_storage) or self._arrives(root.store.metadata_storage)
 
     def storing(self, root: Any, last: Sequence[Write] = ()) -> Program[None]:
         """Store everything, in one transaction for each database, and release the locks that waited.
@@ -190,20 +196,48 @@ class Writer(NamedTuple):
             raise LockLostError(f"the lock of {key!r} was lost: nothing was written", key=key, holder=holder)
         return Guard.FENCE, {"holder": grant.holder, "fence": grant.fence, "token": grant.token}
 
-    def storing(self, block: Any, write: Write) -> Program[None]:
-        """Store what a block is given, unless more of the tree follows: then keep it until that is there, too.
+    def storing(self, block: Any, write: Write, arrives: Callable[[Any], bool]) -> Program[None]:
+        """Store what a block is given, unless more of the tree surely follows: then keep it until that is there, too.
+
+        Parameters:
+            block: which one.
+            write: what it is given.
+            arrives: see `Tree`.
 
         Raises: what `Tree.storing` raises.
         """
-        tree = Tree.of(self.root)
+        committing = _is_committing(self.root)  # else somebody writes beside what waits
+        tree = Tree.of(self.root) if committing else None
         tree = None if tree is None or tree.ended else tree
-        if self.transaction is self.root and block is last_block(self.root, type(block)):
-            if tree is None:
-                yield from write.storage._store(write.upload)
-            else:
-                yield from tree.storing(self.root, [write])
+        if committing and (self.transaction is not self.root or self._is_followed(block, arrives)):
+            (tree or Tree.begin(self.root, arrives)).keep(self.transaction, write)
+        elif tree is None:
+            yield from write.storage._store(write.upload)
         else:
-            (tree or Tree.begin(self.root, type(block))).keep(self.transaction, write)
+            yield from tree.storing(self.root, [write])
+
+    def _is_followed(self, block: Any, arrives: Callable[[Any], bool]) -> bool:
+        """Whether a root's payload is written, whose metadata surely follows."""
+        store = self.root.store
+        return block is store.result_storage and block is not store.metadata_storage and arrives(store.metadata_storage)
+
+
+def _is_committing(root: Any) -> bool:
+    """Whether a transaction is being committed: no state of Prefect's says so, only the call that goes on.
+
+    Prefect 3.1 has another thread call the block while the one that commits waits.
+    """
+    return _is_committed_from(root, sys._getframe()) or any(
+        _is_committed_from(root, frame) for frame in sys._current_frames().values()
+    )
+
+
+def _is_committed_from(root: Any, frame: Any) -> bool:
+    while frame is not None:
+        if frame.f_code in _COMMITS and frame.f_locals.get("self") is root:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def members(root: Any) -> Iterator[Any]:
@@ -211,12 +245,6 @@ def members(root: Any) -> Iterator[Any]:
     for child in root.children:
         yield from members(child)
     yield root
-
-
-def last_block(root: Any, kind: type) -> Any:
-    """Where the last of a root's own writes goes that concerns blocks of a kind: metadata follows its payload."""
-    metadata = root.store.metadata_storage
-    return metadata if isinstance(metadata, kind) else root.store.result_storage
 
 
 def _is_for(member: Any, key: str) -> bool:

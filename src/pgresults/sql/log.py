@@ -1,0 +1,42 @@
+"""The statement over everything that happened in a storage, the newest first."""
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, DateTime, Text, Uuid, bindparam, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from pgresults.sql.compiled import Statement
+from pgresults.sql.history import ENTRY_COLUMNS
+from pgresults.sql.results import as_read
+from pgresults.sql.schema import history
+
+
+def _given(name: str, kind: Any) -> ColumnElement[Any]:
+    return bindparam(name, type_=kind)
+
+
+_TIME = DateTime(timezone=True)
+_KEY = history.c.key.type
+FILTERS: dict[str, tuple[ColumnElement[bool], ...]] = {
+    "since": (history.c.at >= _given("since", _TIME),),
+    "until": (history.c.at < _given("until", _TIME),),
+    "actor": (history.c.actor == _given("actor", Text),),
+    "action": (history.c.action == _given("action", Text),),
+    "prefix": (history.c.key >= _given("prefix", _KEY), history.c.key < _given("end", _KEY)),
+    "tags": (history.c.tags.contains(_given("tags", ARRAY(Text))),),
+}
+"""What picks entries; a choice of them makes one statement."""
+
+
+@cache
+def log(chosen: frozenset[str]) -> Statement:
+    """The newest entries that meet the chosen `FILTERS`, each with its key."""
+    conditions = [condition for name in sorted(chosen) for condition in FILTERS[name]]
+    said = [history.c[name] if name == "tags" else as_read(history, name) for name in ENTRY_COLUMNS]
+    return Statement(
+        select(history.c.key, *said)
+        .where(history.c.storage_id == bindparam("storage_id", type_=Uuid), *conditions)
+        .order_by(history.c.at.desc(), history.c.key, history.c.seq.desc())
+        .limit(_given("limit", BigInteger))
+    )
