@@ -99,6 +99,16 @@ def require_moment(moment: object, argument: str) -> datetime:
         raise InvalidArgument(f"{argument}: {error}", argument=argument, value=moment) from error
 
 
+def require_number(number: object, argument: str, most: int = 2**63 - 1) -> int:
+    """A number of something.
+
+    Raises: InvalidArgument for what is no whole number, and for one that is below one or too large.
+    """
+    if not isinstance(number, int) or not 0 < number <= most:
+        raise InvalidArgument(f"{argument} is a number from 1 to {most:,}", argument=argument, value=number)
+    return number
+
+
 _LONGEST = timedelta(days=1_000_000)  # added to the time of a call it still is a date
 
 

@@ -41,8 +41,8 @@ class PgResultsError(Exception):
 class MissingResult(PgResultsError, ValueError):  # noqa: N818 (the field's established name)
     """No live result is stored under the key.
 
-    ``reason`` is one of ``"never written"``, ``"expired"``, ``"deleted"``, ``"redacted"``, ``"no such version"``;
-    ``at`` is when that happened (aware, UTC) and ``by`` who did it.
+    ``reason`` is one of ``"never written"``, ``"expired"``, ``"deleted"``, ``"redacted"``, ``"not retained"``,
+    ``"no such version"``; ``at`` is when that happened (aware, UTC) and ``by`` who did it.
     """
 
     key: str | None = None

@@ -146,3 +146,24 @@ def test_no_payload_survives_writers_that_meet_a_redaction(store: ResultStore, c
     assert store.verify().findings == ()
     store.redact("k", "the rest")
     assert counted(connection, store) == 0
+
+
+async def test_what_retention_took_says_so(call: Any, store: ResultStore) -> None:
+    for number in range(3):
+        await call(store, "write", number, "k")
+    assert await call(store, "retain", versions=1) == 2
+    for given in ({"version": 1}, {"version": 2}):
+        with pytest.raises(MissingResult, match=r"not retained since .*, by `retain` of ") as miss:
+            await call(store, "read", "k", **given)
+        assert (miss.value.reason, miss.value.by is None, miss.value.at is None) == ("not retained", False, False)
+    # What was deleted before says when and by whom that was, not by whom its payload was taken.
+    await call(store, "delete", "k")
+    with pytest.raises(MissingResult) as deleted:
+        await call(store, "read", "k")
+    assert await call(store, "retain", age=timedelta()) == 1
+    for name in ("read", "touch"):
+        with pytest.raises(MissingResult) as miss:
+            await call(store, name, "k", *([None] if name == "touch" else []))
+        assert (miss.value.reason, miss.value.at) == ("deleted", deleted.value.at)
+    with pytest.raises(MissingResult, match="not retained"):
+        await call(store, "read", "k", version=3)

@@ -246,7 +246,7 @@ async def test_retaining_keeps_the_last_versions(call: Any, store: ResultStore, 
     assert (await call(store, "read", "k", version=4)).result == 4
     with pytest.raises(MissingResult) as miss:
         await call(store, "read", "k", version=3)
-    assert miss.value.reason == "deleted"
+    assert miss.value.reason == "not retained"
     last = (await call(store, "history", "k"))[-1]
     assert (last.action, last.version, last.reason) == ("retain", 5, "payloads of versions up to 3")
     assert [step.action for step in await call(store, "history", "single")] == ["write"]

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from typer.testing import Result
 
+from pgresults.operations import views
 from pgresults.serializers import JSONSerializer, PickleSerializer
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
@@ -265,11 +266,24 @@ def test_stats_show_what_comes_and_goes(cli: Cli, store: ResultStore) -> None:
     assert [day["results"] for day in stats["expiring"]] == [1]
 
 
+def test_stats_say_what_is_estimated_and_count_where_asked(
+    cli: Cli, store: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(1, key="a")
+    monkeypatch.setattr(views, "_COUNTED", 1)
+    assert "estimated\tfrom a sample" in succeeded(cli("stats"))
+    assert json.loads(succeeded(cli("stats", "--json")))["exact"] is False
+    counted = json.loads(succeeded(cli("stats", "--exact", "--json")))
+    assert (counted["exact"], counted["keys"]) == (True, 1)
+    assert "estimated" not in succeeded(cli("stats", "--exact"))
+
+
 def test_stats_of_an_empty_storage(cli: Cli, connection: psycopg.Connection[Any]) -> None:
     [(locks,)] = connection.execute("SELECT count(*) FROM pgresults.lock")
     stats = json.loads(succeeded(cli("stats", "--json")))
     assert stats.pop("lock_bytes") >= stats.pop("lock_rows") == locks
     assert stats == {
-        "keys": 0, "live": 0, "live_bytes": 0, "expired_bytes": 0, "last_change": None, "written": [], "expiring": [],
+        "keys": 0, "live": 0, "live_bytes": 0, "expired_bytes": 0, "last_change": None, "exact": True, "written": [],
+        "expiring": [],
     }  # fmt: skip
     assert "live results\t0" in succeeded(cli("stats"))

@@ -78,6 +78,7 @@ SILENT = {
     "another token": f"UPDATE pgresults.lock SET token = gen_random_uuid() {MINE}",
     "a lower fence": f"UPDATE pgresults.lock SET fence = 0 {MINE}",
     "no beacon": f"UPDATE pgresults.lock SET beacon = NULL {MINE}",
+    "another process": f"UPDATE pgresults.lock SET backend = 1 {MINE}",
     "an end": f"UPDATE pgresults.lock SET expires_at = now() {MINE}",
     "another user": f"UPDATE pgresults.lock SET db_user = session_user {MINE}",
     "another key": f"UPDATE pgresults.lock SET key = 'other' {MINE}",

@@ -104,8 +104,11 @@ def test_even_an_owner_attaches_them_to_no_other_table(admin: Any) -> None:
     admin.execute(CAST_OF_ONES_OWN)
     for name in triggers:
         attached = ATTACHED.format(type="disguised").replace("project_document", name)
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="of another table"):
+        with pytest.raises(psycopg.errors.InvalidSchemaName, match="would work on another one"):
             admin.execute(attached + BITTEN)
+        beside = attached.replace("TEMPORARY TABLE ", "TABLE pgresults.").replace("ON bait", "ON pgresults.bait")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="of another table"):
+            admin.execute(beside + BITTEN.replace("bait", "pgresults.bait"))
     assert admin.execute("SELECT FROM mine").fetchall() == []
 
 
@@ -182,20 +185,20 @@ MAY_RUN = {
         "sweeper",
         "owner",
     },
-    "forget_released(integer,uuid)": {"writer", "sweeper", "owner"},
+    "forget_released(integer,uuid,regclass)": {"writer", "sweeper", "owner"},
     "guard_lock()": set(),
     "keep_entry()": set(),
-    "maintenance(text)": {"owner"},
+    "maintenance(text,regclass)": {"owner"},
     "project_document()": set(),
-    "project_documents(boolean)": set(),
+    "project_documents(boolean,regclass)": set(),
     "record_entry()": set(),
-    "record_other(result,result)": set(),
+    "record_other(result,result,regclass)": set(),
     "refuse_change()": set(),
-    "sweep(integer,uuid,text,text)": {"sweeper", "owner"},
+    "sweep(integer,uuid,text,text,regclass)": {"sweeper", "owner"},
 }
 """Every function of the schema, and the kinds of roles that may run it."""
 
-AS_OWNER = {"forget_released(integer,uuid)", "project_document()", "record_entry()"}
+AS_OWNER = {"forget_released(integer,uuid,regclass)", "project_document()", "record_entry()"}
 """Those that run with the rights of the tables' owner."""
 
 RUNS = """

@@ -1,7 +1,7 @@
 """What happened in a storage under all keys, the newest first."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pgresults.arguments import require_moment, require_tags, require_text
@@ -12,9 +12,6 @@ from pgresults.operations.requests import Execute, Operation
 from pgresults.sql import log as statements
 from pgresults.storage.finding import bound
 from pgresults.storage.postgres import PostgresStorage
-
-# The index over times is one of ranges: it finds what lies in a span, but sorts nothing.
-_SPANS = (timedelta(hours=1), timedelta(days=1), timedelta(days=30))
 
 
 class LogEntry(NamedTuple):
@@ -53,11 +50,6 @@ def log(
     given: dict[str, Any] = {name: require_moment(at, name) for name, at in moments.items() if at is not None}
     given |= {name: require_text(text, name) for name, text in texts.items() if text is not None}
     given |= {} if tags is None else {"tags": require_tags(tags)}
-    if limit is not None and not moments.keys() & given.keys():
-        for span in _SPANS:
-            found = yield from _asked(storage, {**given, "since": datetime.now(UTC) - span}, limit)
-            if len(found) == limit:
-                return found
     return (yield from _asked(storage, given, limit))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 
+from pgresults.arguments import require_number
 from pgresults.database.programs import Program, call
 from pgresults.errors import InvalidArgument
 from pgresults.operations import history as operations
@@ -17,8 +18,7 @@ def sweep(
     storage: PostgresStorage, batch_size: int, dry_run: bool, progress: Callable[[int], None] | None
 ) -> Program[int]:
     """Take what has expired; see `ResultStore.sweep`."""
-    if not isinstance(batch_size, int) or not 0 < batch_size <= 100_000:
-        raise InvalidArgument("batch_size is a number from 1 to 100,000", argument="batch_size", value=batch_size)
+    require_number(batch_size, "batch_size", 100_000)
     if dry_run:
         return (yield from call(storage.database, lambda _: operations.expired(storage.id, default_holder())))
     parameters = {
@@ -71,11 +71,15 @@ def _drop(storage: PostgresStorage, keys: list[operations.Superfluous]) -> Progr
     return call(storage.database, lambda _: operations.retain(entry, keys), atomic=True)
 
 
+_LONGEST_AGE = timedelta(days=2_000_000)
+"""Nothing is older, and it can still be taken from the time now."""
+
+
 def _bounds(versions: int | None, age: timedelta | None) -> dict[str, object]:
     if versions is None and age is None:
         raise InvalidArgument("say what to keep: a number of versions, or an age", argument="versions")
-    if versions is not None and (not isinstance(versions, int) or versions < 1):
-        raise InvalidArgument("versions is a number from 1 on", argument="versions", value=versions)
+    if versions is not None:
+        require_number(versions, "versions")
     if age is not None and (not isinstance(age, timedelta) or age < timedelta(0)):
         raise InvalidArgument("age is a timedelta of 0 or more", argument="age", value=age)
-    return {"versions": versions, "age": age}
+    return {"versions": versions, "age": age and min(age, _LONGEST_AGE)}

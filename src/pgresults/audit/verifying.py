@@ -4,11 +4,12 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from uuid import UUID
 
+from pgresults.arguments import require_moment
 from pgresults.audit.checks import Check, Finding
 from pgresults.audit.reports import Covered, VerifyReport
 from pgresults.audit.seals import Seal, Tree, require_genuine, root_of, sign
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 _KEYS_A_LIST = 2_000
 _ENTRIES_A_PAGE = 5_000
 _NO_TRANSACTION = 2**63 - 1
+_FIRST, _MOMENT = datetime.min.replace(tzinfo=UTC), timedelta(microseconds=1)
 _SHOWN_KEYS = 20
 
 
@@ -162,7 +164,8 @@ def _span(since: Seal | datetime | None) -> Span | None:
             return None
         case Seal():
             return since.span
-    return Span(_NO_TRANSACTION, since - timedelta(microseconds=1))
+    moment = require_moment(since, "since")
+    return Span(_NO_TRANSACTION, moment - _MOMENT if moment - _FIRST >= _MOMENT else _FIRST)
 
 
 def _check_storage(storage: PostgresStorage) -> Program[list[Finding]]:
@@ -172,9 +175,11 @@ def _check_storage(storage: PostgresStorage) -> Program[list[Finding]]:
             f"the trigger {guard.name}, which keeps the history, is gone or off: find out who did that, then run "
             f"ALTER TABLE {storage.schema}.{guard.table} {guard.on} TRIGGER {guard.name}"
         )
+        if guard.is_partition:
+            message += "; `pgresults db upgrade` gives it to partitions that never had it"
         findings.append(Finding("storage", (), message))
-    keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
-    if keys and not (yield from call(storage.database, lambda _: operations.is_registered(storage.id, storage.name))):
+    used = yield from call(storage.database, lambda _: operations.has_history(storage.id))
+    if used and not (yield from call(storage.database, lambda _: operations.is_registered(storage.id, storage.name))):
         message = f"the storage is not registered as {storage.name!r} any more: views show it under another name"
         findings.append(Finding("storage", (), message))
     return findings

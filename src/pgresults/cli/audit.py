@@ -163,6 +163,9 @@ def seal(
 def stats(
     context: typer.Context,
     days: Annotated[int, typer.Option(min=1, max=366, help="How many days past and to come.")] = 14,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Count all keys, where the totals would be estimated.")
+    ] = False,
     watch: Watch = False,
     every: Every = None,
     as_json: AsJson = False,
@@ -170,7 +173,7 @@ def stats(
     """Show sizes and counts, what was written on each day past, and what expires on each day to come."""
     repeated, span = interval(watch, every, timedelta(seconds=10)), timedelta(days=days)
     with session(context).storage() as storage:
-        watching(repeated, lambda: _counted(storage, span), lambda counts: _print_counts(counts, as_json))
+        watching(repeated, lambda: _counted(storage, span, exact), lambda counts: _print_counts(counts, as_json))
 
 
 class _Counts(NamedTuple):
@@ -180,11 +183,11 @@ class _Counts(NamedTuple):
     expiring: list[Daily]
 
 
-def _counted(storage: PostgresStorage, span: timedelta) -> _Counts:
+def _counted(storage: PostgresStorage, span: timedelta, exact: bool) -> _Counts:
     database, schema = storage.database, storage.schema
     with waiting("Counting"):
         return _Counts(
-            perform(call(database, lambda _: views.usage(storage.id))),
+            perform(call(database, lambda _: views.usage(storage.id, exact=exact))),
             perform(call(database, lambda _: size(schema))),
             perform(call(database, lambda _: views.written_daily(storage.id, span))),
             perform(call(database, lambda _: views.expiring_daily(storage.id, span))),
@@ -200,6 +203,7 @@ def _print_counts(counts: _Counts, as_json: bool) -> None:
         return
     print_record(
         {
+            **({} if usage.exact else {"estimated": "from a sample; --exact counts"}),
             "keys": usage.keys,
             "live results": usage.live,
             "live bytes": usage.live_bytes,

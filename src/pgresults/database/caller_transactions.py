@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import Connection
 
 from pgresults.database.driver import adrive, drive
@@ -34,7 +34,7 @@ _KINDS = (Connection, psycopg.Connection, psycopg.AsyncConnection)
 
 
 def require_caller(connection: object) -> None:
-    """Refuse what is no connection.
+    """Refuse what is no connection, or one that cannot be used as it is.
 
     Raises: ConfigurationError.
     """
@@ -45,6 +45,8 @@ def require_caller(connection: object) -> None:
             f"django.db.connection, not {type(connection).__name__}",
             setting="connection",
         )
+    if isinstance(connection, psycopg.Connection | psycopg.AsyncConnection):
+        _require_fit(connection)
 
 
 def call_on(caller: Caller, schema: str, operation: Operation[T]) -> Program[T]:
@@ -96,7 +98,7 @@ def _psycopg(caller: Caller) -> psycopg.Connection[Any]:
         driver = caller
     if not isinstance(driver, psycopg.Connection):
         raise _unfit(driver, "an async connection needs `async with transaction(...)`")
-    _require_unicode(driver)
+    _require_fit(driver)
     return driver
 
 
@@ -121,11 +123,17 @@ async def _apsycopg(caller: Caller) -> psycopg.AsyncConnection[Any]:
         driver = caller
     if not isinstance(driver, psycopg.AsyncConnection):
         raise _unfit(driver, "a sync connection needs `with transaction(...)`")
-    _require_unicode(driver)
+    _require_fit(driver)
     return driver
 
 
-def _require_unicode(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+def _require_fit(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+        raise ConfigurationError(
+            "a connection in pipeline mode answers too late for what a write has to know: end the `pipeline()` block "
+            "around the transaction first",
+            setting="connection",
+        )
     if connection.info.encoding != "utf-8":
         raise ConfigurationError(
             f"a connection whose client_encoding is {connection.info.encoding} cannot carry every key and provenance: "

@@ -152,7 +152,7 @@ class Database:
     def _run(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
         tries = Attempts(repeatable=repeatable)
         while True:
-            if tries.repeated:
+            if tries.distrustful:
                 self._pools.forget()
             with tries, self._pools.connection() as connection:
                 tries.connected = True
@@ -165,7 +165,7 @@ class Database:
     async def _arun(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
         tries = Attempts(repeatable=repeatable)
         while True:
-            if tries.repeated:
+            if tries.distrustful:
                 await self._pools.aforget()
             with tries:
                 async with self._pools.aconnection() as connection:

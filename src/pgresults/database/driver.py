@@ -54,7 +54,7 @@ def drive(connection: psycopg.Connection[Any], schema: str, operation: Operation
 
 def _talk(connection: psycopg.BaseConnection[Any], query: Query, request: Request) -> PQGen[list[Row]] | None:
     """The quick way for a request, on a connection of our own; None: a cursor carries it out."""
-    if not (prepared.AVAILABLE and isinstance(connection, OwnConnection)):
+    if query.plan_anew or not (prepared.AVAILABLE and isinstance(connection, OwnConnection)):
         return None
     match request:
         case Execute(_, parameters):
@@ -86,7 +86,7 @@ def _perform(connection: psycopg.Connection[Any], query: Query, request: Request
         cursor.format = Format.BINARY
         match request:
             case Execute(_, parameters):
-                cursor.execute(query.text, query.values(parameters))
+                cursor.execute(query.text, query.values(parameters), prepare=_preparing(query))
                 return [] if cursor.rownumber is None else cursor.fetchall()
             case ExecuteMany(_, many):
                 cursor.executemany(query.text, list(map(query.values, many)), returning=True)
@@ -101,6 +101,11 @@ def _perform(connection: psycopg.Connection[Any], query: Query, request: Request
                     for row in rows:
                         copy.write_row(row)
     return []
+
+
+def _preparing(query: Query) -> bool | None:
+    """Whether a cursor prepares a query; None: as its connection does."""
+    return False if query.plan_anew else None
 
 
 @contextmanager
@@ -151,7 +156,7 @@ async def _aperform(connection: psycopg.AsyncConnection[Any], query: Query, requ
         cursor.format = Format.BINARY
         match request:
             case Execute(_, parameters):
-                await cursor.execute(query.text, query.values(parameters))
+                await cursor.execute(query.text, query.values(parameters), prepare=_preparing(query))
                 return [] if cursor.rownumber is None else await cursor.fetchall()
             case ExecuteMany(_, many):
                 await cursor.executemany(query.text, list(map(query.values, many)), returning=True)

@@ -9,6 +9,8 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from sqlalchemy import Engine
 from sqlalchemy.util import greenlet_spawn
 
+from pgresults.database.errors import is_worn
+
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -25,6 +27,10 @@ def borrowed(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
         if not was_autocommit:
             connection.autocommit = True
         yield connection
+    except psycopg.Error as error:
+        if is_worn(error):
+            connection.close()
+        raise
     finally:
         if not is_idle(connection):
             pooled.invalidate()
@@ -45,6 +51,10 @@ async def aborrowed(engine: "AsyncEngine") -> AsyncIterator[psycopg.AsyncConnect
         if not was_autocommit:
             await connection.set_autocommit(True)
         yield connection
+    except psycopg.Error as error:
+        if is_worn(error):
+            await connection.close()
+        raise
     finally:
         if not is_idle(connection):
             await greenlet_spawn(pooled.invalidate)

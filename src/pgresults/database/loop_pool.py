@@ -12,6 +12,7 @@ import psycopg
 
 from pgresults.database.connections import AsyncConnection, NoneFree, PoolOptions
 from pgresults.database.engines import is_idle
+from pgresults.database.errors import is_worn
 from pgresults.database.opening import Opener
 from pgresults.database.refusals import may_pass
 
@@ -139,7 +140,9 @@ class _Lease(AbstractAsyncContextManager[AsyncConnection]):
         self._connection = await self._pool.take()
         return self._connection
 
-    async def __aexit__(self, *_: Any) -> None:
+    async def __aexit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if is_worn(error):
+            await self._connection.close()
         await self._pool.give(self._connection)
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateSchema
 
+from pgresults.database import condition
 from pgresults.database.connections import Connection as PsycopgConnection
 from pgresults.database.connections import connection_parameters
 from pgresults.database.errors import translate
@@ -52,7 +53,29 @@ def upgrade(url: URL, schema: str = SCHEMA, lock_timeout: float = 30.0) -> str:
         if found != REVISION:
             with _ALEMBIC:
                 command.upgrade(_config(schema, lock_timeout, connection), REVISION)
+        if condition.flaws(connection, schema):
+            for statement in (*preamble(schema, lock_timeout, connection), closing(schema), *condition.MENDING):
+                connection.execute(statement)
     return REVISION
+
+
+def require_sound(url: URL, schema: str = SCHEMA) -> list[str]:
+    """Refuse a schema that is not as this code made it.
+
+    Returns: what speaks against the database, and can stay as it is.
+    Raises: SchemaVersionError naming the command that mends it.
+    """
+    with _connected(url) as connection:
+        require_current(_revision(connection, schema), schema)
+        for flaw in condition.flaws(connection, schema):
+            raise SchemaVersionError(
+                f"schema {schema!r}: {flaw}: run `{UPGRADE}`",
+                schema=schema,
+                found=REVISION,
+                expected=REVISION,
+                command=UPGRADE,
+            )
+        return condition.doubts(connection)
 
 
 def execute(url: URL, script: str) -> None:

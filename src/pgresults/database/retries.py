@@ -4,7 +4,7 @@ import sys
 from types import TracebackType
 
 from pgresults.database.connections import Silence
-from pgresults.database.errors import DRIVER_ERRORS, AlreadyStored, Conflict, ConnectionLost, translate
+from pgresults.database.errors import DRIVER_ERRORS, AlreadyStored, Conflict, ConnectionLost, ReadOnlyError, translate
 from pgresults.errors import StorageUnavailable
 from pgresults.interruptions import interruption_behind
 from pgresults.operations.requests import Request
@@ -27,12 +27,23 @@ class Attempts:
         most: how many tries there are at most.
     """
 
-    __slots__ = ("_changing", "_handled", "_left", "_losses", "_repeatable", "connected", "started")
+    __slots__ = (
+        "_changes",
+        "_changing",
+        "_handled",
+        "_left",
+        "_losses",
+        "_refused",
+        "_repeatable",
+        "connected",
+        "started",
+    )
 
     def __init__(self, *, repeatable: bool, most: int = _MOST_TRIES) -> None:
         self._left = most
         self._losses = 0
-        self._changing = False
+        self._changing = self._refused = False
+        self._changes = 0
         self._handled: BaseException | None = None
         self._repeatable = repeatable
         self.connected = False
@@ -49,14 +60,21 @@ class Attempts:
         """Be told what is about to be asked for."""
         if request.statement.changes:
             self._changing = True
+            self._changes += 1
 
     @property
     def repeated(self) -> bool:
         """Whether an earlier try may have been carried out."""
         return self._losses > 0
 
+    @property
+    def distrustful(self) -> bool:
+        """Whether connections that were opened before the last try are not to be trusted."""
+        return self._losses > 0 or self._refused
+
     def __enter__(self) -> None:
         self._left -= 1
+        self._changes = 0
         self._handled = sys.exc_info()[1]
 
     def __exit__(
@@ -84,9 +102,17 @@ class Attempts:
             return False
         if isinstance(translated, Conflict):
             return True
+        if isinstance(translated, ReadOnlyError):
+            # A server that has become a standby since; on a new connection it may be another one.
+            return self._refuse()
         # After a silence the caller's time is up, whatever another try might bring.
         harmless = (self._repeatable or not self.started) and not isinstance(error, Silence)
         if harmless and self._losses < _MOST_LOSSES and isinstance(translated, (ConnectionLost, AlreadyStored)):
             self._losses += 1
             return True
         return False
+
+    def _refuse(self) -> bool:
+        """Note that the server takes no changes; gives whether another try may find one that does."""
+        refused_before, self._refused = self._refused, True
+        return not refused_before and (self._repeatable or self._changes <= 1)

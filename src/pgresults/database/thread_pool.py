@@ -12,6 +12,7 @@ import psycopg
 
 from pgresults.database.connections import Connection, NoneFree, PoolOptions
 from pgresults.database.engines import is_idle
+from pgresults.database.errors import is_worn
 from pgresults.database.opening import Opener
 from pgresults.database.refusals import may_pass
 from pgresults.interruptions import interruption_behind, is_interruption
@@ -143,6 +144,8 @@ class _Lease(AbstractContextManager[Connection]):
         try:
             if error is not None and (is_interruption(error) or interruption_behind(error, self._handled)):
                 self._connection.close()  # idle or not: psycopg itself may have stopped half-way
+            elif is_worn(error):
+                self._connection.close()
             self._pool.give(self._connection)
         finally:
             self._pool.free(self._place)

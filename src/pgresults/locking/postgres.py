@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
-from zlib import crc32
 
-from pgresults.arguments import require_holder, require_text
+from pgresults.arguments import require_holder, require_number, require_text
 from pgresults.database.database import Database
+from pgresults.database.errors import StandbyError
 from pgresults.database.programs import (
     Program,
     aperform,
@@ -189,7 +189,10 @@ class PostgresLockManager:
         """Who holds a key's lock and lives."""
         self._notice_fork()
         place = self._place(key)
-        return call(self.database, lambda _: locks.state(place))
+        try:
+            return (yield from call(self.database, lambda _: locks.state(place)))
+        except StandbyError:
+            return None
 
     def _holder_of(self, key: str) -> Program[str | None]:
         held = yield from self._state(key)
@@ -309,9 +312,10 @@ class PostgresLockManager:
         renewed = session.pooled and seconds is None
         if renewed:
             seconds = self.database.settings.lease
-        beacons = None if session.pooled else _beacons(self.database.schema)
         hold = None if seconds is None else timedelta(seconds=seconds)
-        return Request(wish.place, wish.holder, token, session.id, beacons, actor(), os.getpid(), hold, renewed)
+        return Request(
+            wish.place, wish.holder, token, session.id, not session.pooled, actor(), os.getpid(), hold, renewed
+        )
 
     def _accept(self, grant: Grant, waited: float) -> None:
         self._grants.add(grant)
@@ -376,7 +380,10 @@ class PostgresLockManager:
         logger.info("lock of %r released by %s", key, holder)
 
     def _held_locks(self) -> Program[list[HeldLock]]:
-        return call(self.database, lambda _: locks.held_locks(self._storage_id, self.name))
+        try:
+            return (yield from call(self.database, lambda _: locks.held_locks(self._storage_id, self.name)))
+        except StandbyError:
+            return []
 
     def _break(self, key: str, reason: str) -> Program[Held]:
         if not require_text(reason, "reason"):
@@ -389,6 +396,7 @@ class PostgresLockManager:
         return broken
 
     def _forget_released(self, batch_size: int) -> Program[int]:
+        require_number(batch_size, "batch_size", 100_000)
         return call(self.database, lambda _: locks.forget(self._storage_id, batch_size))
 
     def _token_elsewhere(self, key: str, holder: str) -> Program[UUID]:
@@ -449,11 +457,6 @@ def _release_on(
 def _put_out_on(session: Session, grant: Grant) -> Operation[None]:
     if grant.beacon is not None and grant.session == session.id:
         yield from locks.put_out(grant.beacon)
-
-
-def _beacons(schema: str) -> int:
-    """Where the beacons of a schema begin among the 64-bit numbers of advisory locks; the fence fills the rest."""
-    return (0x70 << 56) | ((crc32(schema.encode()) & 0xFF) << 48)
 
 
 def _not_the_holder(key: str, holder: str) -> InvalidArgument:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from psycopg import OperationalError
+from psycopg.errors import ReadOnlySqlTransaction
 
 from pgresults.database import prepared
 from pgresults.database.connections import Connection
@@ -85,7 +86,11 @@ class Sessions:
                 tries.connected = True
                 with session.turn:
                     session.require_idle()
-                    return drive(session.connection, self._database.schema, start(session))
+                    try:
+                        return drive(session.connection, self._database.schema, start(session))
+                    except ReadOnlySqlTransaction:
+                        session.connection.close()  # where no lock can be taken any more, none is held
+                        raise
 
     async def arun(self, start: Callable[[Session], Operation[T]]) -> T:
         """Have a thread carry an operation out, see `run`; it is carried out even if nobody awaits it any more."""

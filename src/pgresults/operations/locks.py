@@ -73,13 +73,13 @@ class Grant(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What is asked for: whose lock, how proven, held from which session and for how long."""
+    """What is asked for: whose lock, how proven, held from which session, by a beacon or not, and for how long."""
 
     place: Place
     holder: str
     token: UUID
     session: UUID
-    beacons: int | None
+    beaconed: bool
     actor: str
     pid: int
     hold: timedelta | None

@@ -239,7 +239,10 @@ def delete(columns: Mapping[str, Any], guard: Guard) -> Operation[bool]:
 
 def listing(storage_id: UUID, prefix: str, after: str, limit: int) -> Operation[list[Listed]]:
     """A page of live results under a prefix, after a key."""
-    bounds = {"prefix": prefix, "end": prefix_end(prefix), "after": after}
-    rows = yield Execute(statements.LIST, {"storage_id": storage_id, **bounds, "limit": limit})
+    page = {"storage_id": storage_id, "after": after, "limit": limit}
+    if prefix:
+        rows = yield Execute(statements.LIST_UNDER, {**page, "prefix": prefix, "end": prefix_end(prefix)})
+    else:
+        rows = yield Execute(statements.LIST, page)
     listed = [Listed(*row) for row in rows]
     return [one._replace(expires_at=one.expires_at and one.expires_at.replace(tzinfo=UTC)) for one in listed]

@@ -194,24 +194,21 @@ def windows(span: Span | None) -> Operation[list[Window]]:
 
 
 class Guard(NamedTuple):
-    """A trigger that keeps the history: of which table, and how it is to be on."""
+    """A trigger that keeps the history: of which table, and whether that is a partition."""
 
     name: str
     table: str
-    on: str
+    is_partition: bool
 
-
-_GUARDS = (
-    Guard("append_only", "history", "ENABLE ALWAYS"),
-    Guard("kept", "history", "ENABLE ALWAYS"),
-    Guard("record_entry", "result", "ENABLE"),
-)
+    @property
+    def on(self) -> str:
+        """How it is to be on."""
+        return "ENABLE" if self.name == "record_entry" else "ENABLE ALWAYS"
 
 
 def missing_guards() -> Operation[list[Guard]]:
     """The triggers that should keep the history and are gone or off."""
-    rows = yield Execute(statements.GUARDS, {})
-    return [guard for guard, is_on in zip(_GUARDS, rows[0], strict=True) if not is_on]
+    return [Guard(*row) for row in (yield Execute(statements.GUARDS, {}))]
 
 
 def certain() -> Operation[Span]:

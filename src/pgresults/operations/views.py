@@ -9,6 +9,8 @@ from pgresults.operations.requests import Execute, Operation
 from pgresults.records.provenance import shown
 from pgresults.sql import views as statements
 from pgresults.sql.compiled import Statement
+from pgresults.sql.frequency import ARE_FREQUENT
+from pgresults.sql.usage import COUNTED, LAST_CHANGE, PAGES, SAMPLED
 
 
 class FoundResult(NamedTuple):
@@ -26,14 +28,19 @@ class FoundResult(NamedTuple):
     flow: str | None
 
 
+_COUNTED = 10_000
+_SAMPLED_PAGES = 500
+
+
 class Usage(NamedTuple):
-    """What a storage holds: keys that are or were, live results, and bytes."""
+    """What a storage holds: keys that are or were, live results, and bytes; estimated where it is not ``exact``."""
 
     keys: int
     live: int
     live_bytes: int
     expired_bytes: int
     last_change: datetime | None
+    exact: bool = True
 
 
 class StorageRow(NamedTuple):
@@ -57,7 +64,12 @@ class Daily(NamedTuple):
 
 def find(parameters: Mapping[str, Any], chosen: frozenset[str]) -> Operation[list[FoundResult]]:
     """A page of live results that meet the chosen filters."""
-    found: list[Any] = [FoundResult(*row) for row in (yield Execute(statements.find(chosen), parameters))]
+    few = False
+    if "tags" in chosen:
+        [(often,)] = yield Execute(ARE_FREQUENT, {name: parameters[name] for name in ("tags", "limit")})
+        few = not often
+    rows = yield Execute(statements.find(chosen, few=few), parameters)
+    found: list[Any] = [FoundResult(*row) for row in rows]
     return [
         one._replace(
             created_at=one.created_at and one.created_at.astimezone(UTC),
@@ -68,10 +80,18 @@ def find(parameters: Mapping[str, Any], chosen: frozenset[str]) -> Operation[lis
     ]
 
 
-def usage(storage_id: UUID) -> Operation[Usage]:
-    """What a storage holds."""
-    rows = yield Execute(statements.USAGE, {"storage_id": storage_id})
-    return Usage(*rows[0]) if rows else Usage(0, 0, 0, 0, None)
+def usage(storage_id: UUID, *, exact: bool = False) -> Operation[Usage]:
+    """What a storage holds; more than ten thousand keys are estimated, unless all are to be counted."""
+    where = {"storage_id": storage_id}
+    last = yield Execute(LAST_CHANGE, where)
+    [counts] = yield Execute(COUNTED, where | {"limit": None if exact else _COUNTED})
+    certain = exact or counts[0] < _COUNTED
+    if not certain:
+        [(pages,)] = yield Execute(PAGES, {})
+        [(sampled, *found)] = yield Execute(SAMPLED, where | {"percent": min(100.0, 100 * _SAMPLED_PAGES / pages)})
+        counts = tuple(round(count * pages / max(1, sampled)) for count in found)
+    keys, live, live_bytes, expired_bytes = counts
+    return Usage(keys, live, live_bytes, expired_bytes, last[0][0] if last else None, certain)
 
 
 def storages() -> Operation[list[StorageRow]]:

@@ -6,14 +6,14 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from psycopg import sql
-from sqlalchemy import Delete, Dialect, Insert, Select, Table, Update
+from sqlalchemy import CompoundSelect, Delete, Dialect, Insert, Select, Table, Update
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.visitors import iterate
 
 from pgresults.sql.schema import SCHEMA
 
-_Element: TypeAlias = Select[Any] | Insert | Update | Delete
+_Element: TypeAlias = Select[Any] | CompoundSelect[Any] | Insert | Update | Delete
 _DIALECT: Dialect = psycopg_dialect.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
@@ -23,13 +23,15 @@ class Query:
     Parameters:
         text: the statement.
         names: the names of the parameters that ``$1``, ``$2`` … stand for.
+        plan_anew: whether it is planned for the values of each call; see `Statement`.
     """
 
-    __slots__ = ("names", "text", "values")
+    __slots__ = ("names", "plan_anew", "text", "values")
 
-    def __init__(self, text: bytes, names: tuple[str, ...] = ()) -> None:
+    def __init__(self, text: bytes, names: tuple[str, ...] = (), *, plan_anew: bool = False) -> None:
         self.text = text
         self.names = names
+        self.plan_anew = plan_anew
         self.values: Callable[[Mapping[str, Any]], Sequence[Any]] = _picking(names)
         """Picks the values of the parameters, in the order of their numbers."""
 
@@ -45,10 +47,13 @@ class Statement:
 
     Parameters:
         element: the statement, or what builds it: few programs need the large ones, of which there are many kinds.
+        plan_anew: whether each call is planned for its own values: a plan for any values goes through all of a large
+            table where few rows meet these.
     """
 
-    def __init__(self, element: _Element | Callable[[], _Element]) -> None:
+    def __init__(self, element: _Element | Callable[[], _Element], *, plan_anew: bool = False) -> None:
         self._given = element
+        self._plan_anew = plan_anew
         self.query = cache(self._compile)
 
     @cached_property
@@ -64,7 +69,7 @@ class Statement:
         compiled: Any = self._element.compile(
             dialect=_DIALECT, schema_translate_map={SCHEMA: schema}, render_schema_translate=True
         )
-        return Query(str(compiled).encode(), tuple(compiled.positiontup))
+        return Query(str(compiled).encode(), tuple(compiled.positiontup), plan_anew=self._plan_anew)
 
 
 class CallStatement(Statement):

@@ -70,15 +70,15 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
 }
 
 _SWEEPING = (
-    "forget_released(integer, uuid)",
-    "sweep(integer, uuid, text, text)",
+    "forget_released(integer, uuid, regclass)",
+    "sweep(integer, uuid, text, text, regclass)",
     "bare_content(text, text, text, text)",
     "entry_digest(bytea, uuid, text, bigint, bigint, timestamptz, timestamptz, text, bytea)",
 )
 _FUNCTIONS: dict[Kind, tuple[str, ...]] = {
-    Kind.WRITER: ("forget_released(integer, uuid)",),
+    Kind.WRITER: ("forget_released(integer, uuid, regclass)",),
     Kind.SWEEPER: _SWEEPING,
-    Kind.OWNER: (*_SWEEPING, "maintenance(text)"),
+    Kind.OWNER: (*_SWEEPING, "maintenance(text, regclass)"),
 }
 """The functions that a kind of role may run; the public may run none."""
 

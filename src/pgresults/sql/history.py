@@ -31,6 +31,7 @@ from sqlalchemy.sql.selectable import CTE
 from pgresults.sql.compiled import CallStatement, Statement
 from pgresults.sql.digests import CONTENT_FIELDS
 from pgresults.sql.guards import Guard, blocked, is_free
+from pgresults.sql.prefixes import begins
 from pgresults.sql.results import (
     ENTRY_PARAMETERS,
     HEAD_COLUMNS,
@@ -195,10 +196,7 @@ ERASE = _counted(
 """Erase the payloads of all versions of a key, with their salts; gives how many versions had one."""
 
 CONDITIONS: dict[str, tuple[ColumnElement[bool], ...]] = {
-    "prefix": (
-        result.c.key >= bindparam("prefix", type_=result.c.key.type),
-        result.c.key < bindparam("end", type_=result.c.key.type),
-    ),
+    "prefix": begins(result.c.key),
     "tags": (result.c.tags.contains(bindparam("tags", type_=ARRAY(Text))),),
     "keys": (result.c.key == any_(_KEYS),),
     **{

@@ -1,7 +1,8 @@
 """The statements of the locks: a row is the truth, a fence the authority, an advisory lock the sign of life.
 
-The advisory lock of a grant, its beacon, is a number made from the fence, which no other grant ever has. It is held
-by the session that was granted the lock, and is free again the moment that session ends.
+The advisory lock of a grant, its beacon, is a number made from the schema and the fence, which no other grant has. It
+is held by the session that was granted the lock, and is free again the moment that session ends. The number alone could
+be anybody's in the database; held by the server's process that the row names it is a sign of life.
 """
 
 from typing import Any
@@ -39,7 +40,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from pgresults.sql.compiled import CallStatement, Statement
-from pgresults.sql.guards import HELD, lives
+from pgresults.sql.guards import HELD, kept_by, lives
 from pgresults.sql.schema import SCHEMA, fence, forgotten, lock
 from pgresults.sql.times import sayable
 
@@ -55,35 +56,23 @@ def _showing(tokens: ColumnElement[Any]) -> ColumnElement[bool]:
     return func.set_config(literal_column("'pgresults.token'"), tokens, true()).is_not(None)
 
 
-_FORGOTTEN = Table(forgotten.name, MetaData(schema=SCHEMA), Column("last_value", BigInteger))
-
-_PG_LOCKS = Table(
-    "pg_locks",
-    MetaData(schema="pg_catalog"),
-    *(Column(name, BigInteger) for name in ("classid", "objid", "objsubid", "pid")),
-    Column("locktype", Text),
-    Column("granted", Boolean),
+_FORGOTTEN = Table(
+    forgotten.name, MetaData(schema=SCHEMA), Column("last_value", BigInteger), Column("tableoid", BigInteger)
 )
-
-
-def _lives_here(beacon: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether this very session holds a beacon: it could always take it again, so it looks it up."""
-    number = cast(_PG_LOCKS.c.classid, BigInteger).op("<<")(literal_column("32"))
-    number = number.op("|")(cast(_PG_LOCKS.c.objid, BigInteger))
-    return exists(
-        select(_PG_LOCKS.c.pid).where(
-            _PG_LOCKS.c.locktype == literal_column("'advisory'"),
-            _PG_LOCKS.c.pid == func.pg_backend_pid(),
-            _PG_LOCKS.c.objsubid == literal_column("1"),
-            _PG_LOCKS.c.granted,
-            number == beacon,
-        )
-    )
 
 
 def _seconds_until(moment: ColumnElement[Any]) -> ColumnElement[Any]:
     """The seconds until a moment by the server's clock, which is the one that counts."""
     return cast(extract("epoch", sayable(moment) - _CLOCK), Double)
+
+
+def _beacon(place: ColumnElement[Any], fence: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A grant's number among the advisory locks of a database: in front the id of a sequence that only one schema has.
+
+    After four thousand million grants fences come to the same numbers again, whose holders are told apart as anybody's.
+    """
+    low = fence.op("&")(literal_column("4294967295"))
+    return place.op("<<")(literal_column("32")).op("|")(low)
 
 
 def _try_acquire() -> Statement:
@@ -93,8 +82,9 @@ def _try_acquire() -> Statement:
         (row.c.released, true()),
         (row.c.expires_at <= _CLOCK, true()),
         (row.c.beacon.is_(None), false()),
-        (row.c.session == _SESSION, ~_lives_here(row.c.beacon)),
-        else_=~lives(row.c.beacon),
+        # This very session could always take its own beacon again.
+        (row.c.session == _SESSION, ~kept_by(func.pg_backend_pid(), row.c.beacon)),
+        else_=~lives(row.c),
     )
     seen = select(
         row.c.fence,
@@ -115,7 +105,9 @@ def _try_acquire() -> Statement:
         .with_for_update(key_share=True, skip_locked=True)
         .cte("clear")
     )
-    numbered = select(fence.next_value().label("fence"), _CLOCK.label("now")).subquery("numbered")
+    place = cast(_FORGOTTEN.c.tableoid, BigInteger).label("place")
+    numbered = select(fence.next_value().label("fence"), _CLOCK.label("now"), place).subquery("numbered")
+    beaconed = bindparam("beaconed", type_=Boolean)
     offer = (
         select(
             bindparam("storage_id", type_=Uuid),
@@ -123,7 +115,7 @@ def _try_acquire() -> Statement:
             bindparam("holder", type_=Text),
             numbered.c.fence,
             bindparam("token", type_=Uuid),
-            bindparam("beacons", type_=BigInteger) + numbered.c.fence,
+            case((beaconed, _beacon(numbered.c.place, numbered.c.fence))),
             _SESSION,
             bindparam("actor", type_=Text),
             bindparam("pid", type_=Integer),
@@ -131,6 +123,7 @@ def _try_acquire() -> Statement:
             numbered.c.now + bindparam("hold", type_=INTERVAL),
             false(),
             cast(null(), Text),
+            case((beaconed, func.pg_backend_pid())),
         )
         .select_from(numbered)
         .where(or_(~exists(select(seen.c.free)), exists(select(clear.c.one))))
@@ -224,7 +217,7 @@ STATE = Statement(
     ).where(
         ONE_LOCK,
         HELD,
-        case((lock.c.beacon.is_(None), true()), else_=lives(lock.c.beacon)),
+        case((lock.c.beacon.is_(None), true()), else_=lives(lock.c)),
     )
 )
 """Who holds a key's lock and lives; never to be run on a session that holds beacons itself."""
@@ -234,7 +227,7 @@ TOKEN = Statement(select(lock.c.token).where(ONE_LOCK, HELD, lock.c.fence == bin
 
 BURY = Statement(
     update(lock)
-    .where(ONE_LOCK, lock.c.released.is_(False), case((lock.c.beacon.is_(None), false()), else_=~lives(lock.c.beacon)))
+    .where(ONE_LOCK, lock.c.released.is_(False), case((lock.c.beacon.is_(None), false()), else_=~lives(lock.c)))
     .values(released=true())
     .returning(lock.c.holder)
 )

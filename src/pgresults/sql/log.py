@@ -38,5 +38,6 @@ def log(chosen: frozenset[str]) -> Statement:
         select(history.c.key, *said)
         .where(history.c.storage_id == bindparam("storage_id", type_=Uuid), *conditions)
         .order_by(history.c.at.desc(), history.c.key, history.c.seq.desc())
-        .limit(_given("limit", BigInteger))
+        .limit(_given("limit", BigInteger)),
+        plan_anew=True,
     )

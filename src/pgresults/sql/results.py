@@ -35,6 +35,7 @@ from sqlalchemy.sql.selectable import CTE
 from pgresults.sql.compiled import CopyStatement, Statement
 from pgresults.sql.digests import entry_digest_sql, expiry_sql, place_sql
 from pgresults.sql.guards import Guard
+from pgresults.sql.prefixes import begins
 from pgresults.sql.schema import SCHEMA, history, payload, result
 from pgresults.sql.times import as_utc, sayable
 
@@ -367,11 +368,9 @@ _LIST = (
         result.c.payload_id.is_not(None),
         UNEXPIRED,
         result.c.key > bindparam("after"),
-        result.c.key >= bindparam("prefix"),
-        result.c.key < bindparam("end"),
     )
     .order_by(result.c.key)
     .limit(bindparam("limit"))
 )
-LIST = Statement(_LIST)
-"""A page of live results under a prefix, by key."""
+LIST, LIST_UNDER = Statement(_LIST), Statement(_LIST.where(*begins(result.c.key)))
+"""A page of live results, all or under a prefix, by key."""

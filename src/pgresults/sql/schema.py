@@ -32,7 +32,7 @@ from pgresults.errors import ConfigurationError
 SCHEMA = "pgresults"
 """The schema's default name, and the placeholder for a configured one."""
 
-REVISION = "0008"
+REVISION = "0010"
 """The revision of the schema that this code is written for."""
 
 VERSION_TABLE = "schema_version"
@@ -166,10 +166,7 @@ history = Table(
     *_entry_columns(seq_is_key=True),
     # By it a seal tells what is certainly committed; no digest covers it, for only the server knows it.
     Column("xid", BigInteger, nullable=False, server_default=_XID),
-    *(
-        Index(f"history_{name}_idx", name, postgresql_using="brin", postgresql_with={"autosummarize": "on"})
-        for name in ("at", "xid")
-    ),
+    *(Index(f"history_{name}_idx", name) for name in ("at", "xid", "actor")),
 )
 
 document = Table(
@@ -210,6 +207,8 @@ lock = Table(
     Column("taken_over_from", Text),
     # The server's word: the trigger `guarded` keeps it.
     Column("db_user", Text, server_default=text("SESSION_USER")),
+    # The server's process that keeps the beacon: another's advisory lock of the same number is no sign of life.
+    Column("backend", Integer),
     prefixes=["UNLOGGED"],
 )
 

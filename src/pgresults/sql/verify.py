@@ -24,9 +24,12 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    table,
     true,
     union,
+    union_all,
 )
+from sqlalchemy.dialects.postgresql import OID
 
 from pgresults.sql.compiled import Query, Statement
 from pgresults.sql.schema import history, payload, result, storage
@@ -41,6 +44,9 @@ _BOUND = bindparam("bound", type_=BigInteger)
 _UNTIL = bindparam("until", type_=DateTime(timezone=True))
 _LIMIT = bindparam("limit", type_=BigInteger)
 _KEY = bindparam("key", type_=history.c.key.type)
+
+_TRIGGERS = Table("pg_trigger", MetaData(schema="pg_catalog"))
+_CLASSES = table("pg_class", column("oid", OID), column("relname"), schema="pg_catalog")
 
 _SEALED = and_(history.c.xid < _BOUND, history.c.at <= _UNTIL)
 _SINCE = or_(history.c.xid >= _BOUND, history.c.at > _UNTIL)
@@ -103,17 +109,20 @@ def _keys_since(follows: Follows) -> Statement:
         .where(history.c.storage_id == _STORAGE, _SINCE, follows(history.c.key, _AFTER))
         .group_by(history.c.key)
         .order_by(history.c.key)
-        .limit(_LIMIT)
+        .limit(_LIMIT),
+        plan_anew=True,
     )
 
 
 FIRST_KEYS_SINCE, NEXT_KEYS_SINCE = _keys_since(ge), _keys_since(gt)
 """A page of the keys with entries that no seal covers yet, with the first of these and about how many there are."""
 
-COUNT_SINCE = Statement(select(func.count()).select_from(history).where(history.c.storage_id == _STORAGE, _SINCE))
+COUNT_SINCE = Statement(
+    select(func.count()).select_from(history).where(history.c.storage_id == _STORAGE, _SINCE), plan_anew=True
+)
 """How many entries no seal covers yet."""
 
-HAS_HISTORY = Statement(select(exists(select(history.c.seq).where(history.c.storage_id == _STORAGE))))
+HAS_HISTORY = Statement(select(exists(select(history.c.seq).where(history.c.storage_id == _STORAGE))), plan_anew=True)
 """Whether there is any entry."""
 
 FIRST_SINCE = Statement(
@@ -212,23 +221,39 @@ STRAY = Statement(
 NAME = Statement(select(storage.c.name).where(storage.c.id == _STORAGE))
 """The name under which a storage is registered."""
 
-_TRIGGERS = Table("pg_trigger", MetaData(schema="pg_catalog"))
-_HISTORY = select(literal_column("tableoid")).select_from(history).limit(literal_column("1")).scalar_subquery()
-_RESULT = select(literal_column("tableoid")).select_from(result).limit(literal_column("1")).scalar_subquery()
+_TABLES = {
+    name: select(literal_column("tableoid")).select_from(table).limit(literal_column("1")).scalar_subquery()
+    for name, table in (("history", history), ("result", result))
+}
 
 
-def _is_on(table: ColumnElement[Any], name: str, modes: str) -> ColumnElement[bool]:
-    on: ColumnElement[bool] = literal_column(f"tgname = '{name}' AND tgenabled IN ({modes})")
-    return exists(select(literal_column("1")).select_from(_TRIGGERS).where(literal_column("tgrelid") == table, on))
+def _unguarded(of: str, trigger: str, modes: str) -> Select[Any]:
+    """A table and its partitions, where a trigger is not on; found by a row, as far as there is something to keep."""
+    row = select(_TABLES[of].label("id")).subquery("row")
+    root = func.coalesce(func.pg_partition_root(row.c.id), row.c.id)
+    top = select(root.label("id")).where(row.c.id.is_not(None)).cte(f"top_{trigger}")
+    parts = func.pg_partition_tree(top.c.id).table_valued(column("relid")).lateral("parts")
+    tables = union(select(top.c.id), select(cast(parts.c.relid, OID)).select_from(top).join(parts, true())).subquery()
+    is_on: ColumnElement[bool] = literal_column(f"tgname = '{trigger}' AND tgenabled IN ({modes})")
+    here: ColumnElement[bool] = literal_column("tgrelid") == tables.c.id
+    on = exists(select(literal_column("1")).select_from(_TRIGGERS).where(here, is_on))
+    name = select(_CLASSES.c.relname).where(_CLASSES.c.oid == tables.c.id).scalar_subquery()
+    columns: tuple[ColumnElement[Any], ...] = (
+        literal_column(f"'{trigger}'"),
+        cast(name, Text),
+        tables.c.id != select(top.c.id).scalar_subquery(),
+    )
+    return select(*columns).where(~on)
 
 
-_GUARDS: tuple[ColumnElement[Any], ...] = (
-    or_(_HISTORY.is_(None), _is_on(_HISTORY, "append_only", "'A'")),
-    or_(_HISTORY.is_(None), _is_on(_HISTORY, "kept", "'A'")),
-    or_(_RESULT.is_(None), _is_on(_RESULT, "record_entry", "'O', 'A'")),
+GUARDS = Statement(
+    union_all(
+        _unguarded("history", "append_only", "'A'"),
+        _unguarded("history", "kept", "'A'"),
+        _unguarded("result", "record_entry", "'O', 'A'"),
+    )
 )
-GUARDS = Statement(select(*_GUARDS))
-"""Whether each of the triggers that keep the history is there and on, as far as there is something to keep."""
+"""The triggers that keep the history and are gone or off: where, and whether that is a partition."""
 
 WINDOWS = Statement(
     select(as_utc(history.c.at), history.c.db_user, history.c.reason)

@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 
 from pgresults.sql.compiled import Statement
+from pgresults.sql.prefixes import begins
 from pgresults.sql.schema import SCHEMA, storage
 from pgresults.sql.times import as_utc, sayable
 
@@ -67,7 +68,7 @@ def _given(name: str, kind: Any) -> ColumnElement[Any]:
 
 
 FILTERS: dict[str, tuple[ColumnElement[bool], ...]] = {
-    "prefix": (_LIVE.c.key >= _given("prefix", _KEY), _LIVE.c.key < _given("end", _KEY)),
+    "prefix": begins(_LIVE.c.key),
     "tags": (_LIVE.c.tags.contains(_given("tags", ARRAY(Text))),),
     "task": (_LIVE.c.task == _given("task", Text),),
     "flow": (_LIVE.c.flow == _given("flow", Text),),
@@ -92,8 +93,11 @@ def _as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 @cache
-def find(chosen: frozenset[str]) -> Statement:
-    """A page of live results that meet the chosen `FILTERS`, by key, after a key."""
+def find(chosen: frozenset[str], *, few: bool = False) -> Statement:
+    """A page of live results that meet the chosen `FILTERS`, by key, after a key.
+
+    ``few``: not many meet them, so they are found first and then sorted.
+    """
     conditions = [condition for name in sorted(chosen) for condition in FILTERS[name]]
     columns = [_AS_READ.get(column.name, _as_it_is)(column) for column in _LIVE.c if column.name != "storage_id"]
     return Statement(
@@ -101,17 +105,11 @@ def find(chosen: frozenset[str]) -> Statement:
         .where(
             _LIVE.c.storage_id == bindparam("storage_id", type_=Uuid), _LIVE.c.key > _given("after", _KEY), *conditions
         )
-        .order_by(_LIVE.c.key)
-        .limit(_given("limit", BigInteger))
+        .order_by(_LIVE.c.key.concat(literal_column("''")) if few else _LIVE.c.key)  # no index has the former
+        .limit(_given("limit", BigInteger)),
+        plan_anew=True,
     )
 
-
-USAGE = Statement(
-    select(
-        *(_USAGE.c[name] for name in ("keys", "live", "live_bytes", "expired_bytes")), sayable(_USAGE.c.last_change)
-    ).where(_USAGE.c.storage_id == bindparam("storage_id", type_=Uuid))
-)
-"""How many keys and bytes a storage has."""
 
 STORAGES = Statement(
     select(
@@ -132,7 +130,8 @@ def _daily(view: Table, moment: Column[Any], *conditions: ColumnElement[bool]) -
         select(day, func.count(), cast(func.coalesce(func.sum(view.c.size), literal_column("0")), BigInteger))
         .where(view.c.storage_id == bindparam("storage_id", type_=Uuid), *conditions)
         .group_by(literal_column("1"))
-        .order_by(literal_column("1"))
+        .order_by(literal_column("1")),
+        plan_anew=True,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from pgresults.arguments import require_moment, require_tags, require_text
+from pgresults.arguments import require_moment, require_number, require_tags, require_text
 from pgresults.database.programs import Program, call
 from pgresults.errors import InvalidArgument
 from pgresults.operations import history, views
@@ -44,11 +44,18 @@ def page_of(
     return call(storage.database, lambda _: views.find({**page, **bound(conditions)}, chosen))
 
 
+_FOR_EVER = timedelta(days=100_000_000)
+"""Added to the time now it is within what the server can say, and beyond what Python can."""
+
+
 def expiring(storage: PostgresStorage, within: timedelta, limit: int | None) -> Program[list[Listed]]:
     """What is live and expires within a time from now; see `ResultStore.expiring`."""
     if not isinstance(within, timedelta):
         raise InvalidArgument("within is a timedelta", argument="within", value=within)
-    return (yield from call(storage.database, lambda _: history.expiring(storage.id, within, limit)))
+    if limit is not None:
+        require_number(limit, "limit")
+    span = min(max(within, timedelta()), _FOR_EVER)
+    return (yield from call(storage.database, lambda _: history.expiring(storage.id, span, limit)))
 
 
 def chosen_conditions(

@@ -7,7 +7,7 @@ from pgresults.operations.history import Removal
 from pgresults.operations.results import Found
 from pgresults.sql.times import utc
 
-_REASONS = {"delete": "deleted", "expire": "expired", "redact": "redacted", "retain": "deleted"}
+_REASONS = {"delete": "deleted", "expire": "expired", "redact": "redacted", "retain": "not retained"}
 """What a reader is told, by the action that took the result away."""
 
 
@@ -45,8 +45,9 @@ def went_meanwhile(key: str) -> MissingResult:
 def payload_gone(key: str, version: int, removal: Removal) -> MissingResult:
     """A version is known, but its payload was taken away."""
     reason, since = _REASONS[removal.action], utc(removal.at)
+    when = f"since {since}, by `retain` of" if removal.action == "retain" else f"at {since} by"
     return MissingResult(
-        f"the payload of {key!r}, version {version}, is gone: {reason} at {since} by {removal.actor}",
+        f"the payload of {key!r}, version {version}, is gone: {reason} {when} {removal.actor}",
         key=key,
         reason=reason,
         at=since,

@@ -1,0 +1,106 @@
+"""What may have become of a schema after its tables were made, and how that is mended."""
+
+from collections.abc import Iterator
+
+from psycopg import sql
+from sqlalchemy import Connection, func, select, text
+
+_MISPLACED = r"""
+    SELECT p.oid::regprocedure AS signature, p.proname AS name,
+           substring(c.setting, '^search_path=(.*), pg_temp$') AS was
+    FROM pg_proc p CROSS JOIN LATERAL unnest(p.proconfig) AS c(setting)
+    WHERE p.pronamespace = quote_ident(current_schema())::regnamespace AND c.setting LIKE 'search\_path=%, pg\_temp'
+      AND c.setting <> 'search_path=' || quote_ident(current_schema()) || ', pg_temp'
+"""
+# A trigger of each row would be every partition's by itself, but one of TRUNCATE is of the statement.
+_OPEN = """
+    SELECT t.relid AS part FROM pg_partition_tree('history') t
+    WHERE t.level > 0
+      AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relid AND g.tgname = 'append_only')
+"""
+_MAY_LOOK = """
+    SELECT bool_and(has_table_privilege(name, 'SELECT')) FROM unnest(ARRAY['history', 'fence', 'forgotten']) AS name
+"""
+_NEWEST = "SELECT greatest((SELECT max(fence) FROM history), (SELECT last_value FROM forgotten)) AS fence"
+_BEHIND = f"""
+    SELECT newest.fence, f.next FROM (SELECT last_value + is_called::integer AS next FROM fence) f, ({_NEWEST}) newest
+    WHERE newest.fence >= f.next
+"""  # noqa: S608 (ours)
+
+MENDING = tuple(
+    map(
+        text,
+        (
+            f"""
+            DO $$
+            DECLARE
+                found record;
+                here constant text := quote_ident(current_schema());
+                former text;
+            BEGIN
+                FOR found IN {_MISPLACED} LOOP
+                    former := (parse_ident(found.was))[1];
+                    EXECUTE format('ALTER FUNCTION %s SET search_path = %s, pg_temp', found.signature, here);
+                END LOOP;
+                -- What has no path of its own says the schema's name in its text.
+                FOR found IN
+                    SELECT pg_get_functiondef(p.oid) AS definition FROM pg_proc p
+                    WHERE p.pronamespace = here::regnamespace AND p.proconfig IS NULL AND p.prosecdef
+                      AND strpos(p.prosrc, quote_literal(former)) > 0
+                LOOP
+                    found.definition := replace(found.definition, quote_literal(former),
+                                                quote_literal(current_schema()));
+                    found.definition := replace(found.definition, quote_ident(former) || '.', here || '.');
+                    EXECUTE replace(found.definition, format('"%s".', replace(former, '"', '""')), here || '.');
+                END LOOP;
+            END
+            $$
+            """,  # noqa: S608 (ours)
+            f"""
+            DO $$
+            DECLARE
+                found record;
+            BEGIN
+                FOR found IN {_OPEN} LOOP
+                    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
+                                   'FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', found.part);
+                    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', found.part);
+                END LOOP;
+            END
+            $$
+            """,
+            # Who takes a lock draws a fence and writes to this table: nobody does meanwhile, so that none goes back.
+            "LOCK TABLE lock IN SHARE ROW EXCLUSIVE MODE",
+            f"SELECT setval('fence', behind.fence) FROM ({_BEHIND}) behind",  # noqa: S608 (ours)
+        ),
+    )
+)
+"""The statements that mend every flaw of the schema that is first in the search path."""
+
+
+def flaws(connection: Connection, schema: str) -> list[str]:
+    """What is wrong with a schema that this code would work with, and an upgrade mends; what may not be seen is not."""
+    connection.execute(select(func.set_config("search_path", sql.Identifier(schema).as_string(None), True)))
+    found = list(_look(connection))
+    connection.rollback()
+    return found
+
+
+def doubts(connection: Connection) -> list[str]:
+    """What speaks against a database, and need not be mended."""
+    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding == "UTF8":
+        return []
+    return [f"the database's encoding is {encoding}, not UTF8: keys, names and texts with what it lacks are refused"]
+
+
+def _look(connection: Connection) -> Iterator[str]:
+    misplaced = sorted({name for _, name, _ in connection.execute(text(_MISPLACED))})
+    if misplaced:
+        yield f"functions would work on the schema that this one was named before: {', '.join(misplaced)}"
+    unkept = sorted(str(part) for (part,) in connection.execute(text(_OPEN)))
+    if unkept:
+        yield f"partitions of the history let anybody change them: {', '.join(unkept)}"
+    if connection.execute(text(_MAY_LOOK)).scalar_one():
+        for newest, following in connection.execute(text(_BEHIND)):
+            yield f"the next fence would be {following}, but one of {newest} was given before"
