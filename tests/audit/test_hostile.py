@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg import sql
 from sqlalchemy import URL
 from sqlalchemy.dialects import postgresql
 from typer.testing import CliRunner
@@ -19,12 +18,13 @@ from pgresults.cli.app import app
 from pgresults.errors import PgResultsError
 from pgresults.serializers import JSONSerializer
 from pgresults.settings import Settings
-from pgresults.sql.grants import Kind, granting
+from pgresults.sql.grants import Kind
 from pgresults.sql.schema import document, history, lock, payload, result, waiting
 from pgresults.sql.schema import storage as registry
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from tests.support.database import psycopg_url
+from tests.support.roles import logged_in
 
 TEXTS = [
     "''",
@@ -267,12 +267,8 @@ def guarded_url(create_database: Callable[[], URL]) -> URL:
 
 @pytest.fixture(scope="module")
 def writer(guarded_url: URL) -> Iterator[URL]:
-    name = f"pgresults_writer_{uuid4().hex[:8]}"
-    with psycopg.connect(psycopg_url(guarded_url), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x'").format(sql.Identifier(name)))
-        connection.execute(granting("pgresults", name, Kind.WRITER))
-        yield guarded_url.set(username=name, password="x")
-        connection.execute(sql.SQL("DROP OWNED BY {0} CASCADE; DROP ROLE {0}").format(sql.Identifier(name)))
+    with logged_in(guarded_url, Kind.WRITER) as url:
+        yield url
 
 
 UNTRUE = """

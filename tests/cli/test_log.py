@@ -116,7 +116,7 @@ class TestExplain:
         assert said["result"] == "version 1 is live"
         assert said["expires"] == guarded.history("k")[0].expiration.isoformat()  # type: ignore[union-attr]
         assert said["lock"].startswith("ann has it since")
-        assert (said["tags"], said["history"]) == ("red", "1 entries, 1 versions")
+        assert (said["tags"], said["history"]) == ("red", "entries: 1, versions: 1")
 
     def test_what_went(self, cli: Cli, store: ResultStore) -> None:
         store.write(1, key="k")
@@ -124,7 +124,7 @@ class TestExplain:
         said = succeeded(cli("explain", "k"))
         assert "deleted at" in said
         assert "reason\twrong\n" in said
-        assert "history\t2 entries, 1 versions" in said
+        assert "history\tentries: 2, versions: 1" in said
         assert ".0" not in said.partition("written")[0]
 
     def test_what_a_task_made(self, cli: Cli, store: ResultStore) -> None:

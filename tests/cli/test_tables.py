@@ -18,7 +18,7 @@ COLUMNS = ("key", "version", "created_at", "expires_at", "size", "serializer")
 LONG = "reports/2026/a rather long key that says a lot of it"
 ROWS = [
     (LONG, 1, NOW - timedelta(hours=3), None, 1_234_567, "pickle"),
-    ("k", 12_345, LAST_YEAR, NOW + timedelta(days=2, minutes=1), 12, "json"),
+    ("k", 12_345, LAST_YEAR, NOW + timedelta(days=2, hours=12), 12, "json"),
 ]
 
 

@@ -5,7 +5,6 @@ import contextvars
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
@@ -109,13 +108,11 @@ def test_of_threads(locking: ResultStore, start: Callable[..., Any]) -> None:
         with transaction("k", locking, isolation_level=SERIALIZABLE):
             pytest.fail("it is locked")
 
-    begun = time.monotonic()
     with (
         pytest.raises(DeadlockDetected, match="with the context") as caught,
         transaction("k", locking, isolation_level=SERIALIZABLE) as outer,
     ):
         start(work)
-    assert time.monotonic() - begun < 3
     assert (caught.value.keys, caught.value.holder) == (("k",), outer.holder)
     assert not locking.is_locked("k")
     with transaction("k", locking, isolation_level=SERIALIZABLE) as again:
@@ -158,7 +155,6 @@ async def test_of_coroutines(locking: ResultStore, start: Callable[..., Any]) ->
         with transaction("k", locking, isolation_level=SERIALIZABLE):
             pytest.fail("it is locked")
 
-    begun = time.monotonic()
     error: BaseException
     try:
         async with transaction("k", locking, isolation_level=SERIALIZABLE) as outer:
@@ -168,7 +164,6 @@ async def test_of_coroutines(locking: ResultStore, start: Callable[..., Any]) ->
         [error] = group.exceptions
         while isinstance(error, ExceptionGroup):
             [error] = error.exceptions
-    assert time.monotonic() - begun < 3
     assert error.holder == outer.holder
     assert not locking.is_locked("k")
     await locking.result_storage.aclose()
@@ -228,9 +223,9 @@ class TestLeftAlone:
 def test_over_another_holder(guarded: ResultStore) -> None:
     """What the holder has started waits for another's lock, who waits for the holder's."""
 
-    def other(inside: threading.Event) -> None:
+    def other(both_hold: threading.Barrier) -> None:
         with transaction("b", guarded, isolation_level=SERIALIZABLE) as txn:
-            inside.set()
+            both_hold.wait()
             with transaction("a", guarded) as inner:
                 inner.stage("other")
             txn.stage("other")
@@ -239,15 +234,15 @@ def test_over_another_holder(guarded: ResultStore) -> None:
         with transaction("b", guarded, isolation_level=SERIALIZABLE) as txn:
             txn.stage("work")
 
-    def hold(inside: threading.Event) -> None:
+    def hold(both_hold: threading.Barrier) -> None:
         with transaction("a", guarded, isolation_level=SERIALIZABLE) as txn:
-            inside.wait()
+            both_hold.wait()
             result(work)
             txn.stage("holder")
 
-    inside = threading.Event()
+    both_hold = threading.Barrier(2)
     with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(hold, inside), pool.submit(other, inside)]
+        futures = [pool.submit(hold, both_hold), pool.submit(other, both_hold)]
         errors = [future.exception() for future in futures]
     assert [type(error) for error in errors].count(DeadlockDetected) == 1
     assert guarded.exists("a")

@@ -88,7 +88,6 @@ async def test_the_first_and_the_last_moment_are_moments(call: Call, store: Resu
         ("expiring", {"within": timedelta(1), "limit": 0}),
         ("retain", {"versions": 10**30}),
         ("sweep", {"batch_size": 10**30}),
-        ("find", {"limit": 10**30}),
         ("read", {"key": "k", "version": 10**30}),
         ("verify", {"since": datetime(2020, 1, 1)}),
     ],

@@ -1,6 +1,7 @@
 """Entries say what the server knows, whoever makes them: a role forges neither a name nor a time, nor a step."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -13,11 +14,12 @@ from sqlalchemy import URL
 
 from pgresults.errors import IntegrityError
 from pgresults.settings import Settings
-from pgresults.sql.grants import Kind, granting
+from pgresults.sql.grants import Kind
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from pgresults.transactions import transaction
 from tests.support.database import psycopg_url
+from tests.support.roles import logged_in
 
 NEXT = {
     "seq": "seq + 1",
@@ -49,14 +51,8 @@ def database(create_database: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def urls(database: URL) -> Iterator[dict[str, URL]]:
-    names = {kind: f"pgresults_{kind}_{uuid4().hex[:8]}" for kind in ("writer", "sweeper", "owner")}
-    with psycopg.connect(psycopg_url(database), autocommit=True) as admin:
-        for kind, name in names.items():
-            admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x'").format(sql.Identifier(name)))
-            admin.execute(granting("pgresults", name, Kind(kind)))
-        yield {kind: database.set(username=name, password="x") for kind, name in names.items()}
-        for name in names.values():
-            admin.execute(sql.SQL("DROP OWNED BY {0} CASCADE; DROP ROLE {0}").format(sql.Identifier(name)))
+    with ExitStack() as roles:
+        yield {kind: roles.enter_context(logged_in(database, Kind(kind))) for kind in ("writer", "sweeper", "owner")}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """How code that was written for Prefect uses transactions."""
 
 import asyncio
+import json
 from collections.abc import Generator
 from typing import Any
 
@@ -79,3 +80,11 @@ async def test_an_async_hook_that_fails_on_a_running_loop_stores_nothing(store: 
     with pytest.raises(Failure), transaction(key="k", store=store) as txn:
         txn.stage(1, on_commit_hooks=[hook])
     assert stored(store, "k") == {}
+
+
+def test_a_state_is_equal_to_its_name(store: ResultStore) -> None:
+    with transaction(key="k", store=store) as txn:
+        assert txn.state == "ACTIVE"
+        txn.stage(1)
+    assert txn.state == "COMMITTED"
+    assert json.dumps({"state": txn.state}) == '{"state": "COMMITTED"}'

@@ -50,12 +50,8 @@ def log(
     given: dict[str, Any] = {name: require_moment(at, name) for name, at in moments.items() if at is not None}
     given |= {name: require_text(text, name) for name, text in texts.items() if text is not None}
     given |= {} if tags is None else {"tags": require_tags(tags)}
-    return (yield from _asked(storage, given, limit))
-
-
-def _asked(storage: PostgresStorage, given: Mapping[str, Any], limit: int | None) -> Program[list[LogEntry]]:
     parameters = {**bound(given), "storage_id": storage.id, "limit": limit}
-    return call(storage.database, lambda _: _entries(parameters, frozenset(given)))
+    return (yield from call(storage.database, lambda _: _entries(parameters, frozenset(given))))
 
 
 def _entries(parameters: Mapping[str, Any], chosen: frozenset[str]) -> Operation[list[LogEntry]]:

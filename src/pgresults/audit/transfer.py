@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 
 from pgresults.arguments import flaw_of
 from pgresults.database.programs import call, perform
@@ -118,7 +118,21 @@ def _live(storage: PostgresStorage, keys: list[str]) -> Iterator[tuple[str, Foun
 def _as_exported(key: str, found: Found, trust: Trust) -> Exported:
     head, payload = found.head, require_intact(found, key)
     require_signed(head, key, trust)
-    one = Exported(
+    try:
+        one = _shown(key, found, bytes(payload))
+    except ValidationError:
+        raise IntegrityError(
+            f"what is said of {key!r}, version {head.version}, is not what any write says: see `pgresults verify`",
+            key=key,
+            version=head.version,
+        ) from None
+    signature = trust.sign_export(one.signed_bytes())
+    return one.model_copy(update={"signature": signature and signature.hex()})
+
+
+def _shown(key: str, found: Found, payload: bytes) -> Exported:
+    head = found.head
+    return Exported(
         key=key,
         version=head.version,
         created_at=utc(head.created_at),
@@ -132,10 +146,8 @@ def _as_exported(key: str, found: Found, trust: Trust) -> Exported:
         storage_block_id=head.storage_block_id,
         pgresults_version=head.pgresults_version,
         prefect_version=head.prefect_version,
-        payload=bytes(payload),
+        payload=payload,
     )
-    signature = trust.sign_export(one.signed_bytes())
-    return one.model_copy(update={"signature": signature and signature.hex()})
 
 
 def import_result(storage: PostgresStorage, one: Exported, *, overwrite: bool = False, vouched: bool = False) -> bool:

@@ -50,7 +50,7 @@ def _said(storage: PostgresStorage, key: str) -> Iterator[tuple[str, object]]:
     for lock in storage.lock_manager().held_locks():
         if lock.key == key:
             yield "lock", _lock(lock)
-    yield "history", f"{len(steps):,} entries, {len(writes):,} versions" if steps else "nothing ever happened here"
+    yield "history", f"entries: {len(steps):,}, versions: {len(writes):,}" if steps else "nothing ever happened here"
 
 
 def _state(storage: PostgresStorage, key: str) -> str:

@@ -74,7 +74,7 @@ class Session:
             if self.named and not create and self.storage_name != DEFAULT_STORAGE:
                 known = perform(call(storage.database, lambda _: registered())).values()
                 if self.storage_name not in known:
-                    advice = "" if create is None else "add --create if a new one is meant"
+                    advice = "" if create is None else "add --create behind the command if a new one is meant"
                     _end("storage", self.storage_name, known, advice)
             yield storage
 

@@ -32,7 +32,7 @@ from pgresults.errors import ConfigurationError
 SCHEMA = "pgresults"
 """The schema's default name, and the placeholder for a configured one."""
 
-REVISION = "0010"
+REVISION = "0011"
 """The revision of the schema that this code is written for."""
 
 VERSION_TABLE = "schema_version"
@@ -167,6 +167,14 @@ history = Table(
     # By it a seal tells what is certainly committed; no digest covers it, for only the server knows it.
     Column("xid", BigInteger, nullable=False, server_default=_XID),
     *(Index(f"history_{name}_idx", name) for name in ("at", "xid", "actor")),
+    Index(
+        "history_signed_once_idx",
+        "payload_id",
+        "storage_id",
+        "key",
+        unique=True,
+        postgresql_where=text("signature IS NOT NULL AND action IN ('write', 'import')"),
+    ),
 )
 
 document = Table(

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
-    cast,
     func,
     literal_column,
     or_,
@@ -20,10 +19,10 @@ from sqlalchemy import (
 
 from pgresults.sql.compiled import Statement
 from pgresults.sql.schema import history, result
+from pgresults.sql.sums import capped
 from pgresults.sql.times import sayable
 
 _STORAGE = bindparam("storage_id", type_=Uuid)
-_NOUGHT: ColumnElement[Any] = literal_column("0")
 _PAGE_SIZE = literal_column("current_setting('block_size')::float8", Float)
 
 
@@ -34,7 +33,7 @@ def _totals(rows: FromClause) -> tuple[ColumnElement[Any], ...]:
     unexpired = and_(mine, or_(rows.c.expires_at.is_(None), rows.c.expires_at > func.statement_timestamp()))
 
     def size(condition: ColumnElement[bool]) -> ColumnElement[Any]:
-        return cast(func.coalesce(func.sum(rows.c.size).filter(condition), _NOUGHT), BigInteger)
+        return capped(func.sum(rows.c.size).filter(condition))
 
     live = and_(unexpired, rows.c.payload_id.is_not(None))
     return func.count().filter(mine), func.count().filter(live), size(unexpired), size(expired)

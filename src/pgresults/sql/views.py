@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB
 from pgresults.sql.compiled import Statement
 from pgresults.sql.prefixes import begins
 from pgresults.sql.schema import SCHEMA, storage
+from pgresults.sql.sums import capped
 from pgresults.sql.times import as_utc, sayable
 
 _views = MetaData(schema=SCHEMA)
@@ -127,7 +128,7 @@ STORAGES = Statement(
 def _daily(view: Table, moment: Column[Any], *conditions: ColumnElement[bool]) -> Statement:
     day = func.date_trunc(literal_column("'day'"), as_utc(moment)).label("day")
     return Statement(
-        select(day, func.count(), cast(func.coalesce(func.sum(view.c.size), literal_column("0")), BigInteger))
+        select(day, func.count(), capped(func.sum(view.c.size)))
         .where(view.c.storage_id == bindparam("storage_id", type_=Uuid), *conditions)
         .group_by(literal_column("1"))
         .order_by(literal_column("1")),

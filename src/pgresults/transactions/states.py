@@ -1,6 +1,6 @@
 """How a transaction may be meant, and how far it may have come."""
 
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Self
 
 from pgresults.errors import InvalidArgument
@@ -47,8 +47,8 @@ class CommitMode(_Choice):
     """Only when told to; at the end of the root it is rolled back."""
 
 
-class TransactionState(Enum):
-    """How far a transaction has come."""
+class TransactionState(StrEnum):
+    """How far a transaction has come, equal to its name."""
 
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"
