@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pgresults.errors import LockLostError
 from pgresults.operations.locks import Place, bury, locked, state
+from pgresults.operations.payloads import pieces
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Row, Stream
 from pgresults.records.keys import prefix_end
 from pgresults.sql import results as statements
@@ -158,28 +159,37 @@ def clear_way(columns: Mapping[str, Any], guard: Guard) -> Operation[None]:
 
 
 def _chunks(columns: Mapping[str, Any]) -> Iterator[Row]:
-    place, payload = (columns["storage_id"], columns["key"], columns["payload_id"]), memoryview(columns["data"])
+    place = (columns["storage_id"], columns["key"], columns["payload_id"])
     proof: tuple[bytes | None, bytes | None] = (columns["salt"], columns["sha256"])
-    for number, start in enumerate(range(0, len(payload), CHUNK_SIZE)):
-        yield (*place, number, payload[start : start + CHUNK_SIZE], *proof)
+    for number, piece in enumerate(pieces(columns["data"], CHUNK_SIZE)):
+        yield (*place, number, piece, *proof)
         proof = (None, None)
 
 
 def read(storage_id: UUID, key: str, look: Look, known: UUID | None = None) -> Operation[Found | None]:
     """Read a key's head and payload; the payload is left out when its id is ``known``."""
-    place = {"storage_id": storage_id, "key": key}
-    statement = statements.READ[look if known is None else look._replace(known=True)]
-    rows = yield Execute(statement, {**place, "known_payload_id": known})
-    if not rows:
-        return None
-    first, *columns = rows[0]
-    head = Head(*columns)
-    if first is None or head.expired or head.size is None or head.size <= len(first):
-        return Found((yield from as_taken_away(place, head)), None if head.expired else first)
-    payload = yield from further_chunks(statements.READ_CHUNKS, {**place, "payload_id": head.payload_id}, first)
+    found = yield from read_first(storage_id, key, look, known)
+    if found is None or found.payload is None or found.head.size is None or found.head.size <= len(found.payload):
+        return found
+    head, place = found.head, {"storage_id": storage_id, "key": key, "payload_id": found.head.payload_id}
+    payload = yield from further_chunks(statements.READ_CHUNKS, place, bytes(found.payload))
     # A payload erased or superseded between the two statements is no broken one: what is true now decides. Where it
     # still is the current one, its chunks are gone, and there is nothing to read.
     return Found(head, payload) if payload else (yield from read(storage_id, key, look, head.payload_id))
+
+
+def read_first(storage_id: UUID, key: str, look: Look, known: UUID | None = None) -> Operation[Found | None]:
+    """Read a key's head and the first chunk of its payload; see `read`."""
+    place = {"storage_id": storage_id, "key": key}
+    statement = statements.READ[look if known is None else look._replace(known=True)]
+    rows = yield Execute(statement, {**place, "known_payload_id": known})
+    return (yield from _found(place, rows[0])) if rows else None
+
+
+def _found(place: Mapping[str, Any], row: Sequence[Any]) -> Operation[Found]:
+    first, *columns = row
+    head = Head(*columns)
+    return Found((yield from as_taken_away(place, head)), None if head.expired else first)
 
 
 _RESTATING = ("retain", "break")
@@ -198,11 +208,10 @@ def read_all(storage_id: UUID, keys: Sequence[str], look: Look) -> Operation[dic
     """Read the heads and payloads of several keys as they were at one moment, tags and signatures included."""
     parameters, look = {"storage_id": storage_id, "keys": list(keys)}, look._replace(signed=True)
     found: dict[str, Found] = {}
-    for key, first, *columns in (yield Execute(statements.READ_MANY[look.at_table], parameters)):
-        head = Head(*columns)
-        if first is None or head.expired or head.size is None or head.size <= len(first):
-            place = {"storage_id": storage_id, "key": key}
-            found[key] = Found((yield from as_taken_away(place, head)), None if head.expired else first)
+    for key, *row in (yield Execute(statements.READ_MANY[look.at_table], parameters)):
+        one = yield from _found({"storage_id": storage_id, "key": key}, row)
+        if one.payload is None or one.head.size is None or one.head.size <= len(one.payload):
+            found[key] = one
         elif (whole := (yield from read(storage_id, key, look))) is not None:
             found[key] = whole
     return found
