@@ -12,7 +12,18 @@ import pgresults
 from tests.support.database import psycopg_url
 
 # What only the command line, migrations, seals, async engines or processes need.
-LATE = {"alembic", "cryptography", "mako", "pygments", "rich", "sqlalchemy.ext.asyncio", "sqlalchemy.orm", "typer"}
+LATE = {
+    "alembic",
+    "cryptography",
+    "mako",
+    "opentelemetry",
+    "prometheus_client",
+    "pygments",
+    "rich",
+    "sqlalchemy.ext.asyncio",
+    "sqlalchemy.orm",
+    "typer",
+}
 
 
 def _imported_by(program: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pgresults.database.observing import observed, of_record
 from pgresults.database.programs import Program, compute
 from pgresults.operations.results import Head
 from pgresults.records.keys import require_key
@@ -14,6 +15,7 @@ from pgresults.storage.misses import require_live
 from pgresults.storage.postgres import PostgresStorage
 
 
+@observed("read", lambda storage, _serializer, key, _cache=None: storage._about(key), of_record)
 def read_current(
     storage: PostgresStorage, serializer: Serializer, key: str, cache: ResultCache | None = None
 ) -> Program[ResultRecord[Any]]:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Any, TypeAlias
 
+from pgresults.database.observing import BATCH, SIZE, About, observed
 from pgresults.database.programs import Program, call, compute
 from pgresults.errors import InvalidArgument, MissingResult, SerializationError
 from pgresults.operations.results import Found, read_all
@@ -19,6 +20,12 @@ from pgresults.storage.postgres import PostgresStorage
 from pgresults.store.writing import Staged, draft_of, encode, store_staged, stored_metadata
 
 
+def _about_many(keyspace: Keyspace, items: Any, *_: Any) -> About:
+    number = len(items) if isinstance(items, Mapping) else 1
+    return keyspace.payloads._about(**{BATCH: number} if number != 1 else {})
+
+
+@observed("write", _about_many, lambda stored: {SIZE: sum(one.size or 0 for one in stored.values())})
 def write_many(
     keyspace: Keyspace,
     items: Mapping[str, Any],
@@ -53,6 +60,11 @@ Unreadable: TypeAlias = Callable[[str, SerializationError], None]
 """Told of a key whose result cannot be loaded, and why."""
 
 
+def _of_many(records: Mapping[str, ResultRecord[Any]]) -> Mapping[str, Any]:
+    return {"pgresults.found": len(records), SIZE: sum(one.metadata.size or 0 for one in records.values())}
+
+
+@observed("read_many", lambda keyspace, *_: keyspace.payloads._about(), _of_many)
 def read_many(
     keyspace: Keyspace, keys: Iterable[str], unreadable: Unreadable | None = None
 ) -> Program[dict[str, ResultRecord[Any]]]:
