@@ -26,6 +26,7 @@ from pgresults.cli import (
     listing,
     locks,
     log,
+    metrics,
     removing,
     results,
     transfer,
@@ -73,6 +74,7 @@ log.register(app)
 explaining.register(app)
 upkeep.register(app)
 audit.register(app)
+metrics.register(app)
 transfer.register(app)
 transfer.register_import(importing.app)
 demo.register(app)
