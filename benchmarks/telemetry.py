@@ -1,20 +1,23 @@
 """What OpenTelemetry costs where a program has it.
 
-``python -m benchmarks.telemetry`` calls a store and tasks in five states, in turn in every round, with the same keys on
-one server, so that all are disturbed alike: without it; with its API alone; with an SDK that samples nothing, or all,
-and measures; and all that with the first state again, which shows what is noise.
+``python -m benchmarks.telemetry`` makes the same call of a store or task in five states in turn, so that all are
+disturbed alike: without it; with its API alone; with an SDK that samples nothing; with one that records everything and
+measures; and without again, which shows what is noise. Medians of calls are compared, not sums: few are disturbed.
 """
 
 import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import count
-from operator import add
+from random import Random
+from statistics import median
+from time import perf_counter
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -27,13 +30,16 @@ from rich.table import Table
 
 from benchmarks.__main__ import prepared
 from benchmarks.tasks import Ours
-from benchmarks.timing import Timings, ameasure, measure
 from pgresults.database import telemetry
 from pgresults.database.telemetry import Instruments
 
-_CALLS, _ROUNDS, _CONNECTIONS = 50, 15, 5
+_CALLS = 1500
+_KEY = "k"
 _PAYLOAD = os.urandom(1024)
 _WITHOUT = "without"
+
+Times: TypeAlias = defaultdict[tuple[str, str], list[float]]
+"""Seconds of each call, by what it is and in which state."""
 
 
 class State(NamedTuple):
@@ -63,6 +69,7 @@ def _sdk(sampler: Sampler, *, metrics: bool) -> Instruments:
     return Instruments(tracers, MeterProvider([InMemoryMetricReader()] if metrics else []))
 
 
+@cache
 def _states() -> dict[str, State]:
     return {
         _WITHOUT: State(None),
@@ -73,9 +80,9 @@ def _states() -> dict[str, State]:
     }
 
 
-def _calls(ours: Ours, fresh: Any, a: str) -> dict[str, Callable[[str], Any]]:
+def _calls(ours: Ours, a: str) -> dict[str, Callable[[str], Any]]:
     """What is measured, by name; ``a`` stands before the names of methods on an event loop."""
-    function = ours.asynchronous if a else ours.sync
+    fresh, function = count(), ours.asynchronous if a else ours.sync
     read, write, exists = (getattr(ours.store, f"{a}{name}") for name in ("read", "write", "exists"))
     return {
         "read": read,
@@ -86,37 +93,45 @@ def _calls(ours: Ours, fresh: Any, a: str) -> dict[str, Callable[[str], Any]]:
     }
 
 
-def _subjects(ours: Ours, keys: Sequence[str], a: str) -> dict[str, Callable[[str], Any]]:
-    """Every call in every state."""
-
-    def within(state: State, call: Callable[[str], Any]) -> Callable[[str], Any]:
-        def called(key: str) -> Any:
-            if key == keys[0]:
-                state.enter()
-            return call(key)
-
-        return called
-
-    calls = _calls(ours, count(), a)
-    return {f"{name}/{said}": within(state, call) for name, call in calls.items() for said, state in _states().items()}
-
-
-def _sync(ours: Ours, keys: Sequence[str]) -> Timings:
-    for key in keys:
-        ours.store.write(_PAYLOAD, key=key)
-        ours.sync(key)
-    timings = measure(_subjects(ours, keys, ""), keys, _ROUNDS)
+def _sync(ours: Ours) -> Times:
+    times: Times = defaultdict(list)
+    ours.store.write(_PAYLOAD, key=_KEY)
+    for name, call in _calls(ours, "").items():
+        for state in _turns():
+            began = perf_counter()
+            call(_KEY)
+            times[name, state].append(perf_counter() - began)
     ours.storage.close()
-    return timings
+    return times
 
 
-async def _async(ours: Ours, keys: Sequence[str]) -> Timings:
-    for key in keys:
-        await ours.store.awrite(_PAYLOAD, key=key)
-        await ours.asynchronous(key)
-    timings = await ameasure(_subjects(ours, keys, "a"), keys, _ROUNDS)
+async def _async(ours: Ours) -> Times:
+    times: Times = defaultdict(list)
+    await ours.store.awrite(_PAYLOAD, key=_KEY)
+    for name, call in _calls(ours, "a").items():
+        for state in _turns():
+            began = perf_counter()
+            await call(_KEY)
+            times[name, state].append(perf_counter() - began)
     await ours.storage.aclose()
-    return timings
+    return times
+
+
+def _turns() -> Iterator[str]:
+    """The states in turn, each entered before it is given; in another order every time."""
+    states, order = _states(), Random(0)
+    for _ in range(_CALLS):
+        for name in order.sample(list(states), len(states)):
+            states[name].enter()
+            yield name
+    states[_WITHOUT].enter()
+
+
+def _row(mode: str, name: str, times: Times) -> list[str]:
+    """The median time of a call without, and in each other state what it is as a multiple of that."""
+    without = median(times[name, _WITHOUT])
+    others = [f"{median(times[name, state]) / without:.3f}" for state in list(_states())[1:]]
+    return [mode, name, f"{without * 1000:.3f} ms", *others]
 
 
 def main() -> None:
@@ -124,20 +139,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.telemetry", description=__doc__)
     parser.add_argument("--database-url", help="a server to measure on; default: an embedded one")
     options = parser.parse_args()
+    table = Table("calls", "operation", *_states(), title="How many times as long as without OpenTelemetry")
     with prepared(options.database_url) as url:
-        ours, keys = Ours.on(url), [f"k{number}" for number in range(_CALLS)]
-        found = {
-            "sync": reduce(add, [_sync(ours, keys) for _ in range(_CONNECTIONS)]),
-            "async": reduce(add, [asyncio.run(_async(ours, keys)) for _ in range(_CONNECTIONS)]),
-        }
-    State(trace).enter()
-    states = list(_states())
-    table = Table("calls", "operation", *states, title="How many times as long as without OpenTelemetry")
-    for mode, timings in found.items():
-        for name in dict.fromkeys(subject.split("/")[0] for subject in timings.rounds):
-            yardstick = f"{name}/{_WITHOUT}"
-            ratios = [f"{timings.ratio(f'{name}/{state}', yardstick):.3f}" for state in states[1:]]
-            table.add_row(mode, name, f"{timings.seconds(yardstick) * 1000:.3f} ms", *ratios)
+        ours = Ours.on(url)
+        for mode, times in (("sync", _sync(ours)), ("async", asyncio.run(_async(ours)))):
+            for name in dict.fromkeys(name for name, _ in times):
+                table.add_row(*_row(mode, name, times))
     Console().print(table)
 
 

@@ -184,9 +184,9 @@ def served(environment: dict[str, str], *arguments: str) -> Iterator[tuple[str, 
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stderr is not None
+        assert process.stdout is not None
         try:
-            yield process.stderr.readline().split(" at ")[1].split(";")[0], process
+            yield process.stdout.readline().split(" at ")[1].split(";")[0], process
         finally:
             process.kill()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgresults.cli.output import fail, note
+from pgresults.cli.output import fail, note, say
 from pgresults.cli.session import session
 from pgresults.errors import ConfigurationError
 
@@ -166,5 +166,5 @@ def _serve(place: tuple[str, int], look: Callable[[], "Told"]) -> None:
     with _Server(place, look) as server:
         host, port = server.server_address[:2]
         shown = f"[{host!s}]" if ":" in str(host) else str(host)
-        note(f"metrics are served at http://{shown}:{port}{_PATH}; Ctrl-C ends that")
+        say(f"metrics are served at http://{shown}:{port}{_PATH}; Ctrl-C ends that")
         server.serve_forever()

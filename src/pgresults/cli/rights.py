@@ -6,7 +6,7 @@ from sqlalchemy.exc import DBAPIError
 from pgresults.sql.grants import Kind
 
 _NEEDS = {
-    Kind.READER: ("get", "ls", "expiring", "locks", "storages", "export"),
+    Kind.READER: ("get", "ls", "expiring", "locks", "storages", "export", "metrics"),
     Kind.WRITER: ("put", "rm", "touch", "import", "demo"),
     Kind.AUDITOR: ("show", "diff", "verify", "history", "log", "explain"),
     Kind.HISTORIAN: ("seal", "stats"),

@@ -5,7 +5,8 @@ be recording.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Final
@@ -164,6 +165,31 @@ def note_retry(reason: BaseException) -> None:
         return
     count("pgresults.retries", error_type=type_of(reason))
     ours.trace.get_current_span().add_event("retry", {"error.type": type_of(reason)})
+
+
+def trace_to_carry() -> dict[str, str]:
+    """What says in another process which span it works for; nothing where there is none."""
+    carrier: dict[str, str] = {}
+    if instruments() is not None:
+        from opentelemetry.propagate import inject
+
+        inject(carrier)
+    return carrier
+
+
+@contextmanager
+def within_trace(carrier: Mapping[str, str]) -> Iterator[None]:
+    """Work for the span of another process."""
+    if not carrier or (ours := instruments()) is None:
+        yield
+        return
+    from opentelemetry.propagate import extract
+
+    token = ours.context.attach(extract(carrier))
+    try:
+        yield
+    finally:
+        ours.context.detach(token)
 
 
 def type_of(error: BaseException) -> str:
