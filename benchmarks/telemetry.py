@@ -1,8 +1,9 @@
 """What OpenTelemetry costs where a program has it.
 
-``python -m benchmarks.telemetry`` makes the same call of a store or task in five states in turn, so that all are
-disturbed alike: without it; with its API alone; with an SDK that samples nothing; with one that records everything and
-measures; and without again, which shows what is noise. Medians of calls are compared, not sums: few are disturbed.
+``python -m benchmarks.telemetry`` makes the same call of a store or task in six states in turn, so that all are
+disturbed alike: without it; with its API alone; without again, which shows what is noise; without, but for one span of
+the program's own around the call, of an SDK that samples nothing; with that SDK; and with one that records everything
+and measures. Medians of calls are compared, not sums: few are disturbed.
 """
 
 import argparse
@@ -11,7 +12,8 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 from itertools import count
 from random import Random
 from statistics import median
@@ -43,10 +45,14 @@ Times: TypeAlias = defaultdict[tuple[str, str], list[float]]
 
 
 class State(NamedTuple):
-    """What a program has of OpenTelemetry: the module of its API, and what an SDK's providers gave."""
+    """What a program has of OpenTelemetry: the module of its API, and what an SDK's providers gave.
+
+    ``around`` is what the program itself puts around each call.
+    """
 
     api: ModuleType | None
     made: Instruments | None = None
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def enter(self) -> None:
         """Have this program be in it."""
@@ -63,20 +69,22 @@ class _Nowhere(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def _sdk(sampler: Sampler, *, metrics: bool) -> Instruments:
+def _tracing(sampler: Sampler) -> TracerProvider:
     tracers = TracerProvider(sampler=ParentBased(sampler))
     tracers.add_span_processor(BatchSpanProcessor(_Nowhere()))
-    return Instruments(tracers, MeterProvider([InMemoryMetricReader()] if metrics else []))
+    return tracers
 
 
 @cache
 def _states() -> dict[str, State]:
+    unsampled = _tracing(ALWAYS_OFF).get_tracer("bare")
     return {
         _WITHOUT: State(None),
         "API alone": State(trace),
-        "SDK, not sampled": State(trace, _sdk(ALWAYS_OFF, metrics=False)),
-        "SDK, recording all": State(trace, _sdk(ALWAYS_ON, metrics=True)),
         "without, again": State(None),
+        "bare span, not sampled": State(None, around=partial(unsampled.start_as_current_span, "bare")),
+        "SDK, not sampled": State(trace, Instruments(_tracing(ALWAYS_OFF))),
+        "SDK, recording all": State(trace, Instruments(_tracing(ALWAYS_ON), MeterProvider([InMemoryMetricReader()]))),
     }
 
 
@@ -99,7 +107,8 @@ def _sync(ours: Ours) -> Times:
     for name, call in _calls(ours, "").items():
         for state in _turns():
             began = perf_counter()
-            call(_KEY)
+            with _states()[state].around():
+                call(_KEY)
             times[name, state].append(perf_counter() - began)
     ours.storage.close()
     return times
@@ -111,7 +120,8 @@ async def _async(ours: Ours) -> Times:
     for name, call in _calls(ours, "a").items():
         for state in _turns():
             began = perf_counter()
-            await call(_KEY)
+            with _states()[state].around():
+                await call(_KEY)
             times[name, state].append(perf_counter() - began)
     await ours.storage.aclose()
     return times

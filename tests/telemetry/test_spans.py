@@ -54,14 +54,30 @@ def test_what_is_not_there_is_an_answer_and_no_error(telemetry: Telemetry, store
 
 def test_many_written_at_once_are_a_batch(telemetry: Telemetry, store: ResultStore) -> None:
     store.write_many({"a": 1, "b": 2, "c": 3})
-    assert sorted(store.read_many(["a", "b", "z"])) == ["a", "b"]
+    store.write_many(((f"k{number}", b"x" * 100) for number in range(5)), atomic=False)
     store.write_many({"alone": 1})
-    batch, read = telemetry.span("BATCH write"), telemetry.span("read_many")
-    assert dict(batch.attributes or {})["db.operation.batch.size"] == 3
+    assert sorted(store.read_many(["a", "b", "z"])) == ["a", "b"]
+    assert store.exists_many(["a", "z"]) == {"a"}
+    said = [dict(span.attributes or {}) for span in telemetry.spans("BATCH write")]
+    assert [one.get("db.operation.batch.size") for one in said] == [3, 5, None]
+    assert said[1]["pgresults.payload.size"] >= 500
+    batch, read = telemetry.spans("BATCH write")[0], telemetry.span("read_many")
+    assert dict(telemetry.span("exists_many").attributes or {})["pgresults.found"] == 1
     assert batch.name.startswith("BATCH write ")
     assert dict(read.attributes or {})["pgresults.found"] == 2
     assert "db.operation.batch.size" not in dict(read.attributes or {})
-    assert "db.operation.batch.size" not in dict(telemetry.span("write").attributes or {})
+
+
+def test_files_are_a_write_when_they_are_closed_and_a_read_when_they_are_opened(
+    telemetry: Telemetry, store: ResultStore
+) -> None:
+    with store.open_write("k") as file:
+        file.write(b"12345")
+        assert telemetry.spans() == []
+    with store.open_read("k") as file:
+        assert file.read() == b"12345"
+    sizes = [dict(telemetry.span(name).attributes or {})["pgresults.payload.size"] for name in ("write", "read")]
+    assert sizes == [5, 5]
 
 
 def test_paths_as_prefect_uses_them(telemetry: Telemetry, storage: PostgresStorage) -> None:

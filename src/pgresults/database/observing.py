@@ -18,6 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 HIT = "pgresults.hit"
+FOUND = "pgresults.found"
 SIZE = "pgresults.payload.size"
 BATCH = "db.operation.batch.size"
 KEY = "pgresults.key"
