@@ -35,6 +35,7 @@ _latest = (
 LAST_CHANGES = Statement(
     select(_latest.c.storage_id, cast(extract("epoch", func.max(_latest.c.at)), DOUBLE_PRECISION)).group_by(
         _latest.c.storage_id
-    )
+    ),
+    plan_anew=True,
 )
 """When something last happened in each storage that the latest entries are of, in seconds since 1970."""
