@@ -67,8 +67,9 @@ def observed(
 def _observe(
     ours: Instruments, operation: str, about: About, program: Program[T], outcome: Callable[[Any], Mapping[str, Any]]
 ) -> Generator[Effect[Any], Any, T]:
-    observation = _Observation(ours, operation, about)
+    observation = _Observation(ours, operation)
     try:  # all of it: an interruption at the first line of a `finally` would leave the rest out
+        observation.begin(about)
         result = yield from program
         observation.end(outcome(result))
         return result  # noqa: TRY300
@@ -85,17 +86,22 @@ def of_record(record: Any) -> Mapping[str, Any]:
 class _Observation:
     """One span, which is the current one while its program runs, and what is measured meanwhile."""
 
-    __slots__ = ("_began", "_context", "_measured", "_operation", "_ours", "_size", "_span", "_token")
+    __slots__ = ("_before", "_began", "_context", "_measured", "_operation", "_ours", "_size", "_span")
 
-    def __init__(self, ours: Instruments, operation: str, about: About) -> None:
-        database, more = about
+    def __init__(self, ours: Instruments, operation: str) -> None:
         self._ours = ours
         self._operation = operation
+        self._measured: Mapping[str, Any] = {}
+        self._context: Any = None
+        self._span: Any = None
+
+    def begin(self, about: About) -> None:
+        """Begin the span, within the current one."""
+        database, more = about
+        operation, ours = self._operation, self._ours
         self._size: int | None = more.get(SIZE)
-        self._token: Any = None
         trace = ours.trace
         if database is None:
-            self._measured: Mapping[str, Any] = {}
             kind, name, said = trace.SpanKind.INTERNAL, operation, more
             if TASK in more:
                 name = f"{operation} {more[TASK]}"
@@ -105,10 +111,11 @@ class _Observation:
             kind, name = trace.SpanKind.CLIENT, f"{named} {self._measured['db.namespace']}"
             said = {**self._measured, **more}
         self._began = perf_counter()
-        self._span: Any = ours.tracer.start_span(name, kind=kind, attributes=said)
+        self._span = ours.tracer.start_span(name, kind=kind, attributes=said)
         if self._span.is_recording() or self._span.get_span_context().is_valid:  # else it cannot be a parent
+            self._before = ours.context.get_current()
             self._context = trace.set_span_in_context(self._span)
-            self._token = ours.context.attach(self._context)
+            ours.context.attach(self._context)
 
     def end(self, said: Mapping[str, Any]) -> None:
         """End it well."""
@@ -123,7 +130,8 @@ class _Observation:
 
     def fail(self, failure: BaseException) -> None:
         """End it with a failure; that nothing is there to be read is an answer and none."""
-        if self._span is None:
+        if self._span is None:  # interrupted where it had ended, or had not begun
+            self._go_back()
             return
         if isinstance(failure, MissingResult):
             self.end({HIT: False})
@@ -141,13 +149,19 @@ class _Observation:
         self._close({ACQUIRED: False})
 
     def _close(self, said: Mapping[str, Any]) -> None:
+        self._go_back()
         span, self._span = self._span, None
         if self._measured:
             took = perf_counter() - self._began
             self._ours.durations.record(took, self._measured)
             if self._operation == WAITING:
                 self._ours.lock_waits.record(took, {ACQUIRED: said.get(ACQUIRED, False)})
-        # In another context, that of who closes a coroutine nobody awaits any more, there is nothing to go back to.
-        if self._token is not None and self._ours.context.get_current() is self._context:
-            self._ours.context.detach(self._token)
         span.end()
+
+    def _go_back(self) -> None:
+        """Have the context be as it was before, however often; without a token, which an interruption may lose.
+
+        Another context is left alone: that of who closes a coroutine which nobody awaits any more.
+        """
+        if self._context is not None and self._ours.context.get_current() is self._context:
+            self._ours.context.attach(self._before)
