@@ -12,7 +12,7 @@ from tests.support.cli import Cli, refused, succeeded
 class TestFailures:
     def test_a_missing_key_is_one_line(self, cli: Cli) -> None:
         assert refused(cli("get", "nothing")) == "error: no result under 'nothing': never written\n"
-        assert refused(cli("get", "")).startswith("error: key '' cannot be stored")
+        assert refused(cli("get", ""), code=2).startswith("error: key '' cannot be stored")
 
     def test_a_database_out_of_reach_is_one_line_without_secrets(self, cli: Cli) -> None:
         error = refused(cli("ls", url="postgresql://user:secret@127.0.0.1:1/x?sslpassword=hidden"))
@@ -28,11 +28,11 @@ class TestFailures:
         assert masked(url) == "postgresql://user:***@h?sslmode=require"
 
     def test_no_postgres_is_no_database(self, cli: Cli) -> None:
-        assert "postgresql://" in refused(cli("ls", url="mysql://a/b"))
+        assert "postgresql://" in refused(cli("ls", url="mysql://a/b"), code=2)
 
     def test_a_wrong_setting_is_named(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PGRESULTS_POOL_SIZE", "many")
-        assert refused(cli("ls")).startswith("error: PGRESULTS_POOL_SIZE: ")
+        assert refused(cli("ls"), code=2).startswith("error: PGRESULTS_POOL_SIZE: ")
 
     def test_an_output_that_cannot_be_written_is_one_line(self, cli: Cli, tmp_path: Path) -> None:
         succeeded(cli("put", "k", "x"))
