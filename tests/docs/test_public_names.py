@@ -21,6 +21,7 @@ NAMES = {
     ResultStore: f"""
         {LOCKING} generate_default_holder
         create_result_record write persist_result_record read exists write_many read_many find
+        iter_many exists_many delete_many open_write open_read
         result_storage_block_id supports_isolation_level update_for_flow update_for_task
         store_parameters read_parameters create_result
         history delete touch redact invalidate expiring sweep retain verify seal

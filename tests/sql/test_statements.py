@@ -15,6 +15,7 @@ from sqlalchemy import URL
 from pgresults.database.database import Database
 from pgresults.locking.memory import MemoryLockManager
 from pgresults.locking.postgres import PostgresLockManager
+from pgresults.sql import bulk as bulk_statements
 from pgresults.sql import compiled
 from pgresults.sql import history as history_statements
 from pgresults.sql import locks as lock_statements
@@ -36,7 +37,8 @@ def named(module: Any) -> Iterator[tuple[str, Statement]]:
                     yield f"{name}[{kind}]", one
 
 
-STATEMENTS = dict([*named(statements), *named(lock_statements), *named(history_statements), *named(verify_statements)])
+MODULES = (statements, lock_statements, history_statements, verify_statements, bulk_statements)
+STATEMENTS = dict(pair for module in MODULES for pair in named(module))
 
 
 BUILT = {name: statement for name, statement in STATEMENTS.items() if type(statement) is Statement}
@@ -82,6 +84,9 @@ STORAGE = uuid4()
 VALUES: dict[str, Any] = {
     "storage_id": STORAGE,
     "key": "k77",
+    "keys": ["k77", "k78"],
+    **{f"{name}_array": None for name in bulk_statements.ARRAYS},
+    "key_array": ["k77", "k78"],
     "payload_id": UUID(int=1),
     "known_payload_id": None,
     "chunk": 0,
@@ -103,6 +108,7 @@ VALUES: dict[str, Any] = {
 }
 HOT = ["READ", "READ_CHUNKS", "EXISTS", "FIND_WRITE", "LIST", "DELETE[Guard.NONE]"]
 HOT += [name for name in STATEMENTS if name.startswith("WRITE[Kind(guard=<Guard.NONE")]
+HOT += ["WRITE_MANY[Guard.NONE]", "EXISTS_MANY", "READ_CHUNK"]
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -139,12 +145,18 @@ def test_a_scan_would_be_seen(plans: psycopg.RawCursor[Any]) -> None:
 
 TWINS = {
     ResultStore: {"write", "read", "exists", "delete", "persist_result_record", "history", "touch", "redact"}
-    | {"invalidate", "expiring", "sweep", "retain", "verify", "seal", "find"},
+    | {"invalidate", "expiring", "sweep", "retain", "verify", "seal", "find"}
+    | {"write_many", "read_many", "iter_many", "exists_many", "delete_many", "open_write", "open_read"},
     PostgresStorage: {"read_path", "write_path", "save", "close"},
     Database: {"run", "connect", "close"},
     PostgresLockManager: {"acquire_lock", "release_lock", "is_locked", "is_lock_holder", "wait_for_lock"},
     MemoryLockManager: {"acquire_lock", "release_lock", "is_locked", "is_lock_holder", "wait_for_lock"},
 }
+
+
+def is_awaited(function: Any) -> bool:
+    """Whether what a function gives is for an event loop, at once or one after the other."""
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 @pytest.mark.parametrize("cls", TWINS)
@@ -154,8 +166,8 @@ def test_both_ways_of_calling_take_the_same_arguments(cls: type) -> None:
     if "wait_for_lock" in functions:
         twins["await_for_lock"] = functions["wait_for_lock"]
     for name, blocking in twins.items():
-        assert inspect.iscoroutinefunction(functions[name])
+        assert is_awaited(functions[name])
         assert not inspect.iscoroutinefunction(blocking)
         assert inspect.signature(functions[name]).parameters == inspect.signature(blocking).parameters
     assert TWINS[cls] <= {blocking.__name__ for blocking in twins.values()}
-    assert {name for name, one in functions.items() if inspect.iscoroutinefunction(one)} == twins.keys()
+    assert {name for name, one in functions.items() if is_awaited(one)} == twins.keys()

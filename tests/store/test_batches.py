@@ -24,9 +24,11 @@ async def test_many_at_once(store: ResultStore, apart: ResultStore, call: Call, 
     assert await call(used, "read_many", []) == await call(used, "write_many", {}) == {}
 
 
-async def test_what_is_no_mapping_is_refused(store: ResultStore, call: Call) -> None:
-    with pytest.raises(InvalidArgument, match="not a list"):
-        await call(store, "write_many", [("k", 1)])
+@pytest.mark.parametrize("items", ["ab", b"ab", 7, ["ab"], [("k",)], [("k", 1, {"tag": "a"})], [(1, "k")]])
+async def test_what_are_no_items_is_refused(store: ResultStore, call: Call, items: Any) -> None:
+    with pytest.raises(InvalidArgument) as refusal:
+        await call(store, "write_many", items)
+    assert refusal.value.argument == "items"
 
 
 async def test_many_are_written_together_or_not_at_all(store: ResultStore, call: Call) -> None:

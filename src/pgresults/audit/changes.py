@@ -7,18 +7,18 @@ from typing import Any, TypeAlias
 from pgresults.arguments import require_moment, require_text
 from pgresults.audit.past import entries_of
 from pgresults.database.database import Database, Start
-from pgresults.database.programs import Program, call, together
+from pgresults.database.programs import Program, call, calling, together
 from pgresults.errors import InvalidArgument, MissingResult
 from pgresults.locking.postgres import PostgresLockManager
 from pgresults.locking.proofs import prove
 from pgresults.operations import history as operations
 from pgresults.operations import results
 from pgresults.operations.requests import Operation
-from pgresults.records.keys import require_key
+from pgresults.records.keys import require_key, require_keys
 from pgresults.records.provenance import actor, default_holder
 from pgresults.sql.digests import content_digest
 from pgresults.sql.guards import Guard
-from pgresults.storage.current import read_current
+from pgresults.storage.current import read_all_current, read_current
 from pgresults.storage.finding import bound, chosen_conditions
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.misses import never_written, require_live, went_meanwhile
@@ -40,6 +40,35 @@ def delete(keyspace: Keyspace, key: str, reason: str | None) -> Program[bool]:
     except MissingResult:
         return False
     return bool((yield from _changing(keyspace, places, entry, results.delete)))
+
+
+def delete_many(keyspace: Keyspace, keys: Iterable[str], reason: str | None) -> Program[int]:
+    """Take the live results of several keys away; see `ResultStore.delete_many`."""
+    entry, storage = _said("delete", require_text(reason, "reason")), keyspace.entries
+    wanted = sorted(set(calling(lambda: list(require_keys(keys)))))
+    guards = {Guard.NONE: list[str](), Guard.NOT_HELD: list[str]()}
+    steps: list[tuple[Database, Start[int]]] = []
+    for key in wanted:
+        proof = yield from prove(keyspace.locks, key, entry["holder"], storage.database, storage.id)
+        if proof.guard is Guard.FENCE:
+            steps.append(_step(storage, key, {**entry, **proof.parameters}, results.delete, proof.guard))
+        else:
+            guards[proof.guard].append(key)
+    steps += [_step_of_many(storage, some, entry, guard) for guard, some in guards.items() if some]
+    counted = len(steps)
+    if keyspace.apart is not None:
+        pointers = yield from read_all_current(keyspace.apart, keyspace.serializer, wanted)
+        payloads = sorted(pointed_to(pointer) for pointer in pointers.values())
+        steps.append(_step_of_many(keyspace.payloads, payloads, entry, Guard.NONE))
+    return sum((yield from together(steps, atomic=True))[:counted]) if steps else 0
+
+
+def _step_of_many(
+    storage: PostgresStorage, keys: list[str], entry: dict[str, Any], guard: Guard
+) -> tuple[Database, Start[int]]:
+    parameters = {**entry, "content": content_digest(entry), "storage_id": storage.id}
+    guarded = guard is Guard.NOT_HELD
+    return storage.database, lambda _: operations.delete_all(parameters, keys, guarded=guarded)
 
 
 def touch(keyspace: Keyspace, key: str, expiration: datetime | None) -> Program[None]:

@@ -2,10 +2,25 @@
 
 import json
 
-from psycopg.adapt import AdaptersMap
+from psycopg.abc import Buffer
+from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.postgres import register_default_adapters, types
+from psycopg.pq import Format
 from psycopg.types.array import ListBinaryDumper, register_all_arrays
 from psycopg.types.json import set_json_dumps, set_json_loads
+
+from pgresults.operations.arrays import BinaryArray
+
+
+class _BinaryArrayDumper(Dumper):
+    """Sends what is an array of Postgres' already; its type is the one that the statement asks for."""
+
+    format = Format.BINARY
+    oid = 0
+
+    def dump(self, obj: BinaryArray) -> Buffer:
+        return obj.data
+
 
 _ADAPTERS = AdaptersMap(types=types)
 register_default_adapters(_ADAPTERS)
@@ -15,6 +30,7 @@ set_json_loads(json.loads, _ADAPTERS)
 set_json_dumps(json.dumps, _ADAPTERS)
 # As text an array of bytes is quoted in a way that the session's settings change.
 _ADAPTERS.register_dumper(list, ListBinaryDumper)
+_ADAPTERS.register_dumper(BinaryArray, _BinaryArrayDumper)
 
 
 def own_adapters() -> AdaptersMap:

@@ -45,6 +45,16 @@ def prove(manager: LockManager | None, key: str, holder: str, database: Database
     return NO_PROOF
 
 
+def refuse_others(manager: LockManager, key: str, holder: str) -> Program[None]:
+    """Find out early that a write would be refused.
+
+    Raises: LockedError when another holder has the lock of the key at this moment.
+    """
+    holder = yield from acting_holder(manager, key, holder)
+    if (yield from _is_held_by_another(manager, key, holder)):
+        raise (yield from locked_by_another(manager, key, f"{key!r} is locked by another holder than {holder}"))
+
+
 def await_others(manager: LockManager, key: str, holder: str, timeout: float | None) -> Program[None]:
     """Wait while another holder has the lock of a key.
 

@@ -1,7 +1,7 @@
 """Asking what was under a key, prolonging what is, and taking away for good."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -11,11 +11,13 @@ from pgresults.errors import IntegrityError
 from pgresults.operations.requests import Execute, Operation
 from pgresults.operations.results import Found, Head, Listed, as_taken_away, clear_way, further_chunks
 from pgresults.sql import history as statements
+from pgresults.sql.bulk import PLAN_ANEW
 from pgresults.sql.compiled import Statement
 from pgresults.sql.digests import canonical_json, content_digest, payload_digest
 from pgresults.sql.guards import Guard
 from pgresults.sql.results import READ_PAST_CHUNKS
 
+_KEYS_A_STATEMENT = 1000
 _TEXTS = ("serializer", "tags", "provenance")
 
 
@@ -179,6 +181,16 @@ def invalidate(entry: Mapping[str, Any], chosen: frozenset[str], *, guarded: boo
         if obstacle is None:
             return int(number)
         yield from clear_way({**entry, "key": obstacle}, Guard.NOT_HELD)
+
+
+def delete_all(entry: Mapping[str, Any], keys: Sequence[str], *, guarded: bool) -> Operation[int]:
+    """Take the current versions of several keys away, in a transaction of their own; see `invalidate`."""
+    yield Execute(PLAN_ANEW, {})
+    deleted = 0
+    for start in range(0, len(keys), _KEYS_A_STATEMENT):
+        some = {**entry, "keys": list(keys[start : start + _KEYS_A_STATEMENT])}
+        deleted += yield from invalidate(some, frozenset(("keys",)), guarded=guarded)
+    return deleted
 
 
 def expiring(storage_id: UUID, within: timedelta, limit: int | None) -> Operation[list[Listed]]:

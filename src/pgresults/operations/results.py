@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pgresults.errors import LockLostError
 from pgresults.operations.locks import Place, bury, locked, state
+from pgresults.operations.payloads import pieces
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Row, Stream
 from pgresults.records.keys import prefix_end
 from pgresults.sql import results as statements
@@ -154,10 +155,10 @@ def clear_way(columns: Mapping[str, Any], guard: Guard) -> Operation[None]:
 
 
 def _chunks(columns: Mapping[str, Any]) -> Iterator[Row]:
-    place, payload = (columns["storage_id"], columns["key"], columns["payload_id"]), memoryview(columns["data"])
+    place = (columns["storage_id"], columns["key"], columns["payload_id"])
     proof: tuple[bytes | None, bytes | None] = (columns["salt"], columns["sha256"])
-    for number, start in enumerate(range(0, len(payload), CHUNK_SIZE)):
-        yield (*place, number, payload[start : start + CHUNK_SIZE], *proof)
+    for number, piece in enumerate(pieces(columns["data"], CHUNK_SIZE)):
+        yield (*place, number, piece, *proof)
         proof = (None, None)
 
 

@@ -1,9 +1,10 @@
 """Which keys can be stored, and which number stands for a storage."""
 
+from collections.abc import Iterable, Iterator
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pgresults.arguments import flaw_of
-from pgresults.errors import InvalidKey
+from pgresults.errors import InvalidArgument, InvalidKey
 
 MAX_KEY_BYTES = 2048
 """The longest key, in bytes of UTF-8: it has to fit into a page of an index with its neighbours."""
@@ -40,3 +41,13 @@ def prefix_end(prefix: str) -> str:
         return _BEYOND_ALL_KEYS
     following = ord(stem[-1]) + 1
     return stem[:-1] + chr(0xE000 if following == 0xD800 else following)  # half a pair is no text
+
+
+def require_keys(keys: Iterable[str]) -> Iterator[str]:
+    """The keys, checked one after the other.
+
+    Raises: InvalidArgument for a single text; InvalidKey.
+    """
+    if isinstance(keys, str):  # its characters would pass for keys
+        raise InvalidArgument("keys are several: give a list of them", argument="keys", value=keys)
+    return map(require_key, keys)

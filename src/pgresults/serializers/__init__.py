@@ -2,6 +2,7 @@
 
 from pgresults.serializers.base import Serializer
 from pgresults.serializers.formats import (
+    BytesSerializer,
     CompressedJSONSerializer,
     CompressedPickleSerializer,
     CompressedSerializer,
@@ -11,6 +12,7 @@ from pgresults.serializers.formats import (
 from pgresults.serializers.tagged import json_object_decoder, json_object_encoder
 
 __all__ = [
+    "BytesSerializer",
     "CompressedJSONSerializer",
     "CompressedPickleSerializer",
     "CompressedSerializer",

@@ -153,6 +153,24 @@ class JSONSerializer(Serializer[D]):
         return loaded
 
 
+class BytesSerializer(Serializer[Any]):
+    """Keeps bytes as they are, and gives them back as ``bytes``; takes whatever has a buffer, and nothing else."""
+
+    type: str = "bytes"
+
+    def dumps(self, obj: Any) -> bytes:
+        return memoryview(obj).tobytes()
+
+    def loads(self, blob: bytes) -> Any:
+        return bytes(blob)
+
+    def _to_text(self, payload: bytes) -> str:
+        return base64.b64encode(payload).decode()
+
+    def _from_text(self, text: str) -> bytes:
+        return base64.b64decode(text)
+
+
 class CompressedSerializer(Serializer[D]):
     """Compresses what ``serializer`` gives with a module that has ``compress`` and ``decompress``."""
 

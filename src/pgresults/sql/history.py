@@ -12,6 +12,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     and_,
+    any_,
     bindparam,
     case,
     column,
@@ -197,6 +198,7 @@ ERASE = _counted(
 CONDITIONS: dict[str, tuple[ColumnElement[bool], ...]] = {
     "prefix": begins(result.c.key),
     "tags": (result.c.tags.contains(bindparam("tags", type_=ARRAY(Text))),),
+    "keys": (result.c.key == any_(_KEYS),),
     **{
         kind: (
             result.c.provenance.op("#>>")(literal_column(f"'{{{kind},name}}'::text[]")) == bindparam(kind, type_=Text),
@@ -227,7 +229,9 @@ def invalidate(chosen: frozenset[str], *, guarded: bool) -> Statement:
     same = (result.c.storage_id == due.c.storage_id, result.c.key == due.c.key)
     in_the_way = blocked(due)
     allowed = (~exists(select(in_the_way.c.key)),) if guarded else ()
-    head = end_versions(*same, result.c.payload_id.is_not(None), *allowed)
+    # Named once more, because a planner without statistics would look at all keys of the storage.
+    named = CONDITIONS["keys"] if "keys" in chosen else ()
+    head = end_versions(*same, result.c.payload_id.is_not(None), *allowed, *named)
     obstacle = select(func.min(in_the_way.c.key)).scalar_subquery() if guarded else null()
     return Statement(select(select(func.count()).select_from(head).scalar_subquery(), obstacle))
 

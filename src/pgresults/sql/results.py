@@ -91,7 +91,23 @@ def next_entry(
 _SERVER_COLUMNS = frozenset(
     ("version", "seq", "at", "created_at", "db_user", "previous", "digest"),
 )
-_WRITTEN_COLUMNS = [name for name in result.c.keys() if name not in _SERVER_COLUMNS]  # noqa: SIM118 (no dict)
+WRITTEN_COLUMNS = [name for name in result.c.keys() if name not in _SERVER_COLUMNS]  # noqa: SIM118 (no dict)
+"""What a writer says of a version, in the columns of a key's row."""
+
+
+def first_entry(
+    content: ColumnElement[Any], place: ColumnElement[Any], expiry: ColumnElement[Any]
+) -> dict[str, ColumnElement[Any]]:
+    """What the first write of a key sets on its new row, besides its own content; see `next_entry`."""
+    return {
+        "version": _ONE,
+        "seq": _ONE,
+        "at": _NOW,
+        "created_at": _NOW,
+        "db_user": _DB_USER,
+        "previous": _GENESIS,
+        "digest": entry_digest_sql(_GENESIS, place, _ONE, _ONE, _NOW, expiry, _DB_USER, content),
+    }
 
 
 EXPIRES_IN: ColumnElement[Any] = _NOW + bindparam("expires_in", type_=Interval)
@@ -104,30 +120,20 @@ def _upsert_head(allowed: ColumnElement[bool], *, relative: bool) -> CTE:
     ``relative``: its expiration is a time from now; else the client has computed what the digest takes of it.
     """
     given: dict[str, ColumnElement[Any]] = {
-        name: bindparam(name, type_=result.c[name].type) for name in _WRITTEN_COLUMNS
+        name: bindparam(name, type_=result.c[name].type) for name in WRITTEN_COLUMNS
     }
     place: ColumnElement[Any] = bindparam("place_bytes", type_=LargeBinary)
     expiry: ColumnElement[Any] = bindparam("expiry_bytes", type_=LargeBinary)
     if relative:
         given["expires_at"] = EXPIRES_IN
         expiry = expiry_sql(EXPIRES_IN)
-    genesis = entry_digest_sql(_GENESIS, place, _ONE, _ONE, _NOW, expiry, _DB_USER, CONTENT)
-    first: dict[str, ColumnElement[Any]] = {
-        **given,
-        "version": _ONE,
-        "seq": _ONE,
-        "at": _NOW,
-        "created_at": _NOW,
-        "db_user": _DB_USER,
-        "previous": _GENESIS,
-        "digest": genesis,
-    }
+    first = given | first_entry(CONTENT, place, expiry)
     statement = upsert(result).from_select(list(first), select(*first.values()).where(allowed))
     expires_at = statement.excluded.expires_at
     if relative:
         expiry = expiry_sql(expires_at)
     following = next_entry(result.c.version + _ONE, expires_at, CONTENT, place, expiry)
-    replaced = {name: statement.excluded[name] for name in _WRITTEN_COLUMNS if name not in ("storage_id", "key")}
+    replaced = {name: statement.excluded[name] for name in WRITTEN_COLUMNS if name not in ("storage_id", "key")}
     return (
         statement.on_conflict_do_update(
             index_elements=[result.c.storage_id, result.c.key],
@@ -148,7 +154,8 @@ class Kind(NamedTuple):
     """Its expiration is a time from now."""
 
 
-_CHUNK_COLUMNS = tuple(name for name in payload.c.keys() if name != "xid")  # noqa: SIM118 (no dict)
+CHUNK_COLUMNS = tuple(name for name in payload.c.keys() if name != "xid")  # noqa: SIM118 (no dict)
+"""What a writer says of a chunk; in which transaction it came the server says."""
 
 
 def _write(guard: Guard, *, with_payload: bool, relative: bool) -> Select[Any]:
@@ -158,7 +165,7 @@ def _write(guard: Guard, *, with_payload: bool, relative: bool) -> Select[Any]:
     statement = select(head.c.version, sayable(head.c.created_at), as_utc(head.c.expires_at))
     if with_payload:
         given: dict[str, ColumnElement[Any]] = {
-            name: bindparam(name, type_=payload.c[name].type) for name in _CHUNK_COLUMNS
+            name: bindparam(name, type_=payload.c[name].type) for name in CHUNK_COLUMNS
         }
         given["chunk"] = literal_column("0", Integer)
         chunk = select(*given.values()).where(allowed)
@@ -172,7 +179,7 @@ WRITE = {
 }
 """Store a version; gives its version, time and expiration, or no row where the guard refuses."""
 
-UPLOAD = CopyStatement(payload, _CHUNK_COLUMNS, ("uuid", "text", "uuid", "int4", "bytea", "bytea", "bytea"))
+UPLOAD = CopyStatement(payload, CHUNK_COLUMNS, ("uuid", "text", "uuid", "int4", "bytea", "bytea", "bytea"))
 """Put the chunks of a payload into their table."""
 
 FIND_WRITE = Statement(
@@ -299,6 +306,16 @@ def _further_chunks(table: Table) -> Statement:
 
 READ_CHUNKS = _further_chunks(CURRENT)
 """The further chunks of a payload that is current, in order."""
+
+READ_CHUNK = Statement(
+    select(CURRENT.c.data).where(
+        CURRENT.c.storage_id == bindparam("storage_id"),
+        CURRENT.c.key == bindparam("key"),
+        CURRENT.c.payload_id == bindparam("payload_id"),
+        CURRENT.c.chunk == bindparam("chunk"),
+    )
+)
+"""One chunk of a payload that is current."""
 
 READ_PAST_CHUNKS = _further_chunks(payload)
 """Those of any payload that is kept."""

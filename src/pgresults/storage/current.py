@@ -1,9 +1,11 @@
-"""Reading what is current under a key."""
+"""Reading what is current under a key, or under several."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
-from pgresults.database.programs import Program, compute
-from pgresults.operations.results import Head
+from pgresults.database.programs import Program, call, compute
+from pgresults.errors import MissingResult, SerializationError
+from pgresults.operations.results import Found, Head, read_all
 from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord
 from pgresults.serializers import Serializer
@@ -49,3 +51,49 @@ def _again(
     if payload is None:
         return ResultRecord.model_construct(metadata=metadata, result=kept.result)
     return (yield from compute(lambda: loaded(metadata, payload, storage._trust), small=storage._is_small(payload)))
+
+
+Unreadable: TypeAlias = Callable[[str, SerializationError], None]
+"""Told of a key whose result cannot be loaded, and why."""
+
+
+def read_all_current(
+    storage: PostgresStorage, serializer: Serializer, keys: Sequence[str], unreadable: Unreadable | None = None
+) -> Program[dict[str, ResultRecord[Any]]]:
+    """Read the current results of keys in a storage, as they were at one moment; those without one are left out.
+
+    Parameters:
+        storage: where they lie.
+        serializer: for payloads that name none.
+        keys: of which.
+        unreadable: told of what cannot be loaded, which then is left out; None: that raises.
+
+    Raises: IntegrityError; SerializationError; StorageUnavailable.
+    """
+    if not keys:
+        return {}
+    trust = yield from storage._trusted()
+    found = yield from call(storage.database, lambda _: read_all(storage.id, keys), atomic=True)
+    live = {key: found[key] for key in keys if key in found and _is_live(found[key], key)}
+    size = sum(len(one.payload or b"") for one in live.values())
+
+    def decode_all() -> dict[str, ResultRecord[Any]]:
+        records = {}
+        for key, one in live.items():
+            try:
+                records[key] = decode(one, key, serializer, trust)
+            except SerializationError as error:
+                if unreadable is None:
+                    raise
+                unreadable(key, error)
+        return records
+
+    return (yield from compute(decode_all, small=size <= storage.settings.offload_bytes))
+
+
+def _is_live(found: Found, key: str) -> bool:
+    try:
+        require_live(found, key)
+    except MissingResult:
+        return False
+    return True

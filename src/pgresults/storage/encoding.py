@@ -11,13 +11,14 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from pgresults.errors import IntegrityError, PayloadTooLarge, SerializationError
+from pgresults.operations.payloads import Payload, sha256_of
 from pgresults.operations.results import Found, Head, Upload
 from pgresults.records.provenance import actor
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.records.signing import Trust
 from pgresults.serializers import Serializer
 from pgresults.serializers.permits import Permit, named_by_data, within_permit
-from pgresults.sql.digests import content_digest, expiry_bytes, payload_digest, place_bytes
+from pgresults.sql.digests import CONTENT_FIELDS, expiry_bytes, framed, payload_digest, place_bytes
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import utc
 from pgresults.storage.checking import require_intact, require_signed
@@ -41,54 +42,79 @@ _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
     )
 )
 
+_BEFORE_PAYLOAD, _OF_PAYLOAD, _AFTER_PAYLOAD, _AT_LAST = (
+    CONTENT_FIELDS[:5],
+    CONTENT_FIELDS[5:8],
+    CONTENT_FIELDS[8:-1],
+    CONTENT_FIELDS[-1:],
+)
+"""What an entry's content digest covers: what is alike for many, the payload's own, what is alike, the signature."""
+
 
 def prepare(
-    trust: Trust, key: str, payload: bytes, described: Mapping[str, Any], limit: int, guard: Guard = Guard.NONE
+    trust: Trust, key: str, payload: Payload, described: Mapping[str, Any], limit: int, guard: Guard = Guard.NONE
 ) -> Upload:
     """Make a payload ready to be stored: its digests, its salt, its signature, and what is said about it.
 
     Parameters:
         trust: the storage where it goes, and what signs there.
         key: under which key.
-        payload: the bytes.
+        payload: the bytes, or a file of them.
         described: further columns: the provenance as an object, the serializer as a JSON text.
         limit: bytes that a payload may have.
         guard: what the write has to prove about the key's lock.
 
     Raises: PayloadTooLarge.
     """
-    if len(payload) > limit:
-        raise PayloadTooLarge(
-            f"the payload of {key!r} has {len(payload):,} bytes, the limit is {limit:,} (PGRESULTS_MAX_PAYLOAD_BYTES); "
-            "a compressed serializer may help",
-            key=key,
-            size=len(payload),
-            limit=limit,
-        )
-    random, sha256 = os.urandom(32), hashlib.sha256(payload).digest()
-    salt = random[:16]
-    columns = {
-        **_NOTHING_DESCRIBED,
-        "action": "write",
-        **described,
-        "storage_id": trust.storage_id,
-        "key": key,
-        "actor": actor(),
-        "payload_id": UUID(bytes=random[16:], version=4),
-        "payload_digest": payload_digest(salt, sha256),
-        "sha256": sha256,
-        "size": len(payload),
-        "data": payload,
-        "salt": salt,
-        "place_bytes": place_bytes(trust.storage_id, key),
-    }
-    columns["expiry_bytes"] = expiry_bytes(columns["expires_at"])
-    serializer, provenance = columns["serializer"], columns["provenance"]
-    columns["provenance"] = text = None if provenance is None else json_text(provenance)
-    covered = {**columns, "serializer": serializer and canonical(serializer), "provenance": text and canonical(text)}
-    columns["signature"] = covered["signature"] = trust.sign(covered)
-    columns["content"] = content_digest(covered)
-    return Upload(columns, provenance, guard)
+    return Said(trust, described, limit).upload(key, payload, guard)
+
+
+class Said:
+    """What is said alike of versions in one storage, computed once for all of them.
+
+    Parameters:
+        trust: the storage where they go, and what signs there.
+        described: columns: the provenance as an object, the serializer as a JSON text.
+        limit: bytes that a payload may have.
+    """
+
+    def __init__(self, trust: Trust, described: Mapping[str, Any], limit: int) -> None:
+        columns = {**_NOTHING_DESCRIBED, "action": "write", **described, "storage_id": trust.storage_id}
+        columns["actor"], columns["expiry_bytes"] = actor(), expiry_bytes(columns["expires_at"])
+        self._provenance, serializer = columns["provenance"], columns["serializer"]
+        columns["provenance"] = text = None if self._provenance is None else json_text(self._provenance)
+        self._covered = {"serializer": serializer and canonical(serializer), "provenance": text and canonical(text)}
+        self._trust, self._columns, self._limit = trust, columns, limit
+        covered = {**columns, **self._covered}
+        self._before, self._after = framed(covered, _BEFORE_PAYLOAD), framed(covered, _AFTER_PAYLOAD)
+
+    def upload(self, key: str, payload: Payload, guard: Guard = Guard.NONE) -> Upload:
+        """A version ready to be stored; see `prepare`."""
+        if len(payload) > self._limit:
+            raise PayloadTooLarge(
+                f"the payload of {key!r} has {len(payload):,} bytes, the limit is {self._limit:,} "
+                "(PGRESULTS_MAX_PAYLOAD_BYTES); a compressed serializer may help",
+                key=key,
+                size=len(payload),
+                limit=self._limit,
+            )
+        random, sha256 = os.urandom(32), sha256_of(payload)
+        salt = random[:16]
+        columns = {
+            **self._columns,
+            "key": key,
+            "payload_id": UUID(bytes=random[16:], version=4),
+            "payload_digest": payload_digest(salt, sha256),
+            "sha256": sha256,
+            "size": len(payload),
+            "data": payload,
+            "salt": salt,
+            "place_bytes": place_bytes(self._trust.storage_id, key),
+        }
+        columns["signature"] = self._trust.sign({**columns, **self._covered}) if self._trust.keys else None
+        its_own = framed(columns, _OF_PAYLOAD), self._after, framed(columns, _AT_LAST)
+        columns["content"] = hashlib.sha256(b"".join((self._before, *its_own))).digest()
+        return Upload(columns, self._provenance, guard)
 
 
 def metadata_of(head: Head, key: str, default: Serializer, trust: Trust) -> ResultRecordMetadata:

@@ -1,56 +1,22 @@
-"""Several results written or read at once, in few round trips."""
+"""Several results read at once, in few round trips."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from itertools import accumulate
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from functools import partial
+from itertools import islice
+from typing import Any
 
-from pgresults.database.programs import Program, call, compute
-from pgresults.errors import InvalidArgument, MissingResult, SerializationError
-from pgresults.operations.results import Found, read_all
-from pgresults.records.keys import require_key
-from pgresults.records.records import ResultRecord, ResultRecordMetadata
-from pgresults.serializers import Serializer
-from pgresults.storage.encoding import decode
+from pgresults.database.programs import Program, call, calling
+from pgresults.operations.bulk import exist
+from pgresults.operations.requests import Operation
+from pgresults.records.keys import require_keys
+from pgresults.records.records import ResultRecord
+from pgresults.storage.current import Unreadable, read_all_current
 from pgresults.storage.keyspace import Keyspace
-from pgresults.storage.misses import require_live
 from pgresults.storage.pointers import pointed_to
 from pgresults.storage.postgres import PostgresStorage
-from pgresults.store.writing import Staged, draft_of, encode, store_staged, stored_metadata
 
-
-def write_many(
-    keyspace: Keyspace,
-    items: Mapping[str, Any],
-    new_key: Callable[[], str],
-    expiration: datetime | None,
-    holder: str | None,
-    tags: Iterable[str] | None,
-    provenance: Mapping[str, Any] | None,
-    expires_in: timedelta | None = None,
-) -> Program[dict[str, ResultRecordMetadata]]:
-    """Store objects under their keys, all of them or none; see `ResultStore.write_many`."""
-    if not isinstance(items, Mapping):
-        raise InvalidArgument(
-            f"items are a mapping of keys to objects, not a {type(items).__name__}", argument="items", value=items
-        )
-    drafts = {key: draft_of(obj, key, keyspace.serializer, expiration, expires_in) for key, obj in items.items()}
-    given = None if tags is None else list(tags) if not isinstance(tags, str) else tags
-    staged: list[list[Staged]] = []
-    for draft in drafts.values():
-        staged.append((yield from encode(keyspace, draft, new_key, holder, given, provenance)))  # noqa: PERF401 (it yields)
-    if not staged:
-        return {}
-    written = yield from store_staged([version for versions in staged for version in versions])
-    firsts = accumulate(map(len, staged[:-1]), initial=0)
-    return {
-        key: stored_metadata(versions[0], written[first])
-        for key, versions, first in zip(drafts, staged, firsts, strict=True)
-    }
-
-
-Unreadable: TypeAlias = Callable[[str, SerializationError], None]
-"""Told of a key whose result cannot be loaded, and why."""
+_KEYS_A_STATEMENT = 1000
+"""Keys that are looked at by one statement."""
 
 
 def read_many(
@@ -63,45 +29,23 @@ def read_many(
         keys: of which.
         unreadable: told of what cannot be loaded, which then is left out; None: that raises.
     """
-    if isinstance(keys, str):  # its characters would pass for keys
-        raise InvalidArgument("keys are several: give a list of them", argument="keys", value=keys)
-    wanted = [require_key(key) for key in keys]
+    wanted = list(require_keys(keys))
     storage, serializer = keyspace.payloads, keyspace.serializer
     if keyspace.apart is None:
-        return (yield from _read_all(storage, serializer, wanted, unreadable))
-    pointers = yield from _read_all(keyspace.apart, serializer, wanted)
+        return (yield from read_all_current(storage, serializer, wanted, unreadable))
+    pointers = yield from read_all_current(keyspace.apart, serializer, wanted)
     targets = {key: pointed_to(pointer) for key, pointer in pointers.items()}
-    found = yield from _read_all(storage, serializer, list(targets.values()), unreadable)
+    found = yield from read_all_current(storage, serializer, list(targets.values()), unreadable)
     return {key: found[target] for key, target in targets.items() if target in found}
 
 
-def _read_all(
-    storage: PostgresStorage, serializer: Serializer, keys: Sequence[str], unreadable: Unreadable | None = None
-) -> Program[dict[str, ResultRecord[Any]]]:
-    if not keys:
-        return {}
-    trust = yield from storage._trusted()
-    found = yield from call(storage.database, lambda _: read_all(storage.id, keys), atomic=True)
-    live = {key: found[key] for key in keys if key in found and _is_live(found[key], key)}
-    size = sum(len(one.payload or b"") for one in live.values())
-
-    def decode_all() -> dict[str, ResultRecord[Any]]:
-        records = {}
-        for key, one in live.items():
-            try:
-                records[key] = decode(one, key, serializer, trust)
-            except SerializationError as error:
-                if unreadable is None:
-                    raise
-                unreadable(key, error)
-        return records
-
-    return (yield from compute(decode_all, small=size <= storage.settings.offload_bytes))
+def exists_many(keyspace: Keyspace, keys: Iterable[str]) -> Program[set[str]]:
+    """Which of the keys have a live result; see `ResultStore.exists_many`."""
+    storage, left, live = keyspace.entries, require_keys(keys), set[str]()
+    while page := calling(lambda: list(islice(left, _KEYS_A_STATEMENT))):
+        live |= yield from call(storage.database, partial(_existing, storage, page))
+    return live
 
 
-def _is_live(found: Found, key: str) -> bool:
-    try:
-        require_live(found, key)
-    except MissingResult:
-        return False
-    return True
+def _existing(storage: PostgresStorage, keys: list[str], _: bool) -> Operation[set[str]]:
+    return exist(storage.id, keys)

@@ -1,17 +1,24 @@
 """The methods of a result store for many results at once: written, read and found in few round trips."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from itertools import islice
+from typing import Any, overload
 
+from pgresults.audit.changes import delete_many
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.operations.views import FoundResult
+from pgresults.records.keys import require_keys
 from pgresults.records.listings import Listing
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.storage import finding
+from pgresults.storage.current import Unreadable
 from pgresults.storage.keyspace import Keyspace
 from pgresults.store import batches
+from pgresults.store.bulk_writing import Item, ItemOptions, WriteProgress, Writing, write_many
+
+_KEYS_AT_A_TIME = 100
 
 
 class BulkMethods(ABC):
@@ -25,6 +32,7 @@ class BulkMethods(ABC):
     def _new_key(self) -> str:
         """A key for what has none."""
 
+    @overload
     def write_many(
         self,
         items: Mapping[str, Any],
@@ -33,22 +41,61 @@ class BulkMethods(ABC):
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
-    ) -> dict[str, ResultRecordMetadata]:
-        """Store objects under their keys, all of them or none.
+        *,
+        atomic: bool = True,
+        progress: Callable[[WriteProgress], None] | None = None,
+    ) -> dict[str, ResultRecordMetadata]: ...
+
+    @overload
+    def write_many(
+        self,
+        items: Iterable[Item],
+        expiration: datetime | None = None,
+        holder: str | None = None,
+        tags: Iterable[str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        expires_in: timedelta | None = None,
+        *,
+        atomic: bool = True,
+        progress: Callable[[WriteProgress], None] | None = None,
+    ) -> int: ...
+
+    def write_many(
+        self,
+        items: Mapping[str, Any] | Iterable[Item],
+        expiration: datetime | None = None,
+        holder: str | None = None,
+        tags: Iterable[str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        expires_in: timedelta | None = None,
+        *,
+        atomic: bool = True,
+        progress: Callable[[WriteProgress], None] | None = None,
+    ) -> dict[str, ResultRecordMetadata] | int:
+        """Store any number of objects under their keys in bounded memory, all of them or none.
 
         Parameters:
-            items: the objects by key.
+            items: the objects by key; or an iterable of ``(key, object)`` and ``(key, object, options)``, of which a
+                key that comes again is a further version. Options are what is said below of all items: ``expiration``,
+                ``expires_in``, ``tags``, ``provenance``.
             expiration: when they cease to be live (aware); None: never.
             holder: who writes; None: this thread.
             tags: words to find them by.
             provenance: a JSON object to keep with each.
             expires_in: in place of expiration, how long they are live from now, by the server's clock.
+            atomic: in one transaction, for which all of them are made ready first, in a temporary file where they are
+                many; False: in one transaction for every thousand items or 2 MiB, in their order, so that after a
+                failure one goes on behind those that ``progress`` counted.
+            progress: told after each transaction how much is stored.
 
-        Returns: the metadata as stored, by key.
-        Raises: what `write` raises; nothing is stored then.
+        Returns: of a mapping the metadata as stored, by key; else the number of items.
+        Raises: what `write` raises, and what the iterable raises, each with a note that names the item; nothing is
+            stored then, if ``atomic``.
         """
-        return perform(self._write_many(items, expiration, holder, tags, provenance, expires_in))
+        writing = Writing(ItemOptions(expiration, expires_in, tags, provenance), holder, atomic, progress)
+        return perform(self._write_many(items, writing))
 
+    @overload
     async def awrite_many(
         self,
         items: Mapping[str, Any],
@@ -57,9 +104,40 @@ class BulkMethods(ABC):
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
-    ) -> dict[str, ResultRecordMetadata]:
-        """Store objects under their keys, all of them or none; see `write_many`."""
-        return await aperform(self._write_many(items, expiration, holder, tags, provenance, expires_in))
+        *,
+        atomic: bool = True,
+        progress: Callable[[WriteProgress], None] | None = None,
+    ) -> dict[str, ResultRecordMetadata]: ...
+
+    @overload
+    async def awrite_many(
+        self,
+        items: Iterable[Item],
+        expiration: datetime | None = None,
+        holder: str | None = None,
+        tags: Iterable[str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        expires_in: timedelta | None = None,
+        *,
+        atomic: bool = True,
+        progress: Callable[[WriteProgress], None] | None = None,
+    ) -> int: ...
+
+    async def awrite_many(
+        self,
+        items: Mapping[str, Any] | Iterable[Item],
+        expiration: datetime | None = None,
+        holder: str | None = None,
+        tags: Iterable[str] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        expires_in: timedelta | None = None,
+        *,
+        atomic: bool = True,
+        progress: Callable[[WriteProgress], None] | None = None,
+    ) -> dict[str, ResultRecordMetadata] | int:
+        """Store any number of objects under their keys in bounded memory; see `write_many`."""
+        writing = Writing(ItemOptions(expiration, expires_in, tags, provenance), holder, atomic, progress)
+        return await aperform(self._write_many(items, writing))
 
     def read_many(self, keys: Iterable[str]) -> dict[str, ResultRecord[Any]]:
         """Read the current results of keys, as they were at one moment; keys without a live one are left out.
@@ -73,6 +151,53 @@ class BulkMethods(ABC):
     async def aread_many(self, keys: Iterable[str]) -> dict[str, ResultRecord[Any]]:
         """Read the current results of keys, as they were at one moment; see `read_many`."""
         return await aperform(self._read_many(keys))
+
+    def iter_many(self, keys: Iterable[str]) -> Iterator[tuple[str, ResultRecord[Any]]]:
+        """Read the current results of any number of keys, of which a hundred at a time are in memory.
+
+        Parameters:
+            keys: of which; those without a live result are left out.
+
+        Returns: an iterator of keys and records, in the order of the keys; a hundred are as they were at one moment.
+        Raises: what `read_many` raises, when it comes to that.
+        """
+        left = require_keys(keys)
+        while page := list(islice(left, _KEYS_AT_A_TIME)):
+            yield from perform(self._read_many(page)).items()
+
+    async def aiter_many(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, ResultRecord[Any]]]:
+        """Read the current results of any number of keys; see `iter_many`."""
+        left = require_keys(keys)
+        while page := list(islice(left, _KEYS_AT_A_TIME)):
+            for found in (await aperform(self._read_many(page))).items():
+                yield found
+
+    def exists_many(self, keys: Iterable[str]) -> set[str]:
+        """Those of several keys that have a live result; reads no payload. See `exists`.
+
+        Raises: InvalidKey; InvalidArgument; StorageUnavailable.
+        """
+        return perform(self._exists_many(keys))
+
+    async def aexists_many(self, keys: Iterable[str]) -> set[str]:
+        """Those of several keys that have a live result; see `exists_many`."""
+        return await aperform(self._exists_many(keys))
+
+    def delete_many(self, keys: Iterable[str], reason: str | None = None) -> int:
+        """Take the live results of several keys away, all of them or none; their history stays.
+
+        Parameters:
+            keys: of which; those without a live result are left out.
+            reason: kept in their history.
+
+        Returns: how many there were.
+        Raises: what `delete` raises; nothing is deleted then.
+        """
+        return perform(self._delete_many(keys, reason))
+
+    async def adelete_many(self, keys: Iterable[str], reason: str | None = None) -> int:
+        """Take the live results of several keys away; see `delete_many`."""
+        return await aperform(self._delete_many(keys, reason))
 
     def find(
         self,
@@ -131,24 +256,19 @@ class BulkMethods(ABC):
         given = finding.conditions(prefix, tags, task, flow, *moments, min_size, max_size)
         return await aperform(self._find(given, after, limit))
 
-    def _write_many(
-        self,
-        items: Mapping[str, Any],
-        expiration: datetime | None,
-        holder: str | None,
-        tags: Iterable[str] | None,
-        provenance: Mapping[str, Any] | None,
-        expires_in: timedelta | None,
-    ) -> Program[dict[str, ResultRecordMetadata]]:
-        keyspace, new_key = (yield from self._keyspace()), self._new_key
-        return (
-            yield from batches.write_many(keyspace, items, new_key, expiration, holder, tags, provenance, expires_in)
-        )
+    def _write_many(self, items: Any, writing: Writing) -> Program[dict[str, ResultRecordMetadata] | int]:
+        return (yield from write_many((yield from self._keyspace()), items, self._new_key, writing))
 
     def _read_many(
-        self, keys: Iterable[str], unreadable: batches.Unreadable | None = None
+        self, keys: Iterable[str], unreadable: Unreadable | None = None
     ) -> Program[dict[str, ResultRecord[Any]]]:
         return (yield from batches.read_many((yield from self._keyspace()), keys, unreadable))
+
+    def _exists_many(self, keys: Iterable[str]) -> Program[set[str]]:
+        return (yield from batches.exists_many((yield from self._keyspace()), keys))
+
+    def _delete_many(self, keys: Iterable[str], reason: str | None) -> Program[int]:
+        return (yield from delete_many((yield from self._keyspace()), keys, reason))
 
     def _find(self, given: dict[str, Any], after: str | None, limit: int | None) -> Program[Listing[FoundResult]]:
         return Listing(

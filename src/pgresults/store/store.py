@@ -1,8 +1,8 @@
 """`ResultStore`: everything about results under keys, as one class.
 
 What it does with single results and for runs stands here; its methods for many results at once are in `bulk_methods`,
-for locks in `lock_methods`, for history, expirations and erasure in `history_methods`. Each pair is a line over a
-program.
+for payloads larger than memory in `stream_methods`, for locks in `lock_methods`, for history, expirations and erasure
+in `history_methods`. Each pair is a line over a program.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -42,6 +42,7 @@ from pgresults.store.lifetime_methods import LifetimeMethods
 from pgresults.store.lock_methods import LockMethods
 from pgresults.store.persisted import PersistedResult
 from pgresults.store.run_options import resolve_serializer
+from pgresults.store.stream_methods import StreamMethods
 from pgresults.store.writing import Draft, Staged, draft_of
 
 R = TypeVar("R")
@@ -70,7 +71,7 @@ def _lock_manager(given: Any) -> LockManager | None:
     return None if given is None else require_manager(given)
 
 
-class ResultStore(BulkMethods, LockMethods, HistoryMethods, LifetimeMethods, BaseModel):
+class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, LifetimeMethods, BaseModel):
     """Reads and writes results under keys; see ``docs/results.md``.
 
     Every method that touches the database exists twice: ``name`` blocks, ``aname`` is for an event loop.

@@ -9,6 +9,7 @@ from pgresults.arguments import require_moment, require_span, require_tags, requ
 from pgresults.database.programs import Program, call, compute, is_small
 from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.locking.proofs import prove
+from pgresults.operations.payloads import Payload
 from pgresults.operations.results import Upload, Written, write_all
 from pgresults.records.keys import require_key
 from pgresults.records.outlines import OUTLINE, outline_of
@@ -37,7 +38,7 @@ class Draft(NamedTuple):
     pgresults_version: str = VERSION
     prefect_version: str | None = None
     expires_in: timedelta | None = None
-    payload: bytes | None = None
+    payload: Payload | None = None
     """What the result was serialized to, where that is done; then the result itself is not kept."""
     outline: dict[str, Any] | None = None
     """What it looks like from outside, where it is serialized and an array or a frame."""
@@ -158,14 +159,29 @@ def encode(
 
     Raises: what `write` raises before anything is written.
     """
+    return (yield from encode_described(keyspace, draft, new_key, describe(holder, tags, provenance)))
+
+
+def describe(holder: str | None, tags: Iterable[str] | None, provenance: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a writer says of a version beside its metadata, as columns.
+
+    Raises: InvalidArgument.
+    """
+    holder = require_text(holder, "holder") or default_holder()
+    return {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
+
+
+def encode_described(
+    keyspace: Keyspace, draft: Draft, new_key: Callable[[], str], described: dict[str, Any]
+) -> Program[list[Staged]]:
+    """Make a draft ready to be stored with what `describe` gave; see `encode`."""
     storage, keys = keyspace.payloads, keyspace.apart
-    key, holder = require_key(draft.storage_key), require_text(holder, "holder") or default_holder()
+    key = require_key(draft.storage_key)
     if not storage._registered:
         yield from storage._register()
     draft = draft._replace(storage_block_id=storage.storage_block_id)  # whichever a record says that it was in before
     locked = keys or storage
-    proof = yield from prove(keyspace.locks, key, holder, locked.database, locked.id)
-    described = {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
+    proof = yield from prove(keyspace.locks, key, described["holder"], locked.database, locked.id)
     proven = {**described, **proof.parameters}
     small = draft.is_small(storage.settings.offload_bytes)
     for place in filter(None, (storage, keys)):
@@ -190,14 +206,14 @@ def encoded(
     Raises: SerializationError; PayloadTooLarge.
     """
     done = draft.serialized(storage.settings)
-    said = {**_described(draft, key), **described}
+    said = {**columns_of(draft, key), **described}
     if done.outline is not None:
         said["provenance"] = {**said["provenance"], OUTLINE: done.outline}
     upload = prepare(storage._trust, key, done.payload or b"", said, storage.settings.max_payload_bytes, guard)
     return Staged(storage, upload, draft)
 
 
-def _described(draft: Draft, key: str) -> dict[str, Any]:
+def columns_of(draft: Draft, key: str) -> dict[str, Any]:
     """What a draft's metadata says, as columns."""
     return {
         "expires_at": draft.expiration,

@@ -1,0 +1,95 @@
+"""Storing many versions with one statement for hundreds of them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from pgresults.operations.arrays import BIGINT, BYTES, TEXT, UUIDS, ElementType, array_text, binary_array
+from pgresults.operations.requests import Execute, Operation
+from pgresults.operations.results import Upload, Written, find_write, write
+from pgresults.sql import bulk as statements
+
+Run: TypeAlias = Sequence[Upload]
+"""Versions of which no two go to the same place, few enough to be sent at once."""
+
+_KINDS: dict[str, ElementType] = {
+    "key": TEXT,
+    "payload_id": UUIDS,
+    "size": BIGINT,
+    **dict.fromkeys(("data", "salt", "sha256", "payload_digest", "content", "place_bytes", "signature"), BYTES),
+    "provenance": TEXT,
+    "tags": TEXT,
+}
+_shared = itemgetter("storage_id", *statements.SHARED)
+
+
+def write_runs(
+    runs: Callable[[], Iterable[Run]], take: Callable[[list[Written]], None], *, repeated: bool
+) -> Operation[None]:
+    """Store runs of versions, in a transaction of their own.
+
+    Parameters:
+        runs: gives them, the same ones each time.
+        take: told what was written for the versions of each run, in their order.
+        repeated: whether an earlier try may have been carried out: all of it, or nothing.
+    """
+    yield Execute(statements.PLAN_ANEW, {})
+    for run in runs():
+        if repeated and run and (yield from find_write(run[0])) is None:
+            repeated = False
+        take((yield from (_found(run) if repeated else write_run(run))))
+
+
+def _found(run: Run) -> Operation[list[Written]]:
+    """What was written for versions of which the first one was found."""
+    found = []
+    for upload in run:
+        found.append((yield from write(upload, repeated=True)))  # noqa: PERF401 (it yields)
+    return found
+
+
+def write_run(run: Run) -> Operation[list[Written]]:
+    """Store versions, those that are of one kind by one statement; who stores the same keys has the same order."""
+    written: dict[int, Written] = {}
+    ordered = sorted(range(len(run)), key=lambda number: run[number].place)
+    for alike, group in groupby(ordered, lambda number: _kind(run[number])):
+        numbers = list(group)
+        if alike is not None:
+            written |= yield from _write_together({run[number].columns["key"]: number for number in numbers}, run)
+        for number in numbers:
+            if number not in written:  # large, proven by a fence, refused by a guard, or somebody came in between
+                written[number] = yield from write(run[number])
+    return [written[number] for number in range(len(run))]
+
+
+def _kind(upload: Upload) -> tuple[Any, ...] | None:
+    """What versions have to share to be stored by one statement; None: it is to be stored alone."""
+    if upload.single and upload.guard in statements.WRITE_MANY:
+        return upload.guard, _shared(upload.columns)
+    return None
+
+
+def _write_together(numbers: Mapping[str, int], run: Run) -> Operation[dict[int, Written]]:
+    columns = [run[number].columns for number in numbers.values()]
+    parameters = {name: columns[0][name] for name in ("storage_id", "provenance", *statements.SHARED)}
+    for name in statements.ARRAYS:
+        parameters[f"{name}_array"] = _array(name, [row[name] for row in columns])
+    guard = run[next(iter(numbers.values()))].guard
+    rows = yield Execute(statements.WRITE_MANY[guard], parameters)
+    return {numbers[key]: Written(*row) for key, *row in rows}
+
+
+def _array(name: str, values: Sequence[Any]) -> Any:
+    if all(value is None for value in values) or (name == "provenance" and len(set(values)) == 1):
+        return None
+    if name == "tags":
+        values = [array_text(value) for value in values]
+    return binary_array(_KINDS[name], values) if name in _KINDS else list(values)
+
+
+def exist(storage_id: UUID, keys: Sequence[str]) -> Operation[set[str]]:
+    """Those of several keys that have a live result; no payload is touched."""
+    parameters = {"storage_id": storage_id, "keys": binary_array(TEXT, keys)}
+    return {key for (key,) in (yield Execute(statements.EXISTS_MANY, parameters))}

@@ -1,0 +1,51 @@
+"""Reading a payload chunk by chunk."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pgresults.operations.requests import Execute, Operation, Row, Stream
+from pgresults.operations.results import Found, Head, as_taken_away
+from pgresults.sql import results as statements
+
+
+class Digests(NamedTuple):
+    """What was seen of a payload when all of it was read: its size, its digest, and the digest of each chunk."""
+
+    size: int
+    sha256: bytes
+    chunks: tuple[bytes, ...]
+
+
+def begin(storage_id: UUID, key: str) -> Operation[Found | None]:
+    """Read a key's head and the first chunk of its payload."""
+    place = {"storage_id": storage_id, "key": key}
+    rows = yield Execute(statements.READ, {**place, "known_payload_id": None})
+    if not rows:
+        return None
+    *columns, first = rows[0]
+    head = Head(*columns)
+    return Found((yield from as_taken_away(place, head)), first)
+
+
+def digest(place: Mapping[str, Any], first: bytes) -> Operation[Digests]:
+    """Read what follows the first chunk of a payload, and keep its digests alone."""
+    whole, size, chunks = hashlib.sha256(first), len(first), [hashlib.sha256(first).digest()]
+
+    def see(row: Row) -> None:
+        nonlocal size
+        number, data = row
+        if number == len(chunks):  # else one is missing, which the digest tells
+            whole.update(data)
+            size += len(data)
+            chunks.append(hashlib.sha256(data).digest())
+
+    yield Stream(statements.READ_CHUNKS, place, see)
+    return Digests(size, whole.digest(), tuple(chunks))
+
+
+def chunk(place: Mapping[str, Any], number: int) -> Operation[bytes | None]:
+    """One chunk of a payload; None where it is current no more."""
+    rows = yield Execute(statements.READ_CHUNK, {**place, "chunk": number})
+    return rows[0][0] if rows else None

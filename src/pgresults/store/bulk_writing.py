@@ -1,0 +1,291 @@
+"""Writing any number of results in bounded memory: in one transaction, or batch by batch."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias
+
+from pgresults.database.programs import Program, call, calling, compute, is_small, wait_for
+from pgresults.errors import InvalidArgument, SerializationError
+from pgresults.locking.proofs import prove
+from pgresults.operations.bulk import write_runs
+from pgresults.operations.requests import Operation
+from pgresults.operations.results import Upload, Written
+from pgresults.records.keys import require_key
+from pgresults.records.records import ResultRecordMetadata
+from pgresults.sql.guards import Guard
+from pgresults.storage.encoding import Said
+from pgresults.storage.keyspace import Keyspace
+from pgresults.storage.postgres import PostgresStorage
+from pgresults.store.spool import Spool
+from pgresults.store.writing import (
+    Draft,
+    Staged,
+    columns_of,
+    describe,
+    draft_of,
+    encode_described,
+    encoded,
+    store_staged,
+    stored_metadata,
+)
+
+_MOST_ITEMS = 1000
+_MOST_BYTES = 2 * 1024 * 1024
+
+Item: TypeAlias = tuple[str, Any] | tuple[str, Any, Mapping[str, Any]]
+"""A key with its object, and with options of its own."""
+
+
+class WriteProgress(NamedTuple):
+    """How far `ResultStore.write_many` has come: what is counted is stored for good."""
+
+    stored: int
+    """Items: those from the beginning of what was given."""
+    bytes: int
+    """Bytes of their payloads."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOptions:
+    """What can be said of an item alone; see `ResultStore.write`."""
+
+    expiration: datetime | None = None
+    expires_in: timedelta | None = None
+    tags: Iterable[str] | None = None
+    provenance: Mapping[str, Any] | None = None
+
+
+class Writing(NamedTuple):
+    """How items are to be written.
+
+    Parameters:
+        options: of the items that have none of their own.
+        holder: who writes; None: this thread.
+        atomic: all of them or none.
+        progress: told after each transaction.
+    """
+
+    options: ItemOptions
+    holder: str | None
+    atomic: bool
+    progress: Callable[[WriteProgress], None] | None
+
+
+class _Given:
+    """What is said of items beside their keys and objects."""
+
+    def __init__(self, keyspace: Keyspace, draft: Draft, described: dict[str, Any]) -> None:
+        storage = keyspace.payloads
+        self.draft = draft._replace(storage_block_id=storage.storage_block_id)
+        self.described = described
+        columns = {**columns_of(self.draft, ""), **described}
+        self._said = Said(storage._trust, columns, storage.settings.max_payload_bytes)
+
+    def staged(self, storage: PostgresStorage, key: str, obj: Any, guard: Guard) -> Staged:
+        """An item that is kept in one place and proves no fence."""
+        draft = self.draft._replace(result=obj, storage_key=key)
+        done = draft.serialized(storage.settings)
+        if done.outline is not None:  # it goes into a provenance of the item's own
+            return encoded(storage, key, done, self.described, guard)
+        return Staged(storage, self._said.upload(key, done.payload or b"", guard), draft)
+
+
+class _Ready(NamedTuple):
+    """An item ready to be stored: its key, and what is to be stored for it."""
+
+    key: str
+    versions: list[Staged]
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload."""
+        return self.versions[0].upload.size
+
+    def slim(self) -> "_Ready":
+        """What the metadata of the item is made of, without its payload."""
+        storage, upload, draft = self.versions[0]
+        columns = {name: upload.columns[name] for name in ("size", "sha256")}
+        slim = Staged(storage, Upload(columns, upload.provenance), draft._replace(result=None, payload=None))
+        return _Ready(self.key, [slim])
+
+
+class _Items:
+    """The items, one after the other, with their places."""
+
+    def __init__(self, keyspace: Keyspace, items: Any, new_key: Callable[[], str], writing: Writing) -> None:
+        if isinstance(items, str | bytes | bytearray) or not isinstance(items, Iterable):
+            raise InvalidArgument(
+                f"items are pairs of keys and objects, or a mapping, not a {type(items).__name__}",
+                argument="items",
+                value=items,
+            )
+        self._items: Iterator[Any] = iter(items.items() if isinstance(items, Mapping) else items)
+        self._keyspace, self._new_key, self._writing = keyspace, new_key, writing
+        self._usual = self._given({})
+        self._next: Any = None
+        self.taken = 0
+
+    def run(self) -> Program[list[_Ready]]:
+        """The next items ready to be stored, of which no two have one key; none: there are no more."""
+        run: list[_Ready] = []
+        keys: set[str] = set()
+        size = 0
+        while len(run) < _MOST_ITEMS and size < _MOST_BYTES:
+            item = self._next or calling(self._fetched)
+            self._next = None
+            if item is None:
+                break
+            with _named(self.taken, item[0]):
+                if item[0] in keys:
+                    self._next = item
+                    break
+                run.append(_Ready(item[0], (yield from self._encoded(*item))))
+            keys.add(item[0])
+            size += run[-1].size
+            self.taken += 1
+        return run
+
+    def _fetched(self) -> tuple[Any, ...] | None:
+        item = next(self._items, None)
+        if item is None:
+            return None
+        if not isinstance(item, tuple | list) or len(item) not in (2, 3) or not isinstance(item[0], str):
+            raise InvalidArgument(
+                f"item {self.taken} is no (key, object) or (key, object, options): {item!r:.200}",
+                argument="items",
+                value=item,
+            )
+        return tuple(item)
+
+    def _encoded(self, key: str, obj: Any, options: Any = None) -> Program[list[Staged]]:
+        keyspace, given = self._keyspace, self._usual if options is None else self._given(options)
+        storage, described = keyspace.payloads, given.described
+        if keyspace.apart is None:
+            holder = described["holder"]
+            proof = yield from prove(keyspace.locks, require_key(key), holder, storage.database, storage.id)
+            if proof.guard is not Guard.FENCE:
+                small = is_small(obj, storage.settings.offload_bytes)
+                return [(yield from compute(lambda: given.staged(storage, key, obj, proof.guard), small=small))]
+        draft = given.draft._replace(result=obj, storage_key=key)
+        return (yield from encode_described(keyspace, draft, self._new_key, described))
+
+    def _given(self, options: Any) -> _Given:
+        names = ItemOptions.__slots__
+        if not isinstance(options, Mapping) or not options.keys() <= set(names):
+            raise InvalidArgument(
+                f"the options of an item are an object with some of {', '.join(names)}", argument="items", value=options
+            )
+        usual = {name: getattr(self._writing.options, name) for name in names}
+        if options.keys() & {"expiration", "expires_in"}:
+            usual |= {"expiration": None, "expires_in": None}
+        said = ItemOptions(**{**usual, **options})
+        draft = draft_of(None, "", self._keyspace.serializer, said.expiration, said.expires_in)
+        tags = said.tags if said.tags is None or isinstance(said.tags, str) else list(said.tags)
+        return _Given(self._keyspace, draft, describe(self._writing.holder, tags, said.provenance))
+
+
+@contextmanager
+def _named(place: int, key: str) -> Iterator[None]:
+    """Say of which item a failure is."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, SerializationError) and error.key is None:
+            error.key = key
+        error.add_note(f"This came of item {place}, {key!r}.")
+        raise
+
+
+def write_many(
+    keyspace: Keyspace, items: Any, new_key: Callable[[], str], writing: Writing
+) -> Program[dict[str, ResultRecordMetadata] | int]:
+    """Store objects under their keys; see `ResultStore.write_many`."""
+    for storage in filter(None, (keyspace.payloads, keyspace.apart)):
+        yield from storage._register()
+        yield from storage._trusted(register=True)
+    given = _Items(keyspace, items, new_key, writing)
+    kept: dict[str, ResultRecordMetadata] | None = {} if isinstance(items, Mapping) else None
+    if writing.atomic and _is_one_database(keyspace):
+        yield from _together(keyspace, given, kept, writing)
+    else:
+        yield from _in_batches(keyspace, given, kept, writing)
+    return given.taken if kept is None else kept
+
+
+def _together(
+    keyspace: Keyspace, items: _Items, kept: dict[str, ResultRecordMetadata] | None, writing: Writing
+) -> Program[None]:
+    """Make all ready first: no code of the caller's runs while the transaction is open, which can be repeated."""
+    waiting: list[_Ready] = []
+    size = 0
+    with Spool() as spool:
+        while run := (yield from items.run()):
+            spool.add(_uploads(run))
+            size += sum(item.size for item in run)
+            if kept is not None:
+                waiting += (item.slim() for item in run)
+            yield from _let_others_run()
+        if items.taken:
+            _keep(kept, waiting, (yield from _stored(keyspace, spool, keep=kept is not None)))
+            _tell(writing, items.taken, size)
+
+
+def _in_batches(
+    keyspace: Keyspace, items: _Items, kept: dict[str, ResultRecordMetadata] | None, writing: Writing
+) -> Program[None]:
+    stored = size = 0
+    try:
+        while run := (yield from items.run()):
+            if _is_one_database(keyspace):
+                with Spool() as spool:
+                    spool.add(_uploads(run))
+                    written = yield from _stored(keyspace, spool, keep=kept is not None)
+            else:
+                written = (yield from store_staged(list(chain(*(item.versions for item in run)))))[::2]
+            _keep(kept, run, written)
+            stored, size = items.taken, size + sum(item.size for item in run)
+            _tell(writing, stored, size)
+            yield from _let_others_run()
+    except Exception as error:
+        error.add_note(f"The first {stored:,} items are stored.")
+        raise
+
+
+def _is_one_database(keyspace: Keyspace) -> bool:
+    return keyspace.apart is None or keyspace.apart.database == keyspace.payloads.database
+
+
+def _uploads(run: Iterable[_Ready]) -> list[Upload]:
+    return [version.upload for item in run for version in item.versions]
+
+
+def _stored(keyspace: Keyspace, spool: Spool, *, keep: bool) -> Program[list[Written]]:
+    """Store what waits in a spool, in one transaction; what was written of each item is given if it is wanted."""
+    each = 1 if keyspace.apart is None else 2
+    kept: list[Written] = []
+
+    def start(repeated: bool) -> Operation[None]:
+        kept.clear()
+        return write_runs(spool.runs, (lambda written: kept.extend(written[::each] if keep else ())), repeated=repeated)
+
+    yield from call(keyspace.payloads.database, start, atomic=True)
+    return kept
+
+
+def _keep(kept: dict[str, ResultRecordMetadata] | None, run: Iterable[_Ready], written: Iterable[Written]) -> None:
+    if kept is not None:
+        kept |= {item.key: stored_metadata(item.versions[0], one) for item, one in zip(run, written, strict=True)}
+
+
+def _tell(writing: Writing, stored: int, size: int) -> None:
+    if (progress := writing.progress) is not None:
+        calling(lambda: progress(WriteProgress(stored, size)))
+
+
+def _let_others_run() -> Program[None]:
+    """Have an event loop look after others between two runs."""
+    return wait_for(lambda: None, lambda: asyncio.sleep(0))
