@@ -12,6 +12,7 @@ from benchmarks.peers.peer import Place
 _HERE = "benchmarks.peers"
 _WAL = "yes: the log is synced at commit"
 _NO_SYNC = "no: files without fsync"
+_NORMAL = "no: SQLite with `synchronous = NORMAL`"
 _SNAPSHOTS = "no: a snapshot now and then (Redis as it comes)"
 _ALWAYS = "yes: `appendonly yes`, `appendfsync always`"
 
@@ -23,8 +24,6 @@ class Contestant(NamedTuple):
         module, kind: where its class is.
         packages: distributions it needs, its own first.
         durable: whether what it acknowledged is on the disk, and why; begins with yes or no.
-        redis: needs a ``redis-server`` on the path.
-        prefect: needs a server of Prefect's.
     """
 
     name: str
@@ -32,8 +31,16 @@ class Contestant(NamedTuple):
     kind: str
     packages: tuple[str, ...]
     durable: str
-    redis: bool = False
-    prefect: bool = False
+
+    @property
+    def redis(self) -> bool:
+        """Whether it needs a Redis."""
+        return "redis" in self.packages
+
+    @property
+    def prefect(self) -> bool:
+        """Whether it needs a server of Prefect's."""
+        return "prefect" in self.packages
 
     def missing(self) -> str | None:
         """Why it cannot be measured here."""
@@ -63,29 +70,17 @@ def _dbm() -> str:
 
 
 BARE = Contestant("bare psycopg", f"{_HERE}.bare", "Bare", ("psycopg",), _WAL)
-_PREFECT_REDIS = (f"{_HERE}.prefect", "prefect-redis", "redis")
+_PREFECT_REDIS = ("prefect", "prefect-redis", "redis")
 _DOGPILE_REDIS = ("dogpile.cache", "redis")
 PEERS = (
     Contestant("pgresults", f"{_HERE}.ours", "Ours", ("pgresults", "psycopg"), _WAL),
-    Contestant("Prefect, files", f"{_HERE}.prefect", "PrefectFiles", ("prefect",), _NO_SYNC, prefect=True),
-    Contestant(
-        "Prefect, Redis", f"{_HERE}.prefect", "PrefectRedis", _PREFECT_REDIS, _SNAPSHOTS, redis=True, prefect=True
-    ),
-    Contestant(
-        "Prefect, Redis always",
-        f"{_HERE}.prefect",
-        "PrefectRedisAlways",
-        _PREFECT_REDIS,
-        _ALWAYS,
-        redis=True,
-        prefect=True,
-    ),
-    Contestant(f"{_HERE}.joblib", "joblib", "Joblib", ("joblib",), _NO_SYNC),
-    Contestant(
-        f"{_HERE}.diskcache", "diskcache", "DiskCache", ("diskcache",), "no: SQLite with `synchronous = NORMAL`"
-    ),
+    Contestant("Prefect, files", f"{_HERE}.prefect", "PrefectFiles", ("prefect",), _NO_SYNC),
+    Contestant("Prefect, Redis", f"{_HERE}.prefect", "PrefectRedis", _PREFECT_REDIS, _SNAPSHOTS),
+    Contestant("Prefect, Redis always", f"{_HERE}.prefect", "PrefectRedisAlways", _PREFECT_REDIS, _ALWAYS),
+    Contestant("joblib", f"{_HERE}.joblib", "Joblib", ("joblib",), _NO_SYNC),
+    Contestant("diskcache", f"{_HERE}.diskcache", "DiskCache", ("diskcache",), _NORMAL),
     Contestant("dogpile, dbm", f"{_HERE}.dogpile", "DogpileFile", ("dogpile.cache",), _NO_SYNC),
-    Contestant("dogpile, Redis", f"{_HERE}.dogpile", "DogpileRedis", _DOGPILE_REDIS, _SNAPSHOTS, redis=True),
-    Contestant("dogpile, Redis always", f"{_HERE}.dogpile", "DogpileRedisAlways", _DOGPILE_REDIS, _ALWAYS, redis=True),
-    Contestant("DBOS", f"{_HERE}.dbos", "Dbos", (f"{_HERE}.dbos", "psycopg"), _WAL),
+    Contestant("dogpile, Redis", f"{_HERE}.dogpile", "DogpileRedis", _DOGPILE_REDIS, _SNAPSHOTS),
+    Contestant("dogpile, Redis always", f"{_HERE}.dogpile", "DogpileRedisAlways", _DOGPILE_REDIS, _ALWAYS),
+    Contestant("DBOS", f"{_HERE}.dbos", "Dbos", ("dbos", "psycopg"), _WAL),
 )
