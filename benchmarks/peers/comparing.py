@@ -24,7 +24,7 @@ class Plan(NamedTuple):
         least, most: rounds of an operation; fewer than the least where they take very long.
         many: calls in one `map`.
         sizes: bytes of payloads.
-        processes: of each peer; the first is one.
+        processes: of each peer, one number after the other; all sizes and `map` with the first.
     """
 
     seconds: float
@@ -115,14 +115,18 @@ class Comparison:
 
 def _work(plan: Plan, processes: int) -> Iterator[tuple[str, int]]:
     """What is measured, in this order: a size is written before it is read."""
+    first = processes == plan.processes[0]
     for size in plan.sizes:
         two = size in _TWO_SIZES
-        if processes == 1 or two:
+        if first or two:
             yield from ((operation, size) for operation in ("write", "read"))
         if two:
             yield from ((operation, size) for operation in ("exists", "hit", "miss"))
     yield "lock", KIB
-    yield ("map" if processes == 1 else "hand-over"), KIB
+    if first:
+        yield "map", KIB
+    if processes > 1:
+        yield "hand-over", KIB
 
 
 def label(size: int) -> str:
