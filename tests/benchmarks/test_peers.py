@@ -19,40 +19,27 @@ ABSENT = Contestant("absent", ODD, "Absent", ("a-package-that-nobody-has",), "no
 LIGHT = [peer for peer in PEERS if peer.packages[0] in ("pgresults", "joblib", "diskcache")]
 
 
-@pytest.fixture(scope="module")
-def run() -> Run:
-    return Measurement(TINY).of([*LIGHT, LIAR, BROKEN, ABSENT])
-
-
-def test_all_that_this_store_does_is_measured(run: Run) -> None:
+def test_what_is_installed_is_measured_and_all_else_is_said(tmp_path: Path) -> None:
+    run = Measurement(TINY).of([*LIGHT, LIAR, BROKEN, ABSENT])  # once: it starts a server and several processes
     found = {one.operation for one in run.figures if one.peer == "pgresults"}
     assert found == {"write", "read", "exists", "hit", "miss", "lock", "map", "hand-over"}
     assert all(one.ratio() > 0 and len(one.seconds) == len(one.bare) == 1 for one in run.figures)
-
-
-def test_what_cannot_be_measured_is_left_out_and_said(run: Run) -> None:
-    absent = [peer.name for peer in LIGHT if peer.missing()]
-    said = "\n".join(run.left_out)
-    for name in absent:
-        assert f"{name} left out: {name} is not installed" in said
-    assert "absent left out: a-package-that-nobody-has is not installed" in said
-    assert "broken, processes: 2, left out: ConnectionError: no server" in run.left_out
     assert [one.operation for one in run.figures if one.peer == "liar"] == ["write"]
-    assert "liar, read, 1 KB, processes: 2 left out: Trouble: gave a wrong answer" in run.left_out
-
-
-def test_a_page_shows_what_was_found_between_its_marks(run: Run, tmp_path: Path) -> None:
+    assert run.left_out == [
+        *(f"{peer.name} left out: {peer.name} is not installed" for peer in LIGHT if peer.missing()),
+        "absent left out: a-package-that-nobody-has is not installed",
+        "liar, read, 1 KB, processes: 2 left out: Trouble: gave a wrong answer",
+        "broken, processes: 2, left out: ConnectionError: no server",
+    ]
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nof old\n{END}\nafter\n")
     write_page(page, run)
     text = page.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.startswith(f"before\n{BEGIN}\n\nMeasured on ")
     assert text.endswith(f"{END}\nafter\n")
     assert "of old" not in text
     assert all(f"- {line}." in text for line in run.left_out)
-    assert "a-package-that-nobody-has" not in text.partition("### Who was measured")[2]
-    write_page(page, run)
-    assert page.read_text() == text
+    assert "| absent" not in text
 
 
 def test_a_page_without_marks_is_left_as_it_is(tmp_path: Path) -> None:
