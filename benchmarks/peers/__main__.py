@@ -42,6 +42,7 @@ class Measurement:
         redis, prefect = any(peer.redis for peer in found), any(peer.prefect for peer in found)
         with running(redis=redis, prefect=prefect) as servers:
             self.run.versions = servers.versions
+            found = [peer for peer in found if self._has_servers(peer, servers.failed)]
             for processes in self._plan.processes:
                 if processes > 1:
                     servers.together()
@@ -56,6 +57,12 @@ class Measurement:
             return False
         self.run.peers.append(peer)
         return True
+
+    def _has_servers(self, peer: Contestant, failed: dict[str, str]) -> bool:
+        reasons = [reason for server, reason in failed.items() if server in peer.packages]
+        for reason in reasons:
+            self._leave_out(f"{peer.name} left out: {reason}")
+        return not reasons
 
     def _all(self, peers: list[Contestant], place: Place, processes: int) -> None:
         with team(BARE, place, processes) as bare:

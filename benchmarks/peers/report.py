@@ -75,19 +75,24 @@ Cell = tuple[str, str, int, int]
 
 
 def _machine(run: Run) -> str:
-    spreads, (before, after) = run.spreads() or [0.0], run.load
+    spreads, (before, after) = run.spreads(), run.load
     where = ", ".join((f"{os.cpu_count()} processors", f"Python {platform.python_version()}", *run.versions))
     said = (
-        f"Measured on {datetime.now(UTC):%d %B %Y}: {where}. How quiet the machine was: the middle half of the "
-        f"yardstick's own rounds lay {median(spreads):.0%} of their median apart (in the middle of all operations; "
-        f"{max(spreads):.0%} at worst), and {before:.1f} processes wanted a processor before the run, "
-        f"{after:.1f} at its end."
+        f"Measured on {datetime.now(UTC):%d %B %Y}: {where}. How quiet the machine was: {before:.1f} processes wanted a "
+        f"processor before the run, {after:.1f} at its end"
     )
-    return "\n".join([said, *(f"\n- {line}." for line in run.left_out)])
+    if spreads:
+        said += (
+            f", and the middle half of the yardstick's own rounds lay {median(spreads):.0%} of their median apart (in "
+            f"the middle of all operations; {max(spreads):.0%} at worst)"
+        )
+    return "\n".join([f"{said}.", *(f"\n- {line}." for line in run.left_out)])
 
 
 def _contestants(run: Run) -> str:
-    rows = [(one.name, one.versions(), one.durable) for one in (BARE, *run.peers)]
+    measured = {one.peer for one in run.figures}
+    peers = [BARE, *(peer for peer in run.peers if peer.name in measured)]
+    rows = [(peer.name, peer.versions(), peer.durable) for peer in peers]
     return _rendered("Who was measured", ("", "versions", "on the disk when the call returns?"), rows)
 
 

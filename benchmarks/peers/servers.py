@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,19 +33,22 @@ class Servers:
     Attributes:
         pids: the servers' first processes.
         versions: as the servers say them.
+        failed: why one that is needed does not run, by its name.
+        processors: of all of them and of the clients.
     """
 
     place: Place
     pids: tuple[int, ...]
     versions: tuple[str, ...]
+    failed: dict[str, str]
+    processors: set[int]
 
     def together(self) -> None:
         """Let servers and clients share all processors."""
-        everything = set(range(os.cpu_count() or 1))
-        os.sched_setaffinity(0, everything)
-        for pid in self.pids:
-            for thread in _threads(pid):
-                os.sched_setaffinity(thread, everything)
+        os.sched_setaffinity(0, self.processors)
+        for thread in (thread for pid in self.pids for thread in _threads(pid)):
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                os.sched_setaffinity(thread, self.processors)
 
 
 @contextmanager
@@ -61,7 +64,7 @@ def running(*, redis: bool, prefect: bool) -> Iterator[Servers]:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pgresults-peers-")))
             if len(processors) > 1:
                 os.sched_setaffinity(0, processors - {max(processors)})
-            servers = _started(stack, directory, redis=redis, prefect=prefect)
+            servers = _started(stack, directory, processors, redis=redis, prefect=prefect)
             if len(processors) > 1:
                 os.sched_setaffinity(0, {max(processors)})
             yield servers
@@ -69,24 +72,31 @@ def running(*, redis: bool, prefect: bool) -> Iterator[Servers]:
         os.sched_setaffinity(0, processors)
 
 
-def _started(stack: ExitStack, directory: Path, *, redis: bool, prefect: bool) -> Servers:
+def _started(stack: ExitStack, directory: Path, processors: set[int], *, redis: bool, prefect: bool) -> Servers:
     server = EmbeddedPostgres(directory / "server")
     stack.callback(server.stop)
     migrations.upgrade(make_url(server.url).set(drivername="postgresql+psycopg"), SCHEMA)
     with psycopg.connect(server.url, autocommit=True) as connection:
         Bare(connection, SCHEMA)
         versions = [f"PostgreSQL {connection.info.parameter_status('server_version')}"]
-    pids, ports = [server.status().pid or 0], dict[str, int]()
+    pids, ports, failed = [server.status().pid or 0], dict[str, int](), dict[str, str]()
     environment: dict[str, str] = {}
-    for kept, options in REDIS.items() if redis else ():
-        ports[kept], pid = stack.enter_context(_redis(directory / f"redis {kept}", options))
-        pids.append(pid)
     if redis:
-        versions.append(_redis_version())
+        try:
+            for kept, options in REDIS.items():
+                ports[kept], pid = stack.enter_context(_redis(directory / f"redis {kept}", options))
+                pids.append(pid)
+            versions.append(_redis_version())
+        except (OSError, subprocess.CalledProcessError) as error:
+            failed["redis"] = str(error)
     if prefect:
-        environment, pid = stack.enter_context(_prefect(directory / "prefect"))
-        pids.append(pid)
-    return Servers(Place(server.url, SCHEMA, directory, ports, environment), tuple(pids), tuple(versions))
+        try:
+            environment, pid = stack.enter_context(_prefect(directory / "prefect"))
+            pids.append(pid)
+        except OSError as error:
+            failed["prefect"] = str(error)
+    place = Place(server.url, SCHEMA, directory, ports, environment)
+    return Servers(place, tuple(pids), tuple(versions), failed, processors)
 
 
 @contextmanager
@@ -95,9 +105,9 @@ def _redis(directory: Path, options: tuple[str, ...]) -> Iterator[tuple[int, int
     directory.mkdir()
     port, program = _free_port(), shutil.which("redis-server") or ""
     command = [program, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory), *options]
-    with _process(command, directory) as pid:
-        _wait_for(lambda: _pong(port), f"redis-server; see {directory}")
-        yield port, pid
+    with _process(command, directory) as process:
+        _wait_for(lambda: _pong(port), process, "redis-server")
+        yield port, process.pid
 
 
 def _pong(port: int) -> bool:
@@ -119,9 +129,9 @@ def _prefect(directory: Path) -> Iterator[tuple[dict[str, str], int]]:
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     api = f"http://127.0.0.1:{port}/api"
-    with _process(command, directory, environment) as pid:
-        _wait_for(lambda: _healthy(api), f"Prefect's server; see {directory}")
-        yield environment | {"PREFECT_API_URL": api}, pid
+    with _process(command, directory, environment) as process:
+        _wait_for(lambda: _healthy(api), process, "Prefect's server")
+        yield environment | {"PREFECT_API_URL": api}, process.pid
 
 
 def _healthy(api: str) -> bool:
@@ -130,12 +140,14 @@ def _healthy(api: str) -> bool:
 
 
 @contextmanager
-def _process(command: list[str], directory: Path, environment: dict[str, str] | None = None) -> Iterator[int]:
+def _process(
+    command: list[str], directory: Path, further: dict[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A server that is asked to end after the block, and ended where it does not."""
     with (directory / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | (environment or {}), cwd=directory)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | (further or {}), cwd=directory)
         try:
-            yield process.pid
+            yield process
         finally:
             process.terminate()
             try:
@@ -145,16 +157,15 @@ def _process(command: list[str], directory: Path, environment: dict[str, str] | 
                 process.wait()
 
 
-def _wait_for(ready: Callable[[], bool], server: str) -> None:
+def _wait_for(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", server: str) -> None:
     until = time.monotonic() + _PATIENCE
-    while time.monotonic() < until:
-        try:
+    while time.monotonic() < until and process.poll() is None:
+        with suppress(OSError):
             if ready():
                 return
-        except OSError:
-            pass
         time.sleep(0.1)
-    raise TimeoutError(f"No answer for {_PATIENCE:.0f} s from {server}")
+    ended = "" if process.returncode is None else f": it ended with {process.returncode}"
+    raise TimeoutError(f"no answer from {server}{ended}")
 
 
 def _free_port() -> int:

@@ -40,6 +40,7 @@ def test_what_is_installed_is_measured_and_all_else_is_said(tmp_path: Path) -> N
     assert "of old" not in text
     assert all(f"- {line}." in text for line in run.left_out)
     assert "| absent" not in text
+    assert "| broken" not in text
 
 
 def test_a_page_without_marks_is_left_as_it_is(tmp_path: Path) -> None:
