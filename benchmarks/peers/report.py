@@ -78,8 +78,8 @@ def _machine(run: Run) -> str:
     spreads, (before, after) = run.spreads(), run.load
     where = ", ".join((f"{os.cpu_count()} processors", f"Python {platform.python_version()}", *run.versions))
     said = (
-        f"Measured on {datetime.now(UTC):%d %B %Y}: {where}. How quiet the machine was: {before:.1f} processes wanted a "
-        f"processor before the run, {after:.1f} at its end"
+        f"Measured on {datetime.now(UTC):%d %B %Y}: {where}. How quiet the machine was: {before:.1f} processes wanted "
+        f"a processor before the run, {after:.1f} at its end"
     )
     if spreads:
         said += (
