@@ -6,6 +6,7 @@ from math import floor, log10
 from pathlib import Path
 
 from benchmarks.peers.comparing import label
+from benchmarks.peers.contestants import Contestant
 from benchmarks.peers.report import Run
 
 _WIDTH, _TOP, _LEFT, _GAP = 960, 86, 62, 70
@@ -26,8 +27,8 @@ def svg(run: Run) -> str:
     """The picture: a panel for writes, one for reads, durable peers in whole lines and the others in dashes."""
     ratios = [one.ratio() for one in run.figures if one.operation in ("write", "read") and one.processes == 1]
     scale = _Scale(sorted({one.size for one in run.figures if one.operation == "write"}), ratios)
-    rows = -(-len(run.peers) // _LEGEND_COLUMNS)
-    height = _TOP + _PANEL_HEIGHT + 62 + rows * _LEGEND_ROW
+    rows = -(-len(_drawn(run)) // _LEGEND_COLUMNS)
+    height = _TOP + _PANEL_HEIGHT + 54 + rows * _LEGEND_ROW
     box, font = f'viewBox="0 0 {_WIDTH} {height}"', 'font-family="system-ui, sans-serif"'
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {box} role="img" {font}>',
@@ -86,15 +87,16 @@ def _curve(number: int, points: list[tuple[float, float]], *, durable: bool) -> 
 
 def _legend(run: Run, top: float) -> Iterator[str]:
     column = (_WIDTH - 2 * _LEFT) / _LEGEND_COLUMNS
-    shown = [one for one in run.peers if any(run.figure(one.name, "write", size, 1) for size in _sizes(run))]
-    for place, peer in enumerate(shown):
+    for place, peer in enumerate(_drawn(run)):
         x, y = _LEFT + place % _LEGEND_COLUMNS * column, top + place // _LEGEND_COLUMNS * _LEGEND_ROW
         yield _curve(run.peers.index(peer), [(x, y), (x + 30, y)], durable=peer.durable.startswith("yes"))
         yield _text(x + 38, y + 4, peer.name)
 
 
-def _sizes(run: Run) -> set[int]:
-    return {one.size for one in run.figures}
+def _drawn(run: Run) -> list[Contestant]:
+    """Those that have a line."""
+    writers = {one.peer for one in run.figures if one.operation in ("write", "read") and one.processes == 1}
+    return [peer for peer in run.peers if peer.name in writers]
 
 
 def _text(x: float, y: float, words: str, *, size: int = 13, anchor: str = "start", weight: str = "normal") -> str:
