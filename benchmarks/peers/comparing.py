@@ -87,13 +87,21 @@ class Comparison:
         return f"{self._peer.contestant.name}, {operation}, {label(size)}, processes: {self._peer.processes}"
 
     def _rounds(self, operation: str, size: int) -> list[tuple[float, float]]:
-        orders = {}
-        for team in (self._bare, self._peer):
-            order = Order(operation, size, 1 if operation == "map" else _CALLS[size], self._plan.many)
-            took = 0.0 if operation == "map" else team.seconds(order)  # connections open, keys are there
-            calls = int(_LONG / took / team.processes) if took else 1
-            orders[team] = order._replace(calls=min(max(calls, 1), order.calls))
+        orders = {team: self._order(team, operation, size) for team in (self._bare, self._peer)}
         return self._repeated(lambda team: team.seconds(orders[team]))
+
+    def _order(self, team: Team, operation: str, size: int) -> Order:
+        """What a team does in a round: fewer calls of what is slow. Connections are open and keys there then."""
+        order = Order(operation, size, 1 if operation == "map" else _CALLS[size], self._plan.many)
+        if operation == "map":
+            return order
+        first = order._replace(calls=1)
+        team.seconds(order if operation == "write" else first)
+        took = team.seconds(first) * team.processes
+        order = order._replace(calls=min(max(int(_LONG / took), 1), order.calls))
+        if operation == "hit":
+            team.seconds(order)
+        return order
 
     def _handovers(self) -> list[tuple[float, float]]:
         wait = random.Random(0)  # who asks now and then is not always found at the same moment
