@@ -192,6 +192,13 @@ def _found(place: Mapping[str, Any], row: Sequence[Any]) -> Operation[Found]:
     return Found((yield from as_taken_away(place, head)), None if head.expired else first)
 
 
+def look_up(storage_id: UUID, key: str) -> Operation[Found | None]:
+    """Read a key's head, and no payload."""
+    place = {"storage_id": storage_id, "key": key}
+    rows = yield Execute(statements.LOOK_UP, place)
+    return Found((yield from as_taken_away(place, Head(*rows[0]))), None) if rows else None
+
+
 _RESTATING = ("retain", "break")
 _NO_ENTRY_YET = 2**62
 

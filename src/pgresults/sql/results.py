@@ -307,6 +307,9 @@ def _read_many(*, at_table: bool) -> Select[Any]:
 READ_MANY = {at_table: Statement(partial(_read_many, at_table=at_table)) for at_table in (True, False)}
 """`READ` for several keys, in one snapshot, by whether the table of the payloads may be seen."""
 
+LOOK_UP = Statement(select(*_HEAD).select_from(result).where(ONE_KEY))
+"""The head of a key."""
+
 
 def _further_chunks(table: Table) -> Statement:
     return Statement(
