@@ -6,7 +6,7 @@ and compared with them. So memory stays small, and one can go anywhere in it.
 
 import hashlib
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -94,8 +94,13 @@ class Outgoing:
         return data
 
 
-def opened(keyspace: Keyspace, key: str, holder: str | None) -> Program[Outgoing]:
-    """Check a payload that is to be read piece by piece; see `ResultStore.open_read`."""
+def opened(
+    keyspace: Keyspace, key: str, holder: str | None, seen: Callable[[int], None] | None = None
+) -> Program[Outgoing]:
+    """Check a payload that is to be read piece by piece; see `ResultStore.open_read`.
+
+    ``seen`` is told, for a bar on a terminal, how many bytes of a large one were checked so far.
+    """
     storage, holder = keyspace.payloads, require_text(holder, "holder") or default_holder()
     key = require_key(key)
     if keyspace.locks is not None:
@@ -108,7 +113,7 @@ def opened(keyspace: Keyspace, key: str, holder: str | None) -> Program[Outgoing
         head, first = found.head, bytes(found.payload or b"")
         require_signed(head, key, trust)
         place = {"storage_id": storage.id, "key": key, "payload_id": head.payload_id}
-        digests = yield from call(storage.database, partial(_digesting, place, first))
+        digests = yield from call(storage.database, partial(_digesting, place, first, seen))
         if (digests.size, digests.sha256) == (head.size, head.sha256):
             return Outgoing(storage, key, head, digests, first, metadata_of(head, key, keyspace.serializer, trust))
         # It may have been superseded between the two statements, which is no damage: what is true now decides.
@@ -117,8 +122,10 @@ def opened(keyspace: Keyspace, key: str, holder: str | None) -> Program[Outgoing
             raise _damaged(key, head)
 
 
-def _digesting(place: dict[str, Any], first: bytes, _: bool) -> Operation[streams.Digests]:
-    return streams.digest(place, first)
+def _digesting(
+    place: dict[str, Any], first: bytes, seen: Callable[[int], None] | None, _: bool
+) -> Operation[streams.Digests]:
+    return streams.digest(place, first, seen)
 
 
 def _damaged(key: str, head: Head) -> IntegrityError:
