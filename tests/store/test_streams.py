@@ -178,9 +178,9 @@ async def test_locks_hold_at_both_ends(guarded: ResultStore, call: Call) -> None
 
 DAMAGES: dict[str, str] = {
     "changed": "UPDATE pgresults.payload"
-    " SET data = set_byte(data, 5, 1 # get_byte(data, 5)) WHERE key = 'k' AND chunk = 2",
-    "missing": "DELETE FROM pgresults.payload WHERE key = 'k' AND chunk = 1",
-    "cut off": "DELETE FROM pgresults.payload WHERE key = 'k' AND chunk = 3",
+    " SET data = set_byte(data, 5, 1 # get_byte(data, 5)) WHERE key = 'damaged stream' AND chunk = 2",
+    "missing": "DELETE FROM pgresults.payload WHERE key = 'damaged stream' AND chunk = 1",
+    "cut off": "DELETE FROM pgresults.payload WHERE key = 'damaged stream' AND chunk = 3",
 }
 
 
@@ -188,12 +188,12 @@ DAMAGES: dict[str, str] = {
 async def test_nothing_is_given_out_of_a_damaged_payload(
     store: ResultStore, call: Call, connection: psycopg.Connection[Any], damage: str
 ) -> None:
-    await write_pieces(call, store, "k", LARGE)
-    file = await call(store, "open_read", "k")
+    await write_pieces(call, store, "damaged stream", LARGE)
+    file = await call(store, "open_read", "damaged stream")
     connection.execute(DAMAGES[damage])
     with pytest.raises(IntegrityError) as refusal:
-        await call(store, "open_read", "k")
-    assert (refusal.value.key, refusal.value.version) == ("k", 1)
+        await call(store, "open_read", "damaged stream")
+    assert (refusal.value.key, refusal.value.version) == ("damaged stream", 1)
     with pytest.raises((IntegrityError, MissingResult)):  # nor of one that was intact when it was opened
         file.read() if isinstance(file, io.BufferedReader) else await file.read()
 
