@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 
 from pgresults.cli import files
 from pgresults.errors import MissingResult
-from pgresults.serializers import PickleSerializer
+from pgresults.serializers import NpySerializer, PickleSerializer
 from pgresults.sql.schema import CHUNK_SIZE
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
@@ -232,3 +233,12 @@ def test_a_gibibyte_takes_little_memory(environment: dict[str, str], store: Resu
     assert out.stat().st_size == 1 << 30
     raised = [large - small for large, small in zip(whole, usual, strict=True)]
     assert max(raised) < 64 << 20, raised
+
+
+def test_an_array_is_got_as_its_file(cli: Cli, store: ResultStore, target: Path) -> None:
+    array = np.arange(CHUNK_SIZE)
+    store.model_copy(update={"serializer": NpySerializer()}).write(array, "k")
+    assert cli("get", "k", "-o", str(target)).output == ""
+    assert (np.load(target) == array).all()
+    assert "numpy.ndarray" in succeeded(cli("get", "k"))
+    assert "neither a text nor bytes" in refused(cli("get", "k", "--raw", "-o", str(target)))

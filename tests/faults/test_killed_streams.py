@@ -20,7 +20,7 @@ from tests.faults.test_faults import wait_for_backends
 from tests.support.chains import HALVES
 from tests.support.database import psycopg_url
 
-CHUNKS = 8
+CHUNKS = 6
 
 
 def content(number: int) -> bytes:
@@ -28,7 +28,7 @@ def content(number: int) -> bytes:
     return random.Random(number).randbytes(1 << 16) * (CHUNKS * CHUNK_SIZE >> 16)
 
 
-def write_until_killed(url: URL, directory: Path, acknowledge: int) -> None:
+def write_until_killed(url: URL, directory: Path, prefix: str, acknowledge: int) -> None:
     """Write one key after the other, and say of each what is written, what has left, and that it is stored."""
 
     def sent(_: int) -> None:
@@ -38,20 +38,20 @@ def write_until_killed(url: URL, directory: Path, acknowledge: int) -> None:
     store = ResultStore(result_storage=PostgresStorage(url))
     for number in range(1_000_000):
         whole = content(number)
-        with ResultWriter(perform(store._open_write(f"k{number}", StreamOptions(sent=sent)))) as file:
+        with ResultWriter(perform(store._open_write(f"{prefix}/{number}", StreamOptions(sent=sent)))) as file:
             for start in range(0, len(whole), CHUNK_SIZE):
                 file.write(whole[start : start + CHUNK_SIZE])
                 os.write(acknowledge, b"written\n")
         os.write(acknowledge, b"stored\n")
 
 
-def killed(url: URL, directory: Path, lines: int) -> int:
+def killed(url: URL, directory: Path, prefix: str, lines: int) -> int:
     """Kill a writer when it has said so many lines; gives how many keys it had stored."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            write_until_killed(url, directory, writer)
+            write_until_killed(url, directory, prefix, writer)
         finally:
             os._exit(1)
     os.close(writer)
@@ -73,19 +73,17 @@ def kill_writers(url: URL, directory: Path, times: int, tell: Tell) -> None:
     done = lost = 0
     with psycopg.connect(psycopg_url(url), autocommit=True) as connection:
         for round_ in range(times):
-            acknowledged = killed(url, directory, MOMENTS[round_ % 4] + chance.randrange(2))
+            acknowledged = killed(url, directory, f"{round_}", MOMENTS[round_ % 4] + chance.randrange(2))
             wait_for_backends(connection)
             assert connection.execute(HALVES).fetchall() == []
-            there = {found.key for found in store.find()}
-            assert there <= {f"k{number}" for number in range(acknowledged + 1)}
-            lost += len({f"k{number}" for number in range(acknowledged)} - there)
+            there = {found.key for found in store.find(prefix=f"{round_}/")}
+            assert there <= {f"{round_}/{number}" for number in range(acknowledged + 1)}
+            lost += len({f"{round_}/{number}" for number in range(acknowledged)} - there)
             for key in there:
                 with store.open_read(key) as file:
-                    assert file.read() == content(int(key[1:]))
+                    assert file.read() == content(int(key.partition("/")[2]))
             assert list(directory.iterdir()) == []
             done += acknowledged
-            store.delete_many(there)
-            store.retain(versions=1)
             store.close()
     tell("a writer of a stream is killed", rounds=times, acknowledged=done, lost=lost, stuck=0)
 

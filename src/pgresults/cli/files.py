@@ -65,14 +65,21 @@ class FileSource:
         self._is_read = True
 
 
-def get_file(storage: PostgresStorage, key: str, output: Path | None) -> bool:
-    """Write a result that is nothing but bytes to a file or to standard output, once all of it was checked.
+def get_file(storage: PostgresStorage, key: str, output: Path | None, *, plain: bool) -> bool:
+    """Write a result that is the bytes of a file to a file or to standard output, once all of it was checked.
+
+    Parameters:
+        storage: where it is.
+        key: its key.
+        output: where to; None: standard output.
+        plain: whether only bytes count, and not the files that arrays and frames are kept as.
 
     Returns: whether it is one: of anything else nothing is written.
     Raises: MissingResult; IntegrityError; OSError.
     """
     head = require_live(perform(call(storage.database, lambda _: begin(storage.id, require_key(key)))), key).head
-    if not _is_bytes(described_type(head.serializer)):
+    kinds = {None, "bytes"} if plain else {None, "bytes", "npy", "arrow"}
+    if described_type(head.serializer) not in kinds:
         return False
     # What has no metadata is bytes, too.
     store = ResultStore(result_storage=storage, serializer=BytesSerializer())
@@ -80,7 +87,7 @@ def get_file(storage: PostgresStorage, key: str, output: Path | None) -> bool:
         copying("Checking", "Writing", total=head.size) as (checking, writing),
         ResultReader(perform(store._open_read(key, None, checking))) as source,
     ):
-        if not _is_bytes(source.metadata.serializer.type):
+        if source.metadata.serializer.type not in kinds:
             return False  # somebody wrote a further version meanwhile
         if output is None:
             copied(source, sys.stdout.buffer.write, writing)
@@ -89,10 +96,6 @@ def get_file(storage: PostgresStorage, key: str, output: Path | None) -> bool:
         with replacing(output) as beside, beside.open("wb") as target:
             copied(source, target.write, writing)
     return True
-
-
-def _is_bytes(type_name: str | None) -> bool:
-    return type_name in (None, "bytes")
 
 
 def copied(source: IO[bytes], write: Callable[[bytes], Any], moved: Callable[[int], None]) -> None:

@@ -118,8 +118,10 @@ def get(
     Of an object whose loading would run code only a preview is printed, with the shape of arrays and frames.
     """
     with session(context).storage() as storage:
-        if (output is not None or not sys.stdout.isatty()) and get_file(storage, key, output):
-            return
+        if output is not None or not sys.stdout.isatty():
+            plain = raw or unpickle or output is None
+            if get_file(storage, key, output, plain=plain):
+                return
         with waiting("Reading"):
             found = fetch_live(storage, key)
             content = content_in(storage, found, key, unpickle)
