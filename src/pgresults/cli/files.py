@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from pgresults.cli.output import replacing
+from pgresults.cli.payloads import head_of_live
 from pgresults.cli.preview import described_type
 from pgresults.cli.progress import copying
-from pgresults.database.programs import call, perform
+from pgresults.database.programs import perform
 from pgresults.errors import PgResultsError
-from pgresults.operations.streams import begin
-from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecordMetadata
 from pgresults.serializers import BytesSerializer
-from pgresults.storage.misses import require_live
 from pgresults.storage.postgres import PostgresStorage
 from pgresults.store import ResultStore
 from pgresults.store.stream_reading import ResultReader
@@ -77,7 +75,7 @@ def get_file(storage: PostgresStorage, key: str, output: Path | None, *, plain: 
     Returns: whether it is one: of anything else nothing is written.
     Raises: MissingResult; IntegrityError; OSError.
     """
-    head = require_live(perform(call(storage.database, lambda _: begin(storage.id, require_key(key)))), key).head
+    head = head_of_live(storage, key)
     kinds = {None, "bytes"} if plain else {None, "bytes", "npy", "arrow"}
     if described_type(head.serializer) not in kinds:
         return False
