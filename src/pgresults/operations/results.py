@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgresults.errors import LockLostError
+from pgresults.operations.arrays import TEXT, binary_array
 from pgresults.operations.locks import Place, bury, locked, state
 from pgresults.operations.payloads import pieces
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Row, Stream
@@ -200,11 +201,13 @@ def as_taken_away(place: Mapping[str, Any], head: Head, before: int = _NO_ENTRY_
 
 def read_all(storage_id: UUID, keys: Sequence[str]) -> Operation[dict[str, Found]]:
     """Read the heads and payloads of several keys as they were at one moment."""
-    parameters = {"storage_id": storage_id, "keys": list(keys), "known_payload_id": None}
+    parameters = {"storage_id": storage_id, "keys": binary_array(TEXT, keys), "known_payload_id": None}
     found: dict[str, Found] = {}
     for key, *columns, first in (yield Execute(statements.READ_MANY, parameters)):
-        head = Head(*columns)
-        if first is None or head.size is None or head.size <= len(first):
+        head = Head._make(columns)
+        if first is not None and head.payload_id is not None and head.size == len(first):
+            found[key] = Found(head, first)
+        elif first is None or head.size is None or head.size <= len(first):
             place = {"storage_id": storage_id, "key": key}
             found[key] = Found((yield from as_taken_away(place, head)), first)
         elif (whole := (yield from read(storage_id, key))) is not None:

@@ -26,7 +26,7 @@ from pgresults.serializers.names import (
     DUMPS_AND_LOADS,
     code_named,
 )
-from pgresults.serializers.parts import Arrived, Dumped, opened
+from pgresults.serializers.parts import Arrived, Dumped, held, opened
 from pgresults.serializers.permits import permit
 from pgresults.serializers.pickles import dump, dumps, load, loads
 from pgresults.serializers.sameness import require_same
@@ -71,11 +71,9 @@ class PickleSerializer(Serializer[D]):
         return dump(obj)
 
     def _load(self, payload: Arrived, *, spend: bool) -> D:
-        if (
-            not isinstance(payload, memoryview)
-            or code_named(self.picklelib) not in (cloudpickle, pickle)
-            or _BASE64.fullmatch(payload)
-        ):
+        if not isinstance(payload, memoryview):
+            return self.loads(held(payload, spend=spend))
+        if code_named(self.picklelib) not in (cloudpickle, pickle) or _BASE64.fullmatch(payload):
             return super()._load(payload, spend=spend)
         self._require_allowed()
         loaded: D = load(opened(payload, spend=spend))
