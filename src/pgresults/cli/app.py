@@ -25,6 +25,7 @@ from pgresults.cli import (
     listing,
     locks,
     log,
+    metrics,
     removing,
     results,
     transfer,
@@ -74,6 +75,7 @@ log.register(app)
 explaining.register(app)
 upkeep.register(app)
 audit.register(app)
+metrics.register(app)
 transfer.register(app)
 transfer.register_import(importing.app)
 demo.register(app)

@@ -86,7 +86,7 @@ def mapping(task: Called[Any, Any], given: Arguments, options: MapOptions) -> Pr
             if gathering is not None:
                 yield from gathering.finish()
     if options.elsewhere:
-        task._tally.add(hits=mapped.progress.reused - found, misses=mapped.progress.computed)
+        task._tally.add(hits=mapped.progress.reused - found, misses=mapped.progress.computed, elsewhere=True)
     return mapped.results()
 
 

@@ -7,13 +7,14 @@ from itertools import chain
 from typing import TypeAlias
 
 from pgresults.database.database import Database
+from pgresults.database.observing import observed
 from pgresults.database.programs import Program, call, perform, wait_for
 from pgresults.errors import PgResultsError, StorageUnavailable
 from pgresults.operations.bulk import write_runs
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Upload
 from pgresults.store.writing import Staged
-from pgresults.transactions.writes import store_all
+from pgresults.transactions.writes import about_versions, store_all
 
 _MOST_ITEMS = 500
 _MOST_BYTES = 2 * 1024 * 1024
@@ -90,6 +91,7 @@ class Gathering:
             yield from _store_trees(database, [tree for tree in trees if tree[0].storage.database is database])
 
 
+@observed("write", lambda _, trees: about_versions(list(chain(*trees))))
 def _store_trees(database: Database, trees: Sequence[Tree]) -> Program[None]:
     """Store trees together; where one of them is refused, each alone, so that it holds no other one back."""
     for storage in {staged.storage.id: staged.storage for staged in chain(*trees)}.values():
