@@ -56,6 +56,8 @@ async def test_they_are_stored_together(
     assert await call(square, "map", range(60), store_within=LONG) == [x**2 for x in range(60)]
     assert len(page(storage)) == 60
     assert transactions(connection, storage) == 1
+    holders = "SELECT count(DISTINCT holder) FROM pgresults.result WHERE storage_id = %s"
+    assert connection.execute(holders, [storage.id]).fetchone() == (60,)  # each its own, as ever
     assert await call(square, "map", range(-3, 61), store_within=0.001) == [x**2 for x in range(-3, 61)]
     assert sorted(calls) == list(range(-3, 61))
     await call(square, "map", [100, 101])

@@ -53,7 +53,8 @@ class Gathering:
             self._bytes += sum(staged.upload.size for staged in tree)
             # On an executor of the caller's a call may end when nobody waits for it any more.
             full = self._over or self._items >= _MOST_ITEMS or self._bytes >= _MOST_BYTES
-            self._changed.notify()
+            if len(self._waiting) == 1:
+                self._changed.notify()  # from then on its time runs
         if full:
             yield from self._store()
 
