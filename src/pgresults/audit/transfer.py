@@ -108,7 +108,7 @@ def _as_much_as_fits(page: list[Listed]) -> list[Listed]:
 
 
 def _live(storage: PostgresStorage, keys: list[str]) -> Iterator[tuple[str, Found]]:
-    found = perform(call(storage.database, lambda _: results.read_all(storage.id, keys)))
+    found = perform(call(storage.database, lambda _: results.read_all(storage.id, keys, storage._look())))
     for key in keys:
         one = found.get(key)
         if one is not None and one.head.payload_id is not None and not one.head.expired:
