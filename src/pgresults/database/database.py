@@ -20,7 +20,8 @@ from pgresults.database.revisions import require_current
 from pgresults.database.targets import DRIVER, Target, url_of
 from pgresults.errors import SchemaVersionError
 from pgresults.interruptions import is_interruption
-from pgresults.operations.registry import ping, schema_revision
+from pgresults.operations.distributed import spread
+from pgresults.operations.registry import SchemaState, ping, schema_state
 from pgresults.operations.requests import Operation, T
 from pgresults.server.embedded import EmbeddedPostgres, is_embedded
 from pgresults.settings import Settings, current_settings
@@ -51,6 +52,7 @@ class Database:
         self._engine = target if isinstance(target, Engine) else None
         self._async_engine = target if is_async_engine(target) else None
         self._given_url = None if self.embedded else url_of(target)
+        self._is_spread = False
         self._open()
 
     def _open(self) -> None:
@@ -99,6 +101,10 @@ class Database:
         """Open an async connection of the caller's own; see `connect`."""
         await self._acheck()
         return await self._pools.aconnect()
+
+    def as_carried_out(self, operation: Operation[T]) -> Operation[T]:
+        """An operation as it is carried out on a schema like this one, on one server or spread over several."""
+        return spread(operation) if self._is_spread else operation
 
     def pool_options(self) -> PoolOptions:
         """How connections to this database are made and kept."""
@@ -160,7 +166,7 @@ class Database:
                     drive(connection, self.schema, ping())
                 tries.started = True
                 with _transaction(connection) if atomic else _NO_TRANSACTION:
-                    return drive(connection, self.schema, start(tries.repeated), tries.note)
+                    return drive(connection, self.schema, self.as_carried_out(start(tries.repeated)), tries.note)
 
     async def _arun(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
         tries = Attempts(repeatable=repeatable)
@@ -174,18 +180,19 @@ class Database:
                         await adrive(connection, self.schema, ping())
                     tries.started = True
                     async with connection.transaction() if atomic else _NO_TRANSACTION:
-                        return await adrive(connection, self.schema, start(tries.repeated), tries.note)
+                        return await adrive(
+                            connection, self.schema, self.as_carried_out(start(tries.repeated)), tries.note
+                        )
 
     def _check(self) -> None:
         if self._checked_by == os.getpid():
             return
-        found: str | None = None
+        found = SchemaState()
         with suppress(SchemaVersionError):  # no tables of ours
-            found = self._run(_revision, False, True)
-        if found != REVISION and self._makes_its_tables():
-            found = _upgraded(self.url(), self.schema)
-        require_current(found, self.schema)
-        self._checked_by = os.getpid()
+            found = self._run(_state, False, True)
+        if found.revision != REVISION and self._makes_its_tables():
+            found = SchemaState(_upgraded(self.url(), self.schema))
+        self._take(found)
 
     def _makes_its_tables(self) -> bool:
         """Whether it is an embedded server, by whatever it was named."""
@@ -194,12 +201,16 @@ class Database:
     async def _acheck(self) -> None:
         if self._checked_by == os.getpid():
             return
-        found: str | None = None
+        found = SchemaState()
         with suppress(SchemaVersionError):
-            found = await self._arun(_revision, False, True)
-        if found != REVISION and self._makes_its_tables():
-            found = await asyncio.to_thread(_upgraded, await self.aurl(), self.schema)
-        require_current(found, self.schema)
+            found = await self._arun(_state, False, True)
+        if found.revision != REVISION and self._makes_its_tables():
+            found = SchemaState(await asyncio.to_thread(_upgraded, await self.aurl(), self.schema))
+        self._take(found)
+
+    def _take(self, found: SchemaState) -> None:
+        require_current(found.revision, self.schema)
+        self._is_spread = found.is_spread
         self._checked_by = os.getpid()
 
 
@@ -222,8 +233,8 @@ def _transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
             raise
 
 
-def _revision(_: bool) -> Operation[str | None]:
-    return schema_revision()
+def _state(_: bool) -> Operation[SchemaState]:
+    return schema_state()
 
 
 def _without_secrets(url: URL | None) -> URL | None:

@@ -1,6 +1,7 @@
 """Storages by name and id, and what a connection finds of the schema."""
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from pgresults.errors import ConfigurationError
@@ -41,10 +42,17 @@ def is_long_known(storage_id: UUID) -> Operation[bool]:
     return bool((yield Execute(statements.LONG_KNOWN, {"id": storage_id})))
 
 
-def schema_revision() -> Operation[str | None]:
-    """The revision of the schema that the database is at."""
-    rows = yield Execute(statements.SCHEMA_REVISION, {})
-    return rows[0][0] if rows else None
+class SchemaState(NamedTuple):
+    """The revision of a schema, None where there is none, and whether it is spread over several servers."""
+
+    revision: str | None = None
+    is_spread: bool = False
+
+
+def schema_state() -> Operation[SchemaState]:
+    """What the database says of the schema."""
+    rows = yield Execute(statements.SCHEMA_STATE, {})
+    return SchemaState(*rows[0]) if rows else SchemaState()
 
 
 def server_time() -> Operation[datetime]:

@@ -1,11 +1,12 @@
 """What is said about storages and about the schema itself."""
 
-from sqlalchemy import Column, MetaData, Table, Text, bindparam, cast, func, literal_column, or_, select
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy import Column, MetaData, Table, Text, bindparam, cast, exists, func, literal_column, or_, select
+from sqlalchemy.dialects.postgresql import INTERVAL, OID
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from pgresults.sql.compiled import Statement
 from pgresults.sql.schema import SCHEMA, VERSION_TABLE, storage
+from pgresults.sql.shard_functions import MARK
 
 REGISTER = Statement(
     upsert(storage)
@@ -35,10 +36,22 @@ LONG_KNOWN = Statement(
 )
 """Whether a storage was registered so long ago that whoever did it has written by now."""
 
-_SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_num", Text))
+_SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_num", Text), Column("tableoid", OID))
+_CATALOG = MetaData(schema="pg_catalog")
+_CLASS = Table("pg_class", _CATALOG, Column("oid", OID), Column("relnamespace", OID))
+_PROC = Table("pg_proc", _CATALOG, Column("proname", Text), Column("pronamespace", OID))
 
-SCHEMA_REVISION = Statement(select(_SCHEMA_VERSION.c.version_num))
-"""The revision of the schema that the database is at."""
+SCHEMA_STATE = Statement(
+    select(
+        _SCHEMA_VERSION.c.version_num,
+        exists(
+            select(literal_column("1"))
+            .select_from(_PROC.join(_CLASS, _CLASS.c.relnamespace == _PROC.c.pronamespace))
+            .where(_CLASS.c.oid == _SCHEMA_VERSION.c.tableoid, _PROC.c.proname == literal_column(f"'{MARK}'"))
+        ),
+    )
+)
+"""The revision of the schema that the database is at, and whether it is spread over several servers."""
 
 SERVER_TIME = Statement(select(func.statement_timestamp()))
 """What time it is."""
