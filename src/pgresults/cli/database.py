@@ -58,7 +58,7 @@ def current(context: typer.Context) -> None:
     say(_revision(session(context)) or "none")
     with session(context).database() as storage:
         if found := distribution.distribution_of(storage.database.url(), storage.schema):
-            say(str(found))
+            typer.echo(str(found), err=True)  # a script takes what is printed for the revision
 
 
 @app.command()
