@@ -10,6 +10,7 @@ from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar
 from uuid import UUID, uuid4
 
+from pgresults.database.telemetry import trace_to_carry, within_trace
 from pgresults.errors import MissingContextError, SerializationError
 from pgresults.leaving import Leave, Within
 from pgresults.records.provenance import AWAITED_BY, HOLDER, RUN
@@ -255,12 +256,14 @@ class carried(Generic[P, R]):  # noqa: N801 (used like a function)
         self._context: Context | None = copy_context()
         holder = HOLDER.get()
         self._awaited_by = AWAITED_BY.get() if holder is None else (*AWAITED_BY.get(), holder)
+        self._trace = trace_to_carry()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._context is not None:
             return self._context.copy().run(self._function, *args, **kwargs)
-        function, runs, awaited_by = self._opened
+        function, runs, awaited_by, trace = self._opened
         with ExitStack() as stack:
+            stack.enter_context(within_trace(trace))
             token = AWAITED_BY.set(awaited_by)
             stack.callback(AWAITED_BY.reset, token)
             for run in runs:
@@ -272,17 +275,17 @@ class carried(Generic[P, R]):  # noqa: N801 (used like a function)
 
     @cached_property
     def _sent(self) -> bytes:
-        return dumps((self._function, [_sendable(run) for run in self._runs], self._awaited_by))
+        return dumps((self._function, [_sendable(run) for run in self._runs], self._awaited_by, self._trace))
 
     @cached_property
-    def _opened(self) -> tuple[Callable[P, R], list[_RunContext], Any]:
+    def _opened(self) -> tuple[Callable[P, R], list[_RunContext], Any, Mapping[str, str]]:
         """Function and runs in another process; opened at the first call, whose failure it then is."""
-        function, sent, awaited_by = loads(self._sent)
+        function, sent, awaited_by, trace = loads(self._sent)
         runs = [
             run._with_parameters({**run.parameters, **{name: _LeftBehind(why) for name, why in left_behind.items()}})
             for run, left_behind in sent
         ]
-        return function, runs, awaited_by
+        return function, runs, awaited_by, trace
 
 
 @lru_cache(maxsize=16)

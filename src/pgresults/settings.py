@@ -144,6 +144,7 @@ class Settings(BaseSettings):
     seal_public_key: str | None = Field(
         default=None, description="key (hex) that seals must be signed with; None: seal_key's"
     )
+    telemetry_keys: bool = Field(default=False, description="name keys in spans; they may say who a result is about")
     results: ResultSettings = ResultSettings()
     tasks: TaskSettings = TaskSettings()
 

@@ -43,6 +43,7 @@ async def test_a_sweep_takes_what_has_expired(call: Any, store: ResultStore, con
     with pytest.raises(MissingResult) as miss:
         await call(store, "read", "e1")
     assert miss.value.reason == "expired"
+    assert f"expired, and was swept at {miss.value.at} by {miss.value.by}" in str(miss.value)  # not then did it expire
     steps = await call(store, "history", "large")
     assert [(s.action, s.version, s.actor) for s in steps] == [("write", 1, actor()), ("expire", 1, actor())]
     assert (await call(store, "verify")).intact

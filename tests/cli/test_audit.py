@@ -153,6 +153,24 @@ def test_who_signed_a_seal_must_be_known(
     assert cli("verify", "--against", kept).exit_code == 2
 
 
+@pytest.mark.parametrize("place", ["a file/seal.pem", "a directory", "x" * 300])
+def test_where_no_key_can_be_the_way_out_is_said(
+    cli: Cli, store: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    store.write(1, key="k")
+    (tmp_path / "a file").touch()
+    (tmp_path / "a directory").mkdir()
+    succeeded(cli("seal", "-o", str(tmp_path / "seal.json")))
+    monkeypatch.setenv("PGRESULTS_SEAL_KEY", str(tmp_path / place))
+    told = refused(cli("seal"))
+    assert "PGRESULTS_SEAL_KEY names another" in told
+    assert str(tmp_path / place) in told
+    checked = cli("verify", "--against", str(tmp_path / "seal.json"))
+    assert checked.exit_code == 0 or "PGRESULTS_SEAL_KEY names another" in checked.stderr
+    monkeypatch.setenv("PGRESULTS_SEAL_PUBLIC_KEY", json.loads((tmp_path / "seal.json").read_bytes())["public_key"])
+    succeeded(cli("verify", "--against", str(tmp_path / "seal.json")))
+
+
 def test_what_could_not_be_checked_is_not_called_altered(
     cli: Cli, store: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,6 +180,7 @@ class TestFiles:
         assert filled.read("a/2").result == "xx"
         damaged = cli("import", "file", "-", stdin=b"no line of ours\n")
         assert (damaged.exit_code, damaged.stdout) == (1, "")
+        assert damaged.stderr.startswith("error: standard input, row 1, is no exported result")
 
 
 def test_progress_is_shown_after_a_second_and_only_to_people(

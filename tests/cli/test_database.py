@@ -100,7 +100,7 @@ class TestDatabase:
         there = ("--schema", "Odd schema")
         succeeded(cli(*there, "put", "k", "x", url=granted.owner))
         for kind, url in granted.roles.items():
-            for command in (["get", "k"], ["history", "k"], ["stats"], ["sweep"]):
+            for command in (["get", "k"], ["history", "k"], ["explain", "k"], ["stats"], ["sweep"]):
                 done = cli(*there, *command, url=url)
                 assert (done.exit_code == 0) == may(kind, command[0]), (kind, command, done.stderr)
 
@@ -113,8 +113,11 @@ class TestDatabase:
             (Kind.SWEEPER, ["put", "k", "x"], "writer"),
             (Kind.READER, ["history", "k"], "auditor"),
             (Kind.HISTORIAN, ["get", "k"], "reader"),
+            (Kind.HISTORIAN, ["verify"], "auditor"),
+            (Kind.READER, ["diff", "k", "1", "2"], "auditor"),
         ):
-            error = refused(cli(*there, *command, url=granted.roles[kind]))
+            code = 2 if command[0] in ("verify", "diff") else 1
+            error = refused(cli(*there, *command, url=granted.roles[kind]), code)
             assert f"`pgresults db grant ROLE --as {needed}`" in error
 
     def test_grants_can_be_had_alone(self, cli: Cli) -> None:
@@ -125,13 +128,14 @@ class TestDatabase:
             assert f'TO "pgresults_{kind}";\n' in script
 
 
+_PAST = {"history", "explain", "stats"}
 MAY = {
     Kind.READER: {"get"},
-    Kind.HISTORIAN: {"history", "stats"},
-    Kind.WRITER: {"get", "history", "stats"},
-    Kind.AUDITOR: {"get", "history", "stats"},
-    Kind.SWEEPER: {"get", "history", "stats", "sweep"},
-    Kind.OWNER: {"get", "history", "stats", "sweep"},
+    Kind.HISTORIAN: _PAST,
+    Kind.WRITER: {"get", *_PAST},
+    Kind.AUDITOR: {"get", *_PAST},
+    Kind.SWEEPER: {"get", "sweep", *_PAST},
+    Kind.OWNER: {"get", "sweep", *_PAST},
 }
 
 
@@ -153,6 +157,15 @@ class TestGrant:
             yield one, another
             for role in (another, one):
                 admin.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}".encode())
+
+    @pytest.mark.parametrize(
+        ("kind", "said"), [(Kind.AUDITOR, "an auditor"), (Kind.OWNER, "an owner"), (Kind.READER, "a reader")]
+    )
+    def test_what_was_granted_is_said(
+        self, cli: Cli, fresh_url: URL, roles: tuple[str, str], kind: Kind, said: str
+    ) -> None:
+        done = succeeded(cli("db", "grant", roles[1], "--as", kind, url=psycopg_url(fresh_url)))
+        assert done == f"{roles[1]} is {said} of schema pgresults\n"
 
     @pytest.mark.parametrize("kind", Kind)
     def test_what_was_not_granted_is_no_success(

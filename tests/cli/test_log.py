@@ -102,12 +102,18 @@ def test_a_follower_sees_what_comes_once(cli: Cli, eventful: ResultStore, monkey
 
 class TestExplain:
     def test_what_was_never_there(self, cli: Cli, store: ResultStore) -> None:
-        said = json.loads(succeeded(cli("explain", "k", "--json")))
+        ended = cli("explain", "k", "--json")
+        assert ended.exit_code == 1
+        said = json.loads(ended.stdout)
         assert said == {
             "key": "k",
             "result": "no result under 'k': never written",
             "history": "nothing ever happened here",
         }
+
+    def test_what_somebody_works_on_for_the_first_time(self, cli: Cli, guarded: ResultStore) -> None:
+        guarded.acquire_lock("k", "ann")
+        assert "ann has it since" in succeeded(cli("explain", "k"))
 
     def test_what_is_there(self, cli: Cli, guarded: ResultStore) -> None:
         guarded.write(1, key="k", tags=["red"], expires_in=timedelta(hours=1))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
@@ -90,6 +91,21 @@ class TestProcesses:
         store.write(b"\x1b[31m", key="k")
         command = [str(PROGRAM), "--storage", store.result_storage.name, "get", "k"]
         assert "1b 5b 33 31 6d" in on_terminal(command, environment)
+
+    @pytest.mark.parametrize("value", [b"\x1b[31m", "\x1b]0;title\a", b"\x00\xff", "\u202e"], ids=repr)
+    def test_nothing_raw_steers_a_terminal(
+        self, environment: dict[str, str], store: ResultStore, value: bytes | str
+    ) -> None:
+        store.write(value, key="k")
+        command = [str(PROGRAM), "--storage", store.result_storage.name, "get", "k", "--raw"]
+        told = on_terminal(command, environment, code=1)
+        assert "--output" in told
+        assert "\x1b]0" not in told
+
+    def test_a_plain_text_reaches_a_terminal_raw(self, environment: dict[str, str], store: ResultStore) -> None:
+        store.write("grün\n\tand more\n", key="k")
+        command = [str(PROGRAM), "--storage", store.result_storage.name, "get", "k", "--raw"]
+        assert on_terminal(command, environment) == "grün\r\n\tand more\r\n"
 
 
 def _is_waiting(blocker: "psycopg.Connection[Any]") -> bool:

@@ -107,6 +107,14 @@ def test_no_character_is_lost_at_any_width(screen: Any) -> None:
         assert set(why + key) <= {*printed, " "}, width
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_name_of_a_setting_is_broken(cli: Cli, screen: Any, width: int) -> None:
+    lines = screen(width, lambda: succeeded(cli("config", "show")))
+    words = " ".join(lines).split()
+    assert {"tasks.scheduling.default_storage", "results.persist_by_default"} <= set(words)
+    assert "PGRESULTS_TASKS_SCHEDULING_DEFAULT_STORAGE" in words or width < 120
+
+
 def test_columns_in_which_nothing_stands_are_left_out(screen: Any) -> None:
     lines = screen(80, lambda: print_rows(COLUMNS, [("k", 1, NOW, None, 1, None)]))
     assert lines[0].split() == ["key", "version", "written", "size"]

@@ -12,7 +12,18 @@ import pgresults
 from tests.support.database import psycopg_url
 
 # What only the command line, migrations, seals, async engines or processes need.
-LATE = {"alembic", "cryptography", "mako", "pygments", "rich", "sqlalchemy.ext.asyncio", "sqlalchemy.orm", "typer"}
+LATE = {
+    "alembic",
+    "cryptography",
+    "mako",
+    "opentelemetry",
+    "prometheus_client",
+    "pygments",
+    "rich",
+    "sqlalchemy.ext.asyncio",
+    "sqlalchemy.orm",
+    "typer",
+}
 
 
 def _imported_by(program: str) -> set[str]:
@@ -39,6 +50,20 @@ def test_a_store_that_is_used_imports_no_migrations(shared_url: URL) -> None:
     storage = f"PostgresStorage({psycopg_url(shared_url)!r})"
     program = f"from pgresults import *; ResultStore(result_storage={storage}).exists('k')"
     assert not _imported_by(program) & LATE
+
+
+def test_calls_of_tasks_import_no_telemetry(shared_url: URL) -> None:
+    program = f"""
+from pgresults import *
+store = ResultStore(result_storage=PostgresStorage({psycopg_url(shared_url)!r}, "untraced"), locks=True)
+store.write(1, key="k")
+store.read("k")
+with transaction("t", store) as txn:
+    txn.stage(2)
+from pgresults.cache_policies import INPUTS
+task(abs, name="abs", result_storage=store.result_storage, cache_policy=INPUTS)(-1)
+"""
+    assert not {name.partition(".")[0] for name in _imported_by(program)} & LATE
 
 
 def test_names_have_the_types_that_the_stub_says() -> None:

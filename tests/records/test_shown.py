@@ -1,14 +1,16 @@
 """What a record, a history and a listing show of themselves: in a web answer, in a notebook, as a frame."""
 
 import json
-from datetime import UTC, datetime
+import pickle
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-import pandas as pd
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from pgresults import ResultRecord, ResultStore
+from pgresults.audit.entries import HistoryEntry
 from pgresults.records.listings import Listing
 from pgresults.records.records import ResultRecordMetadata
 from pgresults.storage import PostgresStorage
@@ -68,14 +70,23 @@ def test_histories_and_findings_are_tables_and_frames(storage: PostgresStorage) 
     assert "write" in entries._repr_html_()
 
 
-def test_an_empty_listing_says_so() -> None:
-    assert "nothing" in Listing([])._repr_html_()
-    assert isinstance(Listing([]).to_pandas(), pd.DataFrame)
+def test_an_empty_listing_says_so_and_has_the_same_columns(storage: PostgresStorage) -> None:
+    store = ResultStore(result_storage=storage)
+
+    def listed() -> list[Listing[Any]]:
+        return [store.find(), store.history("k"), store.expiring(timedelta(days=1))]
+
+    empty = listed()
+    store.write(1, key="k", expires_in=timedelta(hours=1))
+    for nothing, found in zip(empty, listed(), strict=True):
+        assert "nothing" in nothing._repr_html_()
+        frame = pickle.loads(pickle.dumps(nothing)).to_pandas()
+        assert (len(frame), list(frame.columns)) == (0, list(found.to_pandas().columns))
 
 
 def test_a_long_listing_shows_its_beginning(record: ResultRecord[object], storage: PostgresStorage) -> None:
     entries = ResultStore(result_storage=storage).history("report")
-    long = Listing(list(entries) * 60)
+    long = Listing(list(entries) * 60, HistoryEntry)
     assert long._repr_html_().count("<tr>") == 51
     assert "and 10 more" in long._repr_html_()
     assert datetime.now(UTC).strftime("%Y-%m-%d") in long._repr_html_()

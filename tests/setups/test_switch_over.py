@@ -73,6 +73,24 @@ def test_one_that_is_behind_what_was_forgotten_is_found(fresh_url: URL, store: R
     assert fence_of(store, "k") == 1_000_001
 
 
+def test_where_no_lock_was_ever_taken_nothing_is_behind(fresh_url: URL, store: ResultStore) -> None:
+    """Sweeping forgets up to the newest fence, and a sequence stands at its first number before that was given."""
+    store.write(1, key="k")
+    store.sweep()
+    assert migrations.require_sound(fresh_url) == []
+    for number in (1, 2):
+        fence_of(store, "k")
+        store.sweep()
+        assert migrations.require_sound(fresh_url) == [], number
+
+
+def test_the_first_fence_is_missed_as_well(fresh_url: URL, store: ResultStore, admin: Any) -> None:
+    assert fence_of(store, "k") == 1
+    admin.execute(f"DELETE FROM pgresults.lock; {NEW}")
+    with pytest.raises(SchemaVersionError, match="the next fence would be 1, but one of 1 was given before"):
+        migrations.require_sound(fresh_url)
+
+
 def test_what_is_ahead_stays_ahead(fresh_url: URL, store: ResultStore, admin: Any) -> None:
     admin.execute("SELECT setval('pgresults.fence', 1000)")
     fence_of(store, "k")

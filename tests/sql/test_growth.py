@@ -14,6 +14,7 @@ from pgresults.database.programs import call, perform
 from pgresults.operations import verify as operations
 from pgresults.operations import views
 from pgresults.operations.verify import Span
+from pgresults.sql import monitoring
 from pgresults.sql.compiled import Statement
 from pgresults.sql.frequency import ARE_FREQUENT
 from pgresults.sql.usage import LAST_CHANGE
@@ -91,6 +92,12 @@ def test_history_by_time_is_read_from_its_end(grown: PostgresStorage) -> None:
     sealed = {"bound": 2**62, "until": "tomorrow"}
     assert _passed(grown, COUNT_SINCE, **sealed) <= 1
     assert _passed(grown, WRITTEN_DAILY, span="1 minute") < KEYS / 10
+
+
+def test_a_monitoring_goes_through_no_table(grown: PostgresStorage) -> None:
+    assert _passed(grown, monitoring.OVERDUE) <= 1
+    assert _passed(grown, monitoring.LOCKS) < 100
+    assert _passed(grown, monitoring.LAST_CHANGES, limit=10) == 10
 
 
 def test_history_by_actor_is_found_by_its_index(grown: PostgresStorage) -> None:

@@ -25,8 +25,8 @@ def refused(result: Result, code: int = 1) -> str:
     return result.stderr
 
 
-def on_terminal(command: list[str], environment: dict[str, str]) -> str:
-    """What a command prints when its output is a terminal."""
+def on_terminal(command: list[str], environment: dict[str, str], code: int = 0) -> str:
+    """What a command prints when its output is a terminal, and ends with a code."""
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
         command, env=environment | {"TERM": "xterm-256color"}, stdin=terminal, stdout=terminal, stderr=terminal
@@ -42,5 +42,5 @@ def on_terminal(command: list[str], environment: dict[str, str]) -> str:
             break
         printed += piece
     os.close(controller)
-    assert process.wait(60) == 0
+    assert process.wait(60) == code
     return printed.decode()

@@ -295,8 +295,16 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("reading", ["as a program", "imported"])
-@pytest.mark.parametrize("writing", ["as a program", "imported"])
+@pytest.mark.parametrize(
+    ("writing", "reading"),
+    [
+        ("as a program", "imported"),
+        *(
+            pytest.param(*ways, marks=pytest.mark.slow)
+            for ways in (("imported", "as a program"), ("as a program", "as a program"), ("imported", "imported"))
+        ),
+    ],
+)
 def test_a_module_has_one_identity_however_it_is_started(
     run: Callable[..., list[str]], tmp_path: Path, writing: str, reading: str
 ) -> None:

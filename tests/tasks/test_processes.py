@@ -63,8 +63,16 @@ def check(results):
 """
 
 
-@pytest.mark.parametrize("options", ["", "cache_policy=INPUTS"])
-@pytest.mark.parametrize("started", ["program.py", "-m program"])
+@pytest.mark.parametrize(
+    ("options", "started"),
+    [
+        ("cache_policy=INPUTS", "-m program"),
+        *(
+            pytest.param(*both, marks=pytest.mark.slow)
+            for both in (("", "program.py"), ("", "-m program"), ("cache_policy=INPUTS", "program.py"))
+        ),
+    ],
+)
 def test_classes_of_a_program_arrive_as_themselves(run: Callable[..., list[str]], options: str, started: str) -> None:
     source = f"""{CLASSES}
 @task({options})

@@ -6,6 +6,7 @@ from typing import Any
 
 from pgresults.arguments import require_moment
 from pgresults.audit.entries import HistoryEntry, shown_entry
+from pgresults.database.observing import HIT, observed, of_record
 from pgresults.database.programs import Program, call, compute
 from pgresults.errors import InvalidArgument, MissingResult
 from pgresults.operations import history as operations
@@ -81,6 +82,7 @@ def _has_payload(entry: Entry) -> bool:
     return entry.payload_id is not None and entry.sha256 is not None
 
 
+@observed("read", lambda storage, _, key, *__: storage._about(key), of_record)
 def read_version(
     storage: PostgresStorage, serializer: Serializer, key: str, version: int
 ) -> Program[ResultRecord[Any]]:
@@ -89,6 +91,7 @@ def read_version(
     return (yield from _decoded(storage, serializer, key, found))
 
 
+@observed("read", lambda storage, _, key, *__: storage._about(key), of_record)
 def read_as_of(
     storage: PostgresStorage, serializer: Serializer, key: str, moment: datetime
 ) -> Program[ResultRecord[Any]]:
@@ -130,6 +133,7 @@ def _present(past: Past, key: str) -> Found:
     raise payload_gone(key, past.found.head.version, past.removal)
 
 
+@observed("exists", lambda storage, key, _: storage._about(key), lambda found: {HIT: found})
 def exists_as_of(storage: PostgresStorage, key: str, moment: datetime) -> Program[bool]:
     """Whether something was live under a key at a moment."""
     return call(storage.database, lambda _: operations.exists_as_of(storage.id, require_key(key), moment))

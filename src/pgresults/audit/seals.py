@@ -6,7 +6,8 @@ with Ed25519. A seal has the digests of its buckets, too, so that an alteration 
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -162,7 +163,7 @@ def require_genuine(seal: Seal, storage_id: UUID, key_file: Path, public_key: st
     if seal.storage_id != storage_id:
         raise IntegrityError(f"the seal is one of the storage {seal.storage!r}: name that storage to check it")
     expected = public_key or (
-        _private_key(key_file).public_key().public_bytes_raw().hex() if key_file.exists() else None
+        _private_key(key_file).public_key().public_bytes_raw().hex() if has_key(key_file) else None
     )
     if expected is not None and seal.public_key != expected:
         raise IntegrityError(f"the seal was signed with another key than {expected}: it proves nothing here")
@@ -176,12 +177,32 @@ def require_genuine(seal: Seal, storage_id: UUID, key_file: Path, public_key: st
         raise IntegrityError("the seal was altered: its buckets do not make up its root")
 
 
+def has_key(file: Path) -> bool:
+    """Whether there is a file with the key that signs; raises ConfigurationError where that cannot be seen."""
+    with _reachable(file):
+        return file.exists()
+
+
+@contextmanager
+def _reachable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"{file} cannot hold the key for seals ({error.strerror}): PGRESULTS_SEAL_KEY names another file, "
+            "PGRESULTS_SEAL_PUBLIC_KEY the key with which seals must be signed",
+            setting="seal_key",
+        ) from error
+
+
 def _private_key(file: Path) -> "Ed25519PrivateKey":
     _require_signing()
-    if not file.exists():
-        _make_key(file)
+    with _reachable(file):
+        if not file.exists():
+            _make_key(file)
+        content = file.read_bytes()
     try:
-        key = serialization.load_pem_private_key(file.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(content, password=None)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(
             f"{file} holds no private key in PEM without a password", setting="seal_key"

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from pgresults.cli import (
     INTERRUPTED,
@@ -26,6 +25,7 @@ from pgresults.cli import (
     listing,
     locks,
     log,
+    metrics,
     removing,
     results,
     transfer,
@@ -34,12 +34,13 @@ from pgresults.cli import (
 from pgresults.cli.output import fail, reason_of
 from pgresults.cli.rights import hint
 from pgresults.cli.session import DEFAULT_STORAGE, Session
-from pgresults.errors import PgResultsError
+from pgresults.cli.usage import WRONG_USAGE, HelpfulGroup
+from pgresults.errors import InvalidArgument, PgResultsError
 
 FAILED, PIPE_CLOSED = 1, 141
 
 
-class _Program(TyperGroup):
+class _Program(HelpfulGroup):
     """The group of all commands; here every failure becomes a line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -47,6 +48,7 @@ class _Program(TyperGroup):
             return super().invoke(ctx)
         except PgResultsError as error:
             fail(f"{error}{hint(ctx.invoked_subcommand, error)}")
+            raise typer.Exit(WRONG_USAGE if isinstance(error, InvalidArgument) else FAILED) from None
         except BrokenPipeError:
             # What is still buffered must not fail again when the interpreter ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -73,6 +75,7 @@ log.register(app)
 explaining.register(app)
 upkeep.register(app)
 audit.register(app)
+metrics.register(app)
 transfer.register(app)
 transfer.register_import(importing.app)
 demo.register(app)

@@ -14,9 +14,10 @@ import typer
 from rich.filesize import decimal
 
 from pgresults.audit.reports import Covered, VerifyReport
-from pgresults.audit.seals import Seal
+from pgresults.audit.seals import Seal, has_key
 from pgresults.cli.output import fail, note, print_json, reason_of, replacing, say, shown, terminal
 from pgresults.cli.progress import counting, waiting
+from pgresults.cli.rights import hint
 from pgresults.cli.session import session
 from pgresults.cli.tables import print_record
 from pgresults.cli.values import moment
@@ -69,7 +70,7 @@ def verify(
         raise
     except Exception as error:  # whatever it was: only an alteration may end with the code of one
         reason = reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__
-        fail(f"could not check: {reason}")
+        fail(f"could not check: {reason}{hint('verify', error)}")
         raise typer.Exit(UNCHECKED) from error
     if report.findings:
         raise typer.Exit(ALTERED)
@@ -90,7 +91,7 @@ def _verified(context: typer.Context, key: str | None, since: str | None, agains
 
 
 def _warn_of_unknown_signer(settings: Settings) -> None:
-    if settings.seal_public_key is None and not settings.seal_key_file.exists():
+    if settings.seal_public_key is None and not has_key(settings.seal_key_file):
         note("Whoever forges a seal signs it with a key of their own: name yours by PGRESULTS_SEAL_PUBLIC_KEY.")
 
 

@@ -28,7 +28,7 @@ def show(
     if as_json:
         print_json(rows)
     else:
-        print_rows(list(rows[0]), [tuple(row.values()) for row in rows], ("variable",))
+        print_rows(list(rows[0]), [tuple(row.values()) for row in rows], ("variable",), whole=("setting", "variable"))
 
 
 def _row(name: str, value: Any, sources: list[settings.Layer]) -> Mapping[str, object]:

@@ -119,7 +119,7 @@ def grant(
     """Let ROLE store results, read them, audit them, sweep them, or own them; run as the owner of the tables."""
     with session(context).database(there=True) as storage:
         migrations.execute(storage.database.url(), granting(storage.schema, role, kind))
-        say(f"{role} is a {kind.value} of schema {storage.schema}")
+        say(f"{role} is {'an' if kind[0] in 'aeiou' else 'a'} {kind.value} of schema {storage.schema}")
 
 
 def _revision(used: Session) -> str | None:

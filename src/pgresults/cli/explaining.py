@@ -9,7 +9,7 @@ from pgresults.audit.entries import HistoryEntry
 from pgresults.cli.listing import AsJson
 from pgresults.cli.numbers import TakesNumbers
 from pgresults.cli.output import in_our_times, print_json, shown
-from pgresults.cli.payloads import fetch_live
+from pgresults.cli.payloads import head_of_live
 from pgresults.cli.progress import waiting
 from pgresults.cli.results import Key
 from pgresults.cli.session import session
@@ -19,7 +19,10 @@ from pgresults.operations.locks import HeldLock
 from pgresults.storage.postgres import PostgresStorage
 from pgresults.store import ResultStore
 
+UNKNOWN = 1
+
 _WRITES = ("write", "import")
+_OF_NOTHING = {"key", "result", "history"}
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def explain(context: typer.Context, key: Key, as_json: AsJson = False) -> None:
     """Say why there is a result under KEY or none, what made it, and who works on it.
 
-    The exit code is 0 either way: the question was answered.
+    The exit code is 1 where nothing ever happened under KEY, which is a mistyped one perhaps.
     """
     with session(context).storage() as storage, waiting("Looking through the history"):
         said = dict(_said(storage, key))
@@ -38,6 +41,8 @@ def explain(context: typer.Context, key: Key, as_json: AsJson = False) -> None:
         print_json(said)
     else:
         print_record(said)
+    if said.keys() <= _OF_NOTHING:
+        raise typer.Exit(UNKNOWN)
 
 
 def _said(storage: PostgresStorage, key: str) -> Iterator[tuple[str, object]]:
@@ -55,7 +60,7 @@ def _said(storage: PostgresStorage, key: str) -> Iterator[tuple[str, object]]:
 
 def _state(storage: PostgresStorage, key: str) -> str:
     try:
-        return f"version {fetch_live(storage, key).head.version} is live"
+        return f"version {head_of_live(storage, key).version} is live"
     except MissingResult as missing:
         return in_our_times(str(missing))
 

@@ -14,6 +14,7 @@ from pgresults.cli.payloads import Raw, Unpickle, content_in, fetch_live, presen
 from pgresults.cli.preview import Content
 from pgresults.cli.progress import waiting
 from pgresults.cli.results import Key
+from pgresults.cli.rights import hint
 from pgresults.cli.session import session
 from pgresults.cli.tables import print_rows
 from pgresults.cli.values import moment
@@ -93,7 +94,7 @@ def diff(
             found = [perform(find_version(storage, key, version)) for version in (old, new)]
             before, after = (content_in(storage, one, key, unpickle) for one in found)
     except PgResultsError as error:  # only a difference may end with the code of one
-        fail(str(error))
+        fail(f"{error}{hint('diff', error)}")
         raise typer.Exit(NOT_COMPARED) from error
     if (before.kind, before.data) == (after.kind, after.data) or _lines(before) == _lines(after) is not None:
         note("no difference")

@@ -9,6 +9,7 @@ from pgresults.cli.output import print_json_list, say
 from pgresults.cli.session import session
 from pgresults.cli.tables import print_rows
 from pgresults.cli.watching import Every, Watch, interval, watching
+from pgresults.errors import InvalidArgument, InvalidKey, PgResultsError
 from pgresults.operations.locks import HeldLock
 
 _USUALLY = timedelta(seconds=2)
@@ -46,5 +47,10 @@ def break_lock(
 ) -> None:
     """Take a lock away from its holder, whose writes are refused from then on."""
     with session(context).storage() as storage:
-        broken = storage.lock_manager().break_lock(key, reason)
+        try:
+            broken = storage.lock_manager().break_lock(key, reason)
+        except InvalidArgument as error:
+            if error.argument != "key" or isinstance(error, InvalidKey):
+                raise
+            raise PgResultsError(str(error)) from error  # it was let go of, which is no mistake of who asks
     say(f"{key}: taken away from {broken.holder}, fence {broken.fence}")

@@ -21,7 +21,7 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 # What would steer a terminal, turn the reading direction, or not be encodable.
 _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
-_LIBRARYS_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00(?![\d:])")
+_LIBRARYS_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00(?!:?\d)")
 
 
 def in_our_times(message: str) -> str:
@@ -41,6 +41,15 @@ def shown(value: object) -> str:
         case datetime():
             return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
     return _UNSHOWABLE.sub(lambda found: json.dumps(found[0])[1:-1], str(value))
+
+
+def steers_terminal(content: bytes) -> bool:
+    """Whether a terminal would do something else with it than show it as a text of lines."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return True
+    return _UNSHOWABLE.search(text.translate(dict.fromkeys(map(ord, "\t\r\n")))) is not None
 
 
 def say(line: str) -> None:

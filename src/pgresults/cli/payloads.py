@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from pgresults.cli.output import note, print_bytes, print_json, say
+from pgresults.cli.output import note, print_bytes, print_json, say, steers_terminal
 from pgresults.cli.preview import Content, content_of, hexdump, imports
 from pgresults.cli.tables import print_record
-from pgresults.database.programs import perform
+from pgresults.database.programs import call, perform
 from pgresults.errors import PgResultsError
-from pgresults.operations.results import Found
+from pgresults.operations.results import Found, Head, look_up
 from pgresults.records.keys import require_key
 from pgresults.records.outlines import OUTLINE
 from pgresults.records.provenance import shown as shown_provenance
@@ -33,6 +33,12 @@ def fetch_live(storage: PostgresStorage, key: str) -> Found:
     return require_live(perform(storage._fetch(require_key(key))), key)
 
 
+def head_of_live(storage: PostgresStorage, key: str) -> Head:
+    """What is known of what is stored under a key, whose payload is not looked at; raises MissingResult."""
+    place = (storage.id, require_key(key))
+    return require_live(perform(call(storage.database, lambda _: look_up(*place))), key).head
+
+
 def content_in(storage: PostgresStorage, found: Found, key: str, unpickle: bool) -> Content:
     """What a payload holds, once it is known to be what was written; raises IntegrityError."""
     require_signed(found.head, key, storage._trust)
@@ -43,7 +49,10 @@ def content_in(storage: PostgresStorage, found: Found, key: str, unpickle: bool)
 def present(key: str, found: Found, content: Content, raw: bool = False) -> None:
     """Print a result: JSON as JSON, texts and bytes as they are, and of anything else a preview."""
     if raw:
-        print_bytes(_as_it_went_in(key, content))
+        given = _as_it_went_in(key, content)
+        if sys.stdout.isatty() and steers_terminal(given):
+            raise PgResultsError(f"{key!r} would steer this terminal: give --output FILE, or read it by a pipe")
+        print_bytes(given)
     elif content.kind == "json":
         print_json(content.document)
     elif content.kind == "text":

@@ -8,7 +8,7 @@ from pgresults.cli.forcing import Force, despite_locks, require_forcing
 from pgresults.cli.listing import Flow, Tags, Task, live
 from pgresults.cli.numbers import TakesNumbers
 from pgresults.cli.output import fail, note, say
-from pgresults.cli.payloads import fetch_live
+from pgresults.cli.payloads import head_of_live
 from pgresults.cli.progress import confirm, waiting
 from pgresults.cli.results import Because, Key
 from pgresults.cli.session import session
@@ -76,7 +76,7 @@ def _remove_keys(storage: PostgresStorage, keys: list[str], dry_run: bool, force
     for key in keys:
         try:
             if dry_run:
-                fetch_live(storage, key)
+                head_of_live(storage, key)
             else:
                 _remove(storage, key, force, reason)
         except MissingResult as error:
@@ -92,7 +92,7 @@ def _remove(storage: PostgresStorage, key: str, force: bool, reason: str | None)
     locks = storage.lock_manager()
     store = ResultStore(result_storage=storage, lock_manager=locks)
     while not despite_locks(locks, key, force, reason, lambda: store.delete(key, reason)):
-        fetch_live(storage, key)
+        head_of_live(storage, key)
 
 
 def redact(

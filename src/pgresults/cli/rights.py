@@ -6,7 +6,7 @@ from sqlalchemy.exc import DBAPIError
 from pgresults.sql.grants import Kind
 
 _NEEDS = {
-    Kind.READER: ("get", "ls", "expiring", "locks", "storages", "export"),
+    Kind.READER: ("get", "ls", "expiring", "locks", "storages", "export", "metrics"),
     Kind.WRITER: ("put", "rm", "touch", "import", "demo"),
     Kind.AUDITOR: ("show", "diff", "verify", "history", "log", "explain"),
     Kind.HISTORIAN: ("seal", "stats"),
@@ -18,12 +18,13 @@ _NEEDS = {
 def hint(command: str | None, error: BaseException) -> str:
     """The grant that a command lacks, where that is why it failed; else nothing."""
     kind = next((kind for kind, commands in _NEEDS.items() if command in commands), None)
-    if kind is None or not _is_forbidden(error):
+    if kind is None or not is_forbidden(error):
         return ""
     return f" Here: `pgresults db grant ROLE --as {kind}`."
 
 
-def _is_forbidden(error: BaseException | None) -> bool:
+def is_forbidden(error: BaseException | None) -> bool:
+    """Whether the database refused something to this role."""
     while error is not None:
         found = error.orig if isinstance(error, DBAPIError) else error
         if isinstance(found, psycopg.errors.InsufficientPrivilege):

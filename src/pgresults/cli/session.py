@@ -9,7 +9,8 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from pgresults.cli.output import fail, masked
+from pgresults.cli.output import masked
+from pgresults.cli.usage import end, told
 from pgresults.database.database import Database
 from pgresults.database.programs import call, perform
 from pgresults.database.schemas import schemas
@@ -19,8 +20,6 @@ from pgresults.sql.schema import SCHEMA
 from pgresults.storage.postgres import PostgresStorage, default_storage
 
 DEFAULT_STORAGE = "default"
-WRONG_USAGE = 2
-
 _MANY = 10
 
 Create = Annotated[
@@ -44,8 +43,9 @@ class Session:
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings of the environment and of the options; raises ConfigurationError."""
-        return load_settings(**self.overrides)
+        """The settings of the environment and of the options; ends the program where one is of no use."""
+        with told():
+            return load_settings(**self.overrides)
 
     @contextmanager
     def database(self, *, there: bool = False) -> Iterator[PostgresStorage]:
@@ -54,7 +54,8 @@ class Session:
         Parameters:
             there: whether to end the program where the schema that an option names is none.
         """
-        storage = default_storage(self.settings, self.storage_name)
+        with told():
+            storage = default_storage(self.settings, self.storage_name)
         try:
             if there and self._schema_is_unknown(storage):
                 known = schemas(storage.database.url())
@@ -106,5 +107,4 @@ def _end(kind: str, name: str, known: Iterable[str], advice: str) -> NoReturn:
     there = ", ".join(map(repr, names)) or "none"
     if more > 0:
         there += f" and {more:,} more"
-    fail(f"there is no {kind} named {name!r}; there are: {there}{f'; {advice}' if advice else ''}")
-    raise typer.Exit(WRONG_USAGE)
+    end(f"there is no {kind} named {name!r}; there are: {there}{f'; {advice}' if advice else ''}")

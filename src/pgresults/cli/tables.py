@@ -30,13 +30,19 @@ _UNITS = (
 _FAR = timedelta(days=60)
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], spare: Sequence[str] = ()) -> None:
+def print_rows(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    spare: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> None:
     """Print rows.
 
     Parameters:
         columns: the names of the values, which say what is a size.
         rows: the values.
         spare: columns that are left out, the first one first, where the terminal is too narrow for all.
+        whole: columns whose words are copied, and not folded.
     """
     if not terminal.is_terminal:
         for row in rows:
@@ -50,13 +56,13 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], spare: 
     names = [columns[number] for number in kept]
     cells = [[(person(columns[number], row[number]), _is_text(row[number])) for number in kept] for row in given]
     dropped = iter(spare)
-    while not _fits(names, cells) and (name := next(dropped, None)) is not None:
+    while not _fits(names, cells, whole) and (name := next(dropped, None)) is not None:
         if name in names:
             place = names.index(name)
             names.pop(place)
             cells = [[*row[:place], *row[place + 1 :]] for row in cells]
-    if _fits(names, cells):
-        _print_table(names, cells)
+    if _fits(names, cells, whole):
+        _print_table(names, cells, whole)
     else:
         _print_blocks(names, cells)
 
@@ -112,26 +118,26 @@ def _is_text(value: object) -> bool:
     return value is not None and not isinstance(value, int | float | datetime)
 
 
-def _least(name: str, cells: Sequence[tuple[str, bool]]) -> int:
+def _least(name: str, cells: Sequence[tuple[str, bool]], whole: Sequence[str]) -> int:
     """The cells that a column needs at least."""
     widest = max(cell_len(text) for text, _ in cells)
-    if any(foldable for _, foldable in cells):
+    if name not in whole and any(foldable for _, foldable in cells):
         widest = min(widest, _FOLDED_KEY if name == "key" else _FOLDED)
     return max(cell_len(_title(name)), widest)
 
 
-def _fits(names: Sequence[str], cells: Sequence[Sequence[tuple[str, bool]]]) -> bool:
+def _fits(names: Sequence[str], cells: Sequence[Sequence[tuple[str, bool]]], whole: Sequence[str]) -> bool:
     """Whether no column has to be narrower than can be read."""
     columns = zip(names, zip(*cells, strict=True), strict=True)
-    return sum(_least(name, column) + _GAP for name, column in columns) - _GAP <= terminal.width
+    return sum(_least(name, column, whole) + _GAP for name, column in columns) - _GAP <= terminal.width
 
 
-def _widths(names: Sequence[str], columns: Sequence[Sequence[tuple[str, bool]]]) -> list[int]:
+def _widths(names: Sequence[str], columns: Sequence[Sequence[tuple[str, bool]]], whole: Sequence[str]) -> list[int]:
     """The width of each column, where all fit; what is left over goes to those that would be folded.
 
     It is not left to rich, which cuts off what it has no room for.
     """
-    widths = [_least(name, column) for name, column in zip(names, columns, strict=True)]
+    widths = [_least(name, column, whole) for name, column in zip(names, columns, strict=True)]
     left = terminal.width - sum(widths) - _GAP * (len(names) - 1)
     needs = [max(cell_len(text) for text, _ in column) - width for column, width in zip(columns, widths, strict=True)]
     short = sorted((number for number, need in enumerate(needs) if need > 0), key=needs.__getitem__)
@@ -142,10 +148,10 @@ def _widths(names: Sequence[str], columns: Sequence[Sequence[tuple[str, bool]]])
     return widths
 
 
-def _print_table(names: Sequence[str], cells: Sequence[Sequence[tuple[str, bool]]]) -> None:
+def _print_table(names: Sequence[str], cells: Sequence[Sequence[tuple[str, bool]]], whole: Sequence[str]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     columns = list(zip(*cells, strict=True))
-    for name, column, width in zip(names, columns, _widths(names, columns), strict=True):
+    for name, column, width in zip(names, columns, _widths(names, columns, whole), strict=True):
         text = any(foldable for _, foldable in column)
         table.add_column(_title(name), overflow="fold", width=width, justify="left" if text else "right")
     for row in cells:

@@ -18,7 +18,7 @@ from pgresults.audit.transfer import Exported, exported, import_result
 from pgresults.cli.output import fail, note, replacing, say
 from pgresults.cli.progress import counting
 from pgresults.cli.session import Create, session
-from pgresults.errors import IntegrityError, LockedError
+from pgresults.errors import IntegrityError, LockedError, SerializationError
 
 
 class Format(StrEnum):
@@ -174,7 +174,10 @@ def _given(file: Path) -> Iterator[Path]:
     with NamedTemporaryFile(prefix="pgresults-") as kept:
         shutil.copyfileobj(sys.stdin.buffer, kept)
         kept.flush()
-        yield Path(kept.name)
+        try:
+            yield Path(kept.name)
+        except SerializationError as error:
+            raise SerializationError(str(error).replace(kept.name, "standard input")) from error
 
 
 def _counted(results: Iterable[Exported], progress: Callable[[int], None]) -> Iterator[Exported]:

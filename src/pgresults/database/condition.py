@@ -21,11 +21,17 @@ _OPEN = """
 _MAY_LOOK = """
     SELECT bool_and(has_table_privilege(name, 'SELECT')) FROM unnest(ARRAY['history', 'fence', 'forgotten']) AS name
 """
-_NEWEST = "SELECT greatest((SELECT max(fence) FROM history), (SELECT last_value FROM forgotten)) AS fence"
-_BEHIND = f"""
-    SELECT newest.fence, f.next FROM (SELECT last_value + is_called::integer AS next FROM fence) f, ({_NEWEST}) newest
-    WHERE newest.fence >= f.next
-"""  # noqa: S608 (ours)
+# What was forgotten is what the sequence stood at, which is its first number also before that was given to anybody.
+_BEHIND = """
+    SELECT newest.fence, f.last_value + f.is_called::integer AS next
+    FROM fence f CROSS JOIN LATERAL (
+        SELECT greatest(
+            (SELECT max(fence) FROM history),
+            (SELECT o.last_value FROM forgotten o WHERE f.is_called OR o.last_value > f.last_value)
+        ) AS fence
+    ) newest
+    WHERE newest.fence >= f.last_value + f.is_called::integer
+"""
 
 MENDING = tuple(
     map(

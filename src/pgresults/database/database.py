@@ -18,6 +18,7 @@ from pgresults.database.pools import Pools
 from pgresults.database.retries import Attempts
 from pgresults.database.revisions import require_current
 from pgresults.database.targets import DRIVER, Target, url_of
+from pgresults.database.telemetry import Described, attributes_of
 from pgresults.errors import SchemaVersionError
 from pgresults.interruptions import is_interruption
 from pgresults.operations.distributed import spread
@@ -57,7 +58,9 @@ class Database:
 
     def _open(self) -> None:
         self._checked_by: int | None = None
-        self._pools = Pools(self.url, self.aurl, self.pool_options(), self._engine, self._async_engine)
+        self.described = Described(attributes_of(self._given_url, self.embedded, self.schema))
+        name = self.described.pool
+        self._pools = Pools(self.url, self.aurl, self.pool_options(), name, self._engine, self._async_engine)
 
     def url(self) -> URL:
         """The URL to connect to; starts an embedded server that does not run."""
@@ -149,7 +152,7 @@ class Database:
 
     def _state(self) -> dict[str, Any]:
         state = vars(self) | {"_engine": None, "_async_engine": None}
-        del state["_pools"], state["_checked_by"]
+        del state["_pools"], state["_checked_by"], state["described"]
         return state
 
     def _identity(self) -> tuple[Any, ...]:

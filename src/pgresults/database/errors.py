@@ -1,5 +1,6 @@
 """The one place where database errors become ours, by SQLSTATE."""
 
+import re
 from typing import Any
 
 import psycopg
@@ -27,6 +28,9 @@ _CONFLICTS = ("40001", "40P01", "25P03", "25P04")
 _OUTDATED = (("0A000", "RevalidateCachedQuery"), ("42804", "pl_exec.c"))
 _UNLOGGED = ("0A000", "get_relation_info")
 _READ_ONLY = "25006"
+_ATTEMPT = re.compile(r"- (host: .*?, port: .*?), hostaddr: .*?: (.+)")
+"""How psycopg tells of each of several hosts, below what it says of the last one."""
+
 _WRONG_VALUES = ("22P05", "22P02", "22003", "22008", "22015")
 """A character that the database's encoding lacks, what is no such value, a number, time or span out of range."""
 _FORBIDDEN = ("42501", "28", "3D")
@@ -169,4 +173,6 @@ def _text(error: Any) -> str:
     """The first line of the server's or driver's message; the rest repeats the statement."""
     message = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     lines = str(message or error).strip().splitlines()
+    if attempts := list(filter(None, map(_ATTEMPT.fullmatch, lines[1:]))):
+        return "; ".join(why if "server" in why else f"{where}: {why}" for where, why in map(re.Match.groups, attempts))
     return lines[0] if lines else type(error).__name__

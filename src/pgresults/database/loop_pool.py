@@ -74,6 +74,10 @@ class LoopPool:
         while self._idle:
             await self._idle.pop().close()
 
+    def usage(self) -> tuple[int, int]:
+        """How many connections are idle, and how many in use."""
+        return len(self._idle), self._in_use
+
     def is_dead(self) -> bool:
         """Whether its loop is closed or gone."""
         loop = self.loop()

@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import Error as DriverError
-from psycopg import IsolationLevel, sql
+from psycopg import IsolationLevel, OperationalError, sql
 from sqlalchemy import URL, Connection, Executable, create_engine, func, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -22,6 +22,7 @@ from pgresults.database import condition
 from pgresults.database.connections import Connection as PsycopgConnection
 from pgresults.database.connections import connection_parameters
 from pgresults.database.errors import translate
+from pgresults.database.refusals import refusal
 from pgresults.database.revisions import UPGRADE, require_current
 from pgresults.errors import SchemaVersionError
 from pgresults.sql.schema import REVISION, SCHEMA, VERSION_TABLE, require_schema
@@ -183,9 +184,11 @@ def connected(url: URL) -> Iterator[Connection]:
     """A connection for migrations; errors of the database come out as ours."""
 
     def connect() -> PsycopgConnection:
-        connection = PsycopgConnection.connect(
-            **connection_parameters(url, connect_timeout=_CONNECT_TIMEOUT) | {"autocommit": False}
-        )
+        parameters = connection_parameters(url, connect_timeout=_CONNECT_TIMEOUT) | {"autocommit": False}
+        try:
+            connection = PsycopgConnection.connect(**parameters)
+        except OperationalError as error:
+            raise refusal(error, parameters, _CONNECT_TIMEOUT) from error.__cause__
         connection.response_timeout = _RESPONSE_TIMEOUT
         # Whoever waited for the lock has to see what its holder did.
         connection.isolation_level = IsolationLevel.READ_COMMITTED

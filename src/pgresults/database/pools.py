@@ -7,10 +7,11 @@ to ask the server, between one use and the next. That is why these pools are our
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 from sqlalchemy import URL, Engine
@@ -35,6 +36,14 @@ class _Process:
     pid: int = field(default_factory=os.getpid)
 
 
+class Usage(NamedTuple):
+    """How many connections are open and idle, how many in use, and how many there can be."""
+
+    idle: int
+    used: int
+    most: int
+
+
 class Pools:
     """Idle, autocommitting psycopg connections to one database, for threads and for event loops.
 
@@ -42,6 +51,7 @@ class Pools:
         url: gives the database's URL; called for every new connection, may start a server.
         aurl: its async twin.
         options: how connections are made and kept.
+        name: what they are called where their usage is shown.
         engine: the caller's own engine to use for sync calls.
         async_engine: the caller's own engine to use for async calls.
     """
@@ -51,14 +61,17 @@ class Pools:
         url: Callable[[], URL],
         aurl: Callable[[], Awaitable[URL]],
         options: PoolOptions,
+        name: str,
         engine: Engine | None = None,
         async_engine: "AsyncEngine | None" = None,
     ) -> None:
         self._options = options
         self._opener = Opener(url, aurl, options)
+        self.name = name
         self._engine = engine
         self._async_engine = async_engine
         self._process = self._begin()
+        _known.add(self)
 
     def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
         """Lend a connection; it is dropped unless it comes back idle."""
@@ -105,6 +118,16 @@ class Pools:
         """Open an async connection of the caller's own, outside of the pool."""
         return await self._opener.aopen()
 
+    def usage(self) -> Usage | None:
+        """How this process uses them; None where it has none open."""
+        process = self._process
+        if process.pid != os.getpid():
+            return None
+        every = [process.threads.usage(), *(pool.usage() for pool in [*process.loops] if not pool.is_dead())]
+        idle, used = map(sum, zip(*every, strict=True))
+        most = (self._options.size + self._options.overflow) * len(every)
+        return Usage(idle, used, most) if idle + used else None
+
     def _begin(self) -> _Process:
         return _Process(ThreadPool(self._opener, self._options))
 
@@ -128,3 +151,11 @@ class Pools:
                 process.loops.remove(dead)
             process.loops.append(LoopPool(self._opener, self._options))
             return process.loops[-1]
+
+
+_known: weakref.WeakSet[Pools] = weakref.WeakSet()
+
+
+def known() -> list[Pools]:
+    """The pools of this process, for who wants to know how they are used."""
+    return list(_known)

@@ -3,14 +3,17 @@
 import sys
 from types import TracebackType
 
-from pgresults.database.connections import Silence
+from pgresults.database.connections import NoneFree, Silence
 from pgresults.database.errors import DRIVER_ERRORS, AlreadyStored, Conflict, ConnectionLost, ReadOnlyError, translate
+from pgresults.database.telemetry import count, note_retry, type_of
 from pgresults.errors import StorageUnavailable
 from pgresults.interruptions import interruption_behind
 from pgresults.operations.requests import Request
 
 _MOST_LOSSES = 2
 _MOST_TRIES = 20
+_CONFLICTS = "40"
+"""How the states begin of what the server undid for another transaction's sake; a session may forget things, too."""
 
 
 class Attempts:
@@ -88,7 +91,9 @@ class Attempts:
             finally:
                 del error, interruption  # the traceback keeps this frame
         translated = translate(error, connected=self.connected)
+        _count(error, translated)
         if self._may_follow(error, translated):
+            note_retry(translated)
             self.connected = self.started = False
             return True
         if isinstance(translated, StorageUnavailable):
@@ -116,3 +121,10 @@ class Attempts:
         """Note that the server takes no changes; gives whether another try may find one that does."""
         refused_before, self._refused = self._refused, True
         return not refused_before and (self._repeatable or self._changes <= 1)
+
+
+def _count(error: BaseException, translated: Exception) -> None:
+    if isinstance(translated, Conflict) and (state := type_of(translated)).startswith(_CONFLICTS):
+        count("pgresults.conflicts", error_type=state)
+    elif isinstance(error, NoneFree):
+        count("db.client.connection.timeouts")

@@ -115,8 +115,12 @@ class ThreadPool:
         self._retired = True
         self.clear()
 
+    def usage(self) -> tuple[int, int]:
+        """How many connections are idle, and how many in use."""
+        return len(self._idle), self._options.size + self._options.overflow - self._places.qsize()
+
     def _others_are_in_use(self) -> bool:
-        return self._options.size + self._options.overflow - self._places.qsize() > 1
+        return self.usage()[1] > 1
 
     def _close_stale(self) -> None:
         """The longest unused stand at the front, since the last that came back goes first."""

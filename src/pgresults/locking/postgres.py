@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from pgresults.arguments import require_holder, require_number, require_text
 from pgresults.database.database import Database
 from pgresults.database.errors import StandbyError
+from pgresults.database.observing import ACQUIRED, KEY, WAITING, About, observed
 from pgresults.database.programs import (
     Program,
     aperform,
@@ -236,6 +237,12 @@ class PostgresLockManager:
         if self._pid != os.getpid():
             self._open()
 
+    def _about(self, place: Place) -> About:
+        said = {"pgresults.storage": self.name}
+        if self.database.settings.telemetry_keys:
+            said[KEY] = place.key
+        return About(self.database.described, said)
+
     def _place(self, key: str) -> Place:
         return Place(self._storage_id, require_key(key))
 
@@ -245,10 +252,15 @@ class PostgresLockManager:
         return _Wish(self._place(key), require_holder(holder), hold_timeout, time.monotonic())
 
     def _acquire(self, wish: "_Wish", acquire_timeout: float | None) -> Program[bool]:
-        deadline, key = Deadline.after(acquire_timeout, "acquire_timeout"), wish.place.key
+        deadline = Deadline.after(acquire_timeout, "acquire_timeout")
         held = yield from self._try_first(wish)
         if held is True or deadline.passed():
             return held is True
+        return (yield from self._await_turn(wish, deadline))
+
+    @observed(WAITING, lambda self, wish, _: self._about(wish.place), lambda taken: {ACQUIRED: taken})
+    def _await_turn(self, wish: "_Wish", deadline: Deadline) -> Program[bool]:
+        key = wish.place.key
         waiter = self._watch.waiter(key, wish.holder)
         try:
             if not (yield from self._queues.enter(key, waiter.place, deadline)):
@@ -344,12 +356,16 @@ class PostgresLockManager:
         held = yield from self._state(key)
         if held is None or deadline.passed():
             return held is None
-        waiter = self._watch.waiter(key, default_holder() if holder is None else holder)
+        return (yield from self._await_release(place, held, default_holder() if holder is None else holder, deadline))
+
+    @observed(WAITING, lambda self, place, *_: self._about(place), lambda free: {ACQUIRED: free})
+    def _await_release(self, place: Place, held: Held | None, holder: str, deadline: Deadline) -> Program[bool]:
+        waiter = self._watch.waiter(place.key, holder)
         try:
             while held is not None and not deadline.passed():
                 waiter.check()
                 yield from self._await_change(place, held, waiter.waited, deadline)
-                held = yield from self._state(key)
+                held = yield from self._state(place.key)
             return held is None
         finally:
             self._watch.left(waiter)

@@ -41,7 +41,7 @@ class WaitingRoom:
         patient = max(database.settings.response_timeout, 2 * _LATEST_LOOK)
         options = replace(database.pool_options(), size=size, overflow=0, response_timeout=patient)
         self._schema = database.schema
-        self._pools = Pools(database.url, database.aurl, options)
+        self._pools = Pools(database.url, database.aurl, options, f"{database.described.pool} lock waiters")
         self._places = threading.Semaphore(size)
         self._pausing = 0
 

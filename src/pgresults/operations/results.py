@@ -178,6 +178,13 @@ def read(storage_id: UUID, key: str, known: UUID | None = None) -> Operation[Fou
     return Found(head, payload) if payload else (yield from read(storage_id, key, head.payload_id))
 
 
+def look_up(storage_id: UUID, key: str) -> Operation[Found | None]:
+    """Read a key's head, and no payload."""
+    place = {"storage_id": storage_id, "key": key}
+    rows = yield Execute(statements.LOOK_UP, place)
+    return Found((yield from as_taken_away(place, Head(*rows[0]))), None) if rows else None
+
+
 _RESTATING = ("retain", "break")
 _NO_ENTRY_YET = 2**62
 

@@ -43,6 +43,20 @@ class Usage(NamedTuple):
     exact: bool = True
 
 
+class Totals(NamedTuple):
+    """What a storage holds: keys that are or were, results that are live and that wait to be swept, and the bytes.
+
+    Estimated where it is not ``exact``.
+    """
+
+    keys: int
+    live: int
+    expired: int
+    live_bytes: int
+    expired_bytes: int
+    exact: bool = True
+
+
 class StorageRow(NamedTuple):
     """A registered storage: since when, how many keys, live results and their bytes, and when it last changed."""
 
@@ -81,17 +95,23 @@ def find(parameters: Mapping[str, Any], chosen: frozenset[str]) -> Operation[lis
 
 
 def usage(storage_id: UUID, *, exact: bool = False) -> Operation[Usage]:
+    """What a storage holds, and when it last changed; see `totals`."""
+    last = yield Execute(LAST_CHANGE, {"storage_id": storage_id})
+    found = yield from totals(storage_id, exact=exact)
+    changed = last[0][0] if last else None
+    return Usage(found.keys, found.live, found.live_bytes, found.expired_bytes, changed, found.exact)
+
+
+def totals(storage_id: UUID, *, exact: bool = False) -> Operation[Totals]:
     """What a storage holds; more than ten thousand keys are estimated, unless all are to be counted."""
     where = {"storage_id": storage_id}
-    last = yield Execute(LAST_CHANGE, where)
     [counts] = yield Execute(COUNTED, where | {"limit": None if exact else _COUNTED})
     certain = exact or counts[0] < _COUNTED
     if not certain:
         [(pages,)] = yield Execute(PAGES, {})
         [(sampled, *found)] = yield Execute(SAMPLED, where | {"percent": min(100.0, 100 * _SAMPLED_PAGES / pages)})
         counts = tuple(round(count * pages / max(1, sampled)) for count in found)
-    keys, live, live_bytes, expired_bytes = counts
-    return Usage(keys, live, live_bytes, expired_bytes, last[0][0] if last else None, certain)
+    return Totals(*counts)._replace(exact=certain)
 
 
 def storages() -> Operation[list[StorageRow]]:

@@ -1,7 +1,7 @@
 """Lists of what was found, which a notebook shows as a table and pandas takes as a frame."""
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from html import escape
@@ -16,7 +16,16 @@ _LONGEST = 80
 
 
 class Listing(list[T]):
-    """A list of results, entries or the like."""
+    """A list of results, entries or the like.
+
+    Parameters:
+        items: what is in it.
+        kind: of what class they are, a named tuple or dataclass.
+    """
+
+    def __init__(self, items: Iterable[T], kind: type[T]) -> None:
+        super().__init__(items)
+        self._kind = kind
 
     def to_pandas(self) -> Any:
         """The list as a frame of pandas, a column for each field.
@@ -27,16 +36,23 @@ class Listing(list[T]):
             import pandas as pd  # type: ignore[import-untyped,unused-ignore]
         except ImportError as error:
             raise ConfigurationError("to_pandas() needs pandas: pip install pandas", setting="pandas") from error
-        rows = [_fields(item) for item in self]
-        return pd.DataFrame(rows, columns=list(rows[0])) if rows else pd.DataFrame()
+        return pd.DataFrame(self._rows(self), columns=self._columns())
 
     def _repr_html_(self) -> str:
         """The list as a notebook shows it."""
         if not self:
             return "<p><i>nothing</i></p>"
-        rows = [_fields(item) for item in self[:_SHOWN]]
         more = f"<p>… and {len(self) - _SHOWN:,} more</p>" if len(self) > _SHOWN else ""
-        return html_table(list(rows[0]), (row.values() for row in rows)) + more
+        return html_table(self._columns(), self._rows(self[:_SHOWN])) + more
+
+    def _columns(self) -> list[str]:
+        if is_dataclass(self._kind):
+            return [field.name for field in fields(self._kind)]
+        return list(self._kind._fields)  # type: ignore[attr-defined] # the other kind is a named tuple
+
+    def _rows(self, items: Iterable[T]) -> list[list[Any]]:
+        names = self._columns()
+        return [[getattr(item, name) for name in names] for item in items]
 
 
 def shortened(value: object) -> str:
@@ -56,9 +72,3 @@ def _cell(value: object) -> str:
     if len(text) > _LONGEST:
         return f'<td title="{escape(text[:1000])}">{escape(text[:_LONGEST])}…</td>'
     return f"<td>{escape(text)}</td>"
-
-
-def _fields(item: Any) -> Mapping[str, Any]:
-    if is_dataclass(item):
-        return {field.name: getattr(item, field.name) for field in fields(item)}
-    return item._asdict()  # type: ignore[no-any-return] # the other kind is a named tuple

@@ -14,6 +14,7 @@ from pgresults.context import (
     lost_flow,
     persisting,
 )
+from pgresults.database.observing import HIT, KEY, TASK, About, observed
 from pgresults.database.programs import Program, aperform, calling, perform, wait_for
 from pgresults.errors import MissingResult, SerializationError
 from pgresults.records.keys import require_key
@@ -62,7 +63,7 @@ class Called(Wrapped[P, R]):
 
     def __init__(self, fn: Callable[P, R], options: dict[str, Any]) -> None:
         super().__init__(fn, options)
-        self._tally = Tally()
+        self._tally = Tally(self.name)
         self._prepared = Prepared()
 
     def _run_of(self, arguments: Arguments) -> TaskRun:
@@ -166,6 +167,13 @@ class Called(Wrapped[P, R]):
         context = yield from self._running(call.run)
         return (yield from self._obtain(context, call.key, call.arguments))
 
+    def _about(self, context: TaskRunContext, key: str | None, _: Arguments) -> About:
+        said = {TASK: self.name}
+        if key is not None and context.result_store._bounds().telemetry_keys:
+            said[KEY] = key
+        return About(None, said)
+
+    @observed("task", _about, lambda outcome: {HIT: outcome.reused})
     def _obtain(self, context: TaskRunContext, key: str | None, arguments: Arguments) -> Program[Outcome]:
         """The result of a call, stored or computed; in one statement where it is stored."""
         found = None

@@ -54,7 +54,7 @@ def mapping(task: Called[Any, Any], given: Arguments, options: MapOptions) -> Pr
             lambda: _await_all(task, missing, mapped) if task.isasync else _call_aside(task, missing, mapped, options),
         )
     if options.elsewhere:
-        task._tally.add(hits=mapped.progress.reused - found, misses=mapped.progress.computed)
+        task._tally.add(hits=mapped.progress.reused - found, misses=mapped.progress.computed, elsewhere=True)
     return mapped.results()
 
 

@@ -280,6 +280,9 @@ def _first_chunk(key: ColumnElement[Any]) -> ColumnElement[Any]:
 READ = Statement(select(*_HEAD, _first_chunk(bindparam("key")).label("data")).select_from(result).where(ONE_KEY))
 """The head of a key with the first chunk of its payload, unless the caller knows that payload already."""
 
+LOOK_UP = Statement(select(*_HEAD).select_from(result).where(ONE_KEY))
+"""The head of a key."""
+
 READ_MANY = Statement(
     select(result.c.key, *_HEAD, _first_chunk(result.c.key).label("data"))
     .select_from(result)

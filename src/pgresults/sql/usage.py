@@ -27,7 +27,7 @@ _PAGE_SIZE = literal_column("current_setting('block_size')::float8", Float)
 
 
 def _totals(rows: FromClause) -> tuple[ColumnElement[Any], ...]:
-    """Keys of the storage, live results, their bytes and those of expired ones."""
+    """Keys of the storage, live results, expired ones that are yet to be swept, and the bytes of both."""
     mine = rows.c.storage_id == _STORAGE
     expired = and_(mine, rows.c.expires_at.is_not(None), rows.c.expires_at <= func.statement_timestamp())
     unexpired = and_(mine, or_(rows.c.expires_at.is_(None), rows.c.expires_at > func.statement_timestamp()))
@@ -36,7 +36,8 @@ def _totals(rows: FromClause) -> tuple[ColumnElement[Any], ...]:
         return capped(func.sum(rows.c.size).filter(condition))
 
     live = and_(unexpired, rows.c.payload_id.is_not(None))
-    return func.count().filter(mine), func.count().filter(live), size(unexpired), size(expired)
+    counts = (func.count().filter(condition) for condition in (mine, live, expired))
+    return *counts, size(unexpired), size(expired)
 
 
 _some = (

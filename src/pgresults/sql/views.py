@@ -49,7 +49,8 @@ _LIVE = _view(
     task=Text,
     flow=Text,
 )
-_EXPIRATIONS = _view("expirations", storage_id=Uuid, expires_at=_TIME, size=BigInteger)
+EXPIRATIONS = _view("expirations", storage_id=Uuid, expires_at=_TIME, size=BigInteger)
+HELD_LOCKS = _view("held_locks", storage=Text, waiting_holders=ARRAY(Text))
 _HISTORY = _view("result_history", storage_id=Uuid, action=Text, at=_TIME, size=BigInteger)
 _USAGE = _view(
     "storage_usage",
@@ -139,10 +140,10 @@ def _daily(view: Table, moment: Column[Any], *conditions: ColumnElement[bool]) -
 _SPAN = bindparam("span", type_=INTERVAL)
 
 EXPIRING_DAILY = _daily(
-    _EXPIRATIONS,
-    _EXPIRATIONS.c.expires_at,
-    _EXPIRATIONS.c.expires_at > func.statement_timestamp(),
-    _EXPIRATIONS.c.expires_at <= func.statement_timestamp() + _SPAN,
+    EXPIRATIONS,
+    EXPIRATIONS.c.expires_at,
+    EXPIRATIONS.c.expires_at > func.statement_timestamp(),
+    EXPIRATIONS.c.expires_at <= func.statement_timestamp() + _SPAN,
 )
 """How many results and bytes expire on each day to come."""
 

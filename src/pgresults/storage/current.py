@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from pgresults.database.observing import observed, of_record
 from pgresults.database.programs import Program, call, compute
 from pgresults.errors import MissingResult, SerializationError
 from pgresults.operations.results import Found, Head, read_all
@@ -16,6 +17,7 @@ from pgresults.storage.misses import require_live
 from pgresults.storage.postgres import PostgresStorage
 
 
+@observed("read", lambda storage, _serializer, key, _cache=None: storage._about(key), of_record)
 def read_current(
     storage: PostgresStorage, serializer: Serializer, key: str, cache: ResultCache | None = None
 ) -> Program[ResultRecord[Any]]:

@@ -23,7 +23,7 @@ def require_live(found: Found | None, key: str) -> Found:
         return found
     if head.expired:
         raise _gone(key, "expired", utc(head.expires_at), None)
-    raise _gone(key, _REASONS.get(head.action, "deleted"), utc(head.at), head.actor)
+    raise _gone(key, _REASONS.get(head.action, "deleted"), utc(head.at), head.actor, swept=head.action == "expire")
 
 
 def never_written(key: str, moment: datetime | None = None) -> MissingResult:
@@ -45,9 +45,11 @@ def went_meanwhile(key: str) -> MissingResult:
 def payload_gone(key: str, version: int, removal: Removal) -> MissingResult:
     """A version is known, but its payload was taken away."""
     reason, since = _REASONS[removal.action], utc(removal.at)
-    when = f"since {since}, by `retain` of" if removal.action == "retain" else f"at {since} by"
+    when = {"retain": f" since {since}, by `retain` of", "expire": f", and was swept at {since} by"}.get(
+        removal.action, f" at {since} by"
+    )
     return MissingResult(
-        f"the payload of {key!r}, version {version}, is gone: {reason} {when} {removal.actor}",
+        f"the payload of {key!r}, version {version}, is gone: {reason}{when} {removal.actor}",
         key=key,
         reason=reason,
         at=since,
@@ -64,7 +66,13 @@ def payload_replaced(key: str, version: int | None, place: str | None) -> Missin
     )
 
 
-def _gone(key: str, reason: str, at: datetime | None, by: str | None) -> MissingResult:
+def _gone(key: str, reason: str, at: datetime | None, by: str | None, swept: bool = False) -> MissingResult:
     who = f" by {by}" if by else ""
     when = f" at {at}" if at else ""
-    return MissingResult(f"no result under {key!r}: {reason}{when}{who}", key=key, reason=reason, at=at, by=by)
+    return MissingResult(
+        f"no result under {key!r}: {reason}{', and was swept' if swept else ''}{when}{who}",
+        key=key,
+        reason=reason,
+        at=at,
+        by=by,
+    )

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pgresults.arguments import flaw_of, require_text
 from pgresults.database.database import Database
+from pgresults.database.observing import HIT, KEY, SIZE, About, observed
 from pgresults.database.programs import Program, aperform, call, compute, perform
 from pgresults.database.targets import Target
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
@@ -127,11 +128,19 @@ class PostgresStorage:
             )
         )
 
+    def _about(self, key: object = None, **more: Any) -> About:
+        """What is said of a program that works here, under a key or more than one."""
+        said = {"pgresults.storage": self.name, **more}
+        if self.settings.telemetry_keys and isinstance(key, str):
+            said[KEY] = key
+        return About(self.database.described, said)
+
     def _fetch(self, key: str, known: UUID | None = None) -> Program[Found | None]:
         """Fetch a key's head and payload, leaving a known payload out."""
         yield from self._trusted()
         return (yield from call(self.database, lambda _: results.read(self.id, key, known)))
 
+    @observed("exists", _about, lambda found: {HIT: found})
     def _has(self, key: str) -> Program[bool]:
         """Whether the key has a live result."""
         return call(self.database, lambda _: results.exists(self.id, key))
@@ -212,6 +221,7 @@ class PostgresStorage:
             raise InvalidArgument("limit is a number of results, 0 or more", argument="limit", value=limit)
         return call(self.database, lambda _: results.listing(self.id, prefix, after, limit))
 
+    @observed("read", _about, lambda content: {HIT: True, SIZE: len(content)})
     def _read_path(self, path: str) -> Program[bytes]:
         found = require_live((yield from self._fetch(require_key(path))), path)
         require_signed(found.head, path, self._trust)
@@ -219,6 +229,7 @@ class PostgresStorage:
             yield from compute(lambda: bytes(require_intact(found, path)), small=self._is_small(found.payload or b""))
         )
 
+    @observed("write", lambda self, path, content: self._about(path, **{SIZE: len(content)}))
     def _write_path(self, path: str, content: bytes) -> Program[None]:
         described = {"holder": default_holder(), "provenance": recorded(None)}
         trust = yield from self._trusted(register=True)

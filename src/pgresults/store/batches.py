@@ -1,10 +1,11 @@
 """Several results read at once, in few round trips."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any
 
+from pgresults.database.observing import FOUND, SIZE, observed
 from pgresults.database.programs import Program, call, calling
 from pgresults.operations.bulk import exist
 from pgresults.operations.requests import Operation
@@ -19,6 +20,11 @@ _KEYS_A_STATEMENT = 1000
 """Keys that are looked at by one statement."""
 
 
+def _of_many(records: Mapping[str, ResultRecord[Any]]) -> Mapping[str, Any]:
+    return {FOUND: len(records), SIZE: sum(one.metadata.size or 0 for one in records.values())}
+
+
+@observed("read_many", lambda keyspace, *_: keyspace.payloads._about(), _of_many)
 def read_many(
     keyspace: Keyspace, keys: Iterable[str], unreadable: Unreadable | None = None
 ) -> Program[dict[str, ResultRecord[Any]]]:
@@ -39,6 +45,7 @@ def read_many(
     return {key: found[target] for key, target in targets.items() if target in found}
 
 
+@observed("exists_many", lambda keyspace, _: keyspace.payloads._about(), lambda found: {FOUND: len(found)})
 def exists_many(keyspace: Keyspace, keys: Iterable[str]) -> Program[set[str]]:
     """Which of the keys have a live result; see `ResultStore.exists_many`."""
     storage, left, live = keyspace.entries, require_keys(keys), set[str]()

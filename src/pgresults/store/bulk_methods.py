@@ -271,4 +271,6 @@ class BulkMethods(ABC):
         return (yield from delete_many((yield from self._keyspace()), keys, reason))
 
     def _find(self, given: dict[str, Any], after: str | None, limit: int | None) -> Program[Listing[FoundResult]]:
-        return Listing((yield from finding.find((yield from self._keyspace()).entries, given, after, limit)))
+        return Listing(
+            (yield from finding.find((yield from self._keyspace()).entries, given, after, limit)), FoundResult
+        )

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
+from pgresults.database.observing import BATCH, SIZE, observed
 from pgresults.database.programs import Program, call, calling, compute, is_small, wait_for
 from pgresults.errors import InvalidArgument, SerializationError
 from pgresults.locking.proofs import prove
@@ -216,9 +217,17 @@ def write_many(
     return given.taken if kept is None else kept
 
 
+def _said(done: WriteProgress) -> Mapping[str, Any]:
+    return {SIZE: done.bytes} | ({BATCH: done.stored} if done.stored != 1 else {})
+
+
+_observed = observed("BATCH write", lambda keyspace, *_: keyspace.payloads._about(), _said)
+
+
+@_observed
 def _together(
     keyspace: Keyspace, items: _Items, kept: dict[str, ResultRecordMetadata] | None, writing: Writing
-) -> Program[None]:
+) -> Program[WriteProgress]:
     """Make all ready first: no code of the caller's runs while the transaction is open, which can be repeated."""
     waiting: list[_Ready] = []
     size = 0
@@ -232,11 +241,13 @@ def _together(
         if items.taken:
             _keep(kept, waiting, (yield from _stored(keyspace, spool, keep=kept is not None)))
             _tell(writing, items.taken, size)
+    return WriteProgress(items.taken, size)
 
 
+@_observed
 def _in_batches(
     keyspace: Keyspace, items: _Items, kept: dict[str, ResultRecordMetadata] | None, writing: Writing
-) -> Program[None]:
+) -> Program[WriteProgress]:
     stored = size = 0
     try:
         while run := (yield from items.run()):
@@ -253,6 +264,7 @@ def _in_batches(
     except Exception as error:
         error.add_note(f"The first {stored:,} items are stored.")
         raise
+    return WriteProgress(stored, size)
 
 
 def _is_one_database(keyspace: Keyspace) -> bool:

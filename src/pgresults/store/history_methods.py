@@ -242,7 +242,7 @@ class HistoryMethods(ABC):
         return await aperform(self._seal(progress))
 
     def _history(self, key: str, with_results: bool) -> Program[Listing[HistoryEntry]]:
-        return Listing((yield from history_of((yield from self._keyspace()), key, with_results)))
+        return Listing((yield from history_of((yield from self._keyspace()), key, with_results)), HistoryEntry)
 
     def _delete(self, key: str, reason: str | None) -> Program[bool]:
         return (yield from changes.delete((yield from self._keyspace()), key, reason))
@@ -259,7 +259,7 @@ class HistoryMethods(ABC):
         return (yield from changes.invalidate((yield from self._keyspace()), prefix, tags, task, flow, reason))
 
     def _expiring(self, within: timedelta, limit: int | None) -> Program[Listing[Listed]]:
-        return Listing((yield from expiring((yield from self._keyspace()).entries, within, limit)))
+        return Listing((yield from expiring((yield from self._keyspace()).entries, within, limit)), Listed)
 
     def _sweep(self, batch_size: int, dry_run: bool, progress: Progress | None) -> Program[int]:
         keyspace, total = (yield from self._keyspace()), 0

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pgresults.arguments import require_text
+from pgresults.database.observing import HIT, SIZE, observed
 from pgresults.database.programs import Program, aperform, call, compute, perform
 from pgresults.errors import IntegrityError, InvalidArgument
 from pgresults.locking.proofs import await_others
@@ -100,6 +101,12 @@ def opened(keyspace: Keyspace, key: str, holder: str | None) -> Program[Outgoing
     key = require_key(key)
     if keyspace.locks is not None:
         yield from await_others(keyspace.locks, key, holder, storage.settings.read_lock_timeout)
+    return (yield from _checked(keyspace, key))
+
+
+@observed("read", lambda keyspace, key: keyspace.payloads._about(key), lambda checked: {HIT: True, SIZE: checked.size})
+def _checked(keyspace: Keyspace, key: str) -> Program[Outgoing]:
+    storage = keyspace.payloads
     if keyspace.apart is not None:
         key = pointed_to((yield from read_current(keyspace.apart, keyspace.serializer, key)))
     trust = yield from storage._trusted()

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
+from pgresults.database.observing import SIZE, About, observed
 from pgresults.database.programs import Program, aperform, compute, perform
 from pgresults.errors import InvalidArgument, PayloadTooLarge
 from pgresults.locking.proofs import refuse_others
@@ -74,6 +75,10 @@ class Incoming:
         self._sha256.update(view)
         self.size += len(view)
 
+    def _about(self) -> About | None:
+        return None if self.closed else self._keyspace.payloads._about(self._draft.storage_key, **{SIZE: self.size})
+
+    @observed("write", _about)
     def store(self) -> Program[None]:
         """Store what was taken, once; whatever becomes of it, nothing more is taken."""
         if self.closed:

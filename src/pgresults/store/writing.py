@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgresults.arguments import require_moment, require_span, require_tags, require_text
+from pgresults.database.observing import SIZE, observed
 from pgresults.database.programs import Program, call, compute, is_small
 from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.locking.proofs import prove
@@ -133,6 +134,9 @@ def draft_of(
     return Draft(obj, key, serializer, moment, expires_in=span)
 
 
+@observed(
+    "write", lambda keyspace, draft, *_: keyspace.payloads._about(draft.storage_key), lambda stored: {SIZE: stored.size}
+)
 def write(
     keyspace: Keyspace,
     draft: Draft,

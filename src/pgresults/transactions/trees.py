@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from pgresults.database.caller_transactions import Caller
+from pgresults.database.observing import About, observed
 from pgresults.database.programs import Program
 from pgresults.errors import PgResultsError, SerializationError, StorageUnavailable
 from pgresults.interruptions import is_interruption
@@ -65,6 +66,11 @@ class Member:
         """The name under which the whole tree holds locks, in whichever thread or task."""
         return self._locks.holder
 
+    @observed(
+        "commit",
+        lambda self: About(None, {}) if self._unfinished() else None,
+        lambda committed: {"pgresults.committed": committed},
+    )
     def _commit(self) -> Program[bool]:
         members, staged = self._unfinished(), []
         if not members:

@@ -1,8 +1,10 @@
 """Storing what a tree of transactions staged: in one database transaction, its own or the caller's."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pgresults.database.caller_transactions import Caller, call_on
+from pgresults.database.observing import BATCH, SIZE, About, observed
 from pgresults.database.programs import Program, call
 from pgresults.errors import ConfigurationError
 from pgresults.operations import locks
@@ -12,6 +14,16 @@ from pgresults.operations.results import Upload, find_write, write_all
 from pgresults.store.writing import Staged
 
 
+def _about(staged: Sequence[Staged], *_: Any) -> About | None:
+    if not staged:
+        return None
+    said = {SIZE: sum(version.upload.size for version in staged)}
+    if len(staged) > 1:
+        return staged[0].storage._about(**said, **{BATCH: len(staged)})
+    return staged[0].storage._about(staged[0].upload.columns["key"], **said)
+
+
+@observed("write", _about)
 def store_all(staged: Sequence[Staged], caller: Caller | None, grants: Sequence[Grant]) -> Program[None]:
     """Store versions together or not at all.
 

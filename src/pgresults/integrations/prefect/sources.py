@@ -29,12 +29,21 @@ class DirectorySource:
 
     def __init__(self, place: str) -> None:
         self._root = Path(place).expanduser()
-        if not self._root.is_dir():
-            raise InvalidArgument(f"{place} is no directory", argument="path", value=place)
+        if not place.strip() or not self._root.is_dir():  # nothing would stand for the working directory
+            raise InvalidArgument(f"{place!r} is no directory", argument="path", value=place)
         self._root = self._root.resolve()
+        self._unlisted: dict[str, OSError] = {}
 
     def names(self) -> list[str]:
-        return sorted(path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file())
+        """The files' names, and those of the directories that cannot be looked into: reading one says why."""
+        refused: list[OSError] = []
+        walk = os.walk(self._root, onerror=refused.append)
+        found = [Path(folder, file) for folder, _, files in walk for file in files]
+        self._unlisted = {self._name(Path(error.filename)): error for error in refused}
+        return sorted([*(self._name(path) for path in found if _is_file(path)), *self._unlisted])
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
 
     def read(self, name: str) -> bytes:
         with open(self._opened(name), "rb") as file:  # noqa: PTH123 (a descriptor)
@@ -53,6 +62,8 @@ class DirectorySource:
         Whoever may write there may put a link in the place of anything at any moment: so none is followed on the way
         from the directory to where the file was found to be.
         """
+        if name in self._unlisted:
+            raise self._unlisted[name]
         target = (self._root / name).resolve(strict=True)
         if not target.is_relative_to(self._root):
             raise PermissionError(EPERM, "it is a link that leads out of the directory")
@@ -69,6 +80,16 @@ class DirectorySource:
             os.close(descriptor)
             raise OSError(EINVAL, "it is no file")
         return descriptor
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file to read; what cannot even be looked at is for reading to say."""
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 class FileSystemSource:

@@ -1,0 +1,1 @@
+"""What programs with OpenTelemetry see of pgresults, and what Prometheus sees of a schema."""
