@@ -57,6 +57,7 @@ def functions(schema: str) -> Iterator[sql.Composed]:
         yield sql.SQL(delegated).format(sql.Literal(signature), _quoted(schema, result.name))
 
 
+# A default of the server's is sent along with what was said; and each server asks for rights on what a view stands for.
 _LET = """
 DO $do$
 DECLARE
@@ -69,15 +70,14 @@ BEGIN
                bool_or(a.privilege_type = 'TRUNCATE') AS owns
         FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
         WHERE c.relnamespace = home AND c.relname = 'result' AND a.grantee <> c.relowner
+              AND to_regproc({mark}) IS NOT NULL
         GROUP BY a.grantee HAVING bool_or(a.privilege_type = 'SELECT')
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION {functions} TO %s', found.grantee);
         IF has_any_column_privilege(found.role, {stored}, 'INSERT') THEN
-            -- What is left to the server's default is sent along.
             EXECUTE format('GRANT INSERT ON {payload} TO %s', found.grantee);
         END IF;
         IF has_table_privilege(found.role, {current}, 'SELECT') THEN
-            -- Each server asks for the rights on what a view stands for.
             EXECUTE format('GRANT SELECT ON {payload} TO %s', found.grantee);
         END IF;
         IF NOT found.owns THEN
@@ -92,7 +92,8 @@ $do$
 def letting(schema: str) -> sql.Composed:
     """The statement by which who may see results runs the functions, which look what else one may.
 
-    Whoever is no owner changes heads by them alone: there is no trigger that would look at another way.
+    Whoever is no owner changes heads by them alone: there is no trigger that would look at another way. Where nothing
+    is spread it changes nothing.
     """
     names = (*shard_functions.BY_KEY, *coordinator_functions.NAMES)
 
@@ -106,6 +107,7 @@ def letting(schema: str) -> sql.Composed:
         functions=quoted(*names),
         result=quoted(result.name),
         payload=quoted(payload.name),
+        mark=_quoted(schema, shard_functions.MARK),
         stored=_quoted(schema, payload.name),
         current=_quoted(schema, "current_payloads"),
     )
@@ -118,7 +120,7 @@ def guarding(schema: str) -> Iterator[sql.Composed]:
 
 
 def _filled(template: str, schema: str) -> sql.Composed:
-    names = {name: _quoted(schema, name) for name in (REFERENCE, *DISTRIBUTED, "refuse_on_shard")}
+    names = {name: _quoted(schema, name) for name in (REFERENCE, *DISTRIBUTED, "refuse_on_shard", "current_payloads")}
     return sql.SQL(template).format(schema=sql.Identifier(schema), **names)
 
 
