@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, T
+from pgresults.operations.verify import ANY_TRANSACTION
 from pgresults.sql import breaking, bulk, counterparts, frequency, history, registry, results, usage, verify
 from pgresults.sql.compiled import Statement
 
 _Answer: TypeAlias = Callable[[Any], Operation[list[Row]]]
-
-_ANY_TRANSACTION = 2**63 - 1
 
 
 def spread(operation: Operation[T]) -> Operation[T]:
@@ -121,7 +120,7 @@ def _no_transaction_ahead(_: Execute) -> Operation[list[Row]]:
 
 def _horizon(request: Execute) -> Operation[list[Row]]:
     _, now = (yield request)[0]
-    return [(_ANY_TRANSACTION, now)]
+    return [(ANY_TRANSACTION, now)]
 
 
 def _are_rare(_: Execute) -> Operation[list[Row]]:

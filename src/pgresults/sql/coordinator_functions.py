@@ -194,7 +194,7 @@ DECLARE
 BEGIN
     -- Numbers of transactions are each server's own. But entries are no older than their transactions: what is older
     -- than all that are open is certain. Of a prepared one is not known when it began.
-    bound := 9223372036854775807;
+    bound := 9223372036854775807; -- says nothing
     <<once_more>>
     LOOP
         until := clock_timestamp();

@@ -183,7 +183,12 @@ BEGIN
         RAISE EXCEPTION 'permission denied: this is no entry that % may make under the key %', session_user,
                         quote_literal(_key) USING ERRCODE = 'insufficient_privilege';
     END IF;
-    SELECT * INTO _old FROM {{schema}}.result r WHERE r.storage_id = _storage_id AND r.key = _key FOR UPDATE;
+    IF _action = 'expire' THEN -- what somebody works on is left for later
+        SELECT * INTO _old FROM {{schema}}.result r WHERE r.storage_id = _storage_id AND r.key = _key
+        FOR UPDATE SKIP LOCKED;
+    ELSE
+        SELECT * INTO _old FROM {{schema}}.result r WHERE r.storage_id = _storage_id AND r.key = _key FOR UPDATE;
+    END IF;
     _new := _old;
     IF _old.key IS NULL THEN
         IF _action <> 'break' THEN
