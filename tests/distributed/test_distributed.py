@@ -68,6 +68,8 @@ def test_tables_in_use_are_spread_and_keep_what_they_have(empty_url: URL, progra
         before.write(key, key=key)
     before.write("x" * 3_000_000, key="large")
     before.delete("k1")
+    with psycopg.connect(psycopg_url(empty_url), autocommit=True) as connection:
+        connection.execute("SELECT pgresults.project_documents()")
     entries = {key: [entry.digest for entry in before.history(key)] for key in KEYS}
     spread = program(empty_url, "db", "distribute", "--shards", "4")
     assert spread.returncode == 0
@@ -77,8 +79,10 @@ def test_tables_in_use_are_spread_and_keep_what_they_have(empty_url: URL, progra
     assert after.read("large").result == "x" * 3_000_000
     assert after.write("again", key="k1").version == 2
     assert after.verify().intact
-    with psycopg.connect(psycopg_url(empty_url)) as connection:
-        assert connection.execute("SELECT pg_relation_size('pgresults.history'::regclass)").fetchone() is not None
+    with psycopg.connect(psycopg_url(empty_url), autocommit=True) as connection:
+        assert connection.execute("SELECT count(*) FROM pgresults.json_results").fetchone() == (0,)
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            connection.execute("SELECT pgresults.project_documents()")
     assert program(empty_url, "db", "distribute").returncode == 0
 
 

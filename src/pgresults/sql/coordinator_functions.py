@@ -185,6 +185,21 @@ END
 $$
 """
 
+_NO_DOCUMENTS = """
+CREATE OR REPLACE FUNCTION {schema}.project_documents(
+    wanted boolean DEFAULT true, home regclass DEFAULT {result}::regclass
+)
+RETURNS void
+LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
+BEGIN
+    IF wanted THEN
+        RAISE EXCEPTION 'results that are spread over several servers are not projected as documents'
+            USING ERRCODE = 'feature_not_supported', HINT = 'Read the payloads, or describe results by tags.';
+    END IF;
+END
+$$
+"""
+
 _CERTAIN = """
 CREATE OR REPLACE FUNCTION {schema}.certain() RETURNS TABLE (bound bigint, until timestamptz)
 LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
@@ -271,6 +286,7 @@ FUNCTIONS = (
     _END_ALL,
     _SWEEP,
     _REGISTER,
+    _NO_DOCUMENTS,
     _CERTAIN,
     _GUARDS,
 )

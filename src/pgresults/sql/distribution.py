@@ -21,6 +21,8 @@ _UNGUARDED = (
     "DROP TRIGGER IF EXISTS append_only ON {schema}.history",
     "DROP TRIGGER IF EXISTS kept ON {schema}.history",
     "DROP TRIGGER IF EXISTS record_entry ON {schema}.result",
+    "DROP TRIGGER IF EXISTS project_document ON {schema}.result",
+    "TRUNCATE {schema}.document",  # nobody would keep them up to date
 )
 # One of TRUNCATE beside others would keep the trigger from every shard.
 
