@@ -19,10 +19,10 @@ from pgresults.database.retries import Attempts
 from pgresults.database.revisions import require_current
 from pgresults.database.targets import DRIVER, Target, url_of
 from pgresults.database.telemetry import Described, attributes_of
-from pgresults.errors import SchemaVersionError
+from pgresults.errors import ConfigurationError, SchemaVersionError
 from pgresults.interruptions import is_interruption
 from pgresults.operations.distributed import spread
-from pgresults.operations.registry import SchemaState, ping, schema_state
+from pgresults.operations.registry import Condition, condition, ping
 from pgresults.operations.requests import Operation, T
 from pgresults.server.embedded import EmbeddedPostgres, is_embedded
 from pgresults.settings import Settings, current_settings
@@ -58,6 +58,8 @@ class Database:
 
     def _open(self) -> None:
         self._checked_by: int | None = None
+        self.sees_payloads = False
+        """Whether the role may read the table of payloads itself; known once something was carried out."""
         self.described = Described(attributes_of(self._given_url, self.embedded, self.schema))
         name = self.described.pool
         self._pools = Pools(self.url, self.aurl, self.pool_options(), name, self._engine, self._async_engine)
@@ -88,12 +90,20 @@ class Database:
         Raises: StorageUnavailable, SchemaVersionError, ConfigurationError.
         """
         self._check()
-        return self._run(start, atomic, repeatable)
+        try:
+            return self._run(start, atomic, repeatable)
+        except ConfigurationError:
+            self._checked_by = None  # a right may have been taken away: what is left is asked before the next call
+            raise
 
     async def arun(self, start: Start[T], *, atomic: bool = False, repeatable: bool = True) -> T:
         """Carry an operation out without blocking the event loop; see `run`."""
         await self._acheck()
-        return await self._arun(start, atomic, repeatable)
+        try:
+            return await self._arun(start, atomic, repeatable)
+        except ConfigurationError:
+            self._checked_by = None
+            raise
 
     def connect(self) -> Connection:
         """Open a connection of the caller's own to a schema that is as it should be; raises the driver's errors."""
@@ -152,7 +162,8 @@ class Database:
 
     def _state(self) -> dict[str, Any]:
         state = vars(self) | {"_engine": None, "_async_engine": None}
-        del state["_pools"], state["_checked_by"], state["described"]
+        for name in ("_pools", "_checked_by", "sees_payloads", "described"):
+            del state[name]
         return state
 
     def _identity(self) -> tuple[Any, ...]:
@@ -183,19 +194,18 @@ class Database:
                         await adrive(connection, self.schema, ping())
                     tries.started = True
                     async with connection.transaction() if atomic else _NO_TRANSACTION:
-                        return await adrive(
-                            connection, self.schema, self.as_carried_out(start(tries.repeated)), tries.note
-                        )
+                        operation = self.as_carried_out(start(tries.repeated))
+                        return await adrive(connection, self.schema, operation, tries.note)
 
     def _check(self) -> None:
         if self._checked_by == os.getpid():
             return
-        found = SchemaState()
+        found: Condition | None = None
         with suppress(SchemaVersionError):  # no tables of ours
-            found = self._run(_state, False, True)
-        if found.revision != REVISION and self._makes_its_tables():
-            found = SchemaState(_upgraded(self.url(), self.schema))
-        self._take(found)
+            found = self._run(_condition, False, True)
+        if not _is_current(found) and self._makes_its_tables():
+            found = _upgraded(self.url(), self.schema)
+        self._accept(found)
 
     def _makes_its_tables(self) -> bool:
         """Whether it is an embedded server, by whatever it was named."""
@@ -204,24 +214,29 @@ class Database:
     async def _acheck(self) -> None:
         if self._checked_by == os.getpid():
             return
-        found = SchemaState()
+        found: Condition | None = None
         with suppress(SchemaVersionError):
-            found = await self._arun(_state, False, True)
-        if found.revision != REVISION and self._makes_its_tables():
-            found = SchemaState(await asyncio.to_thread(_upgraded, await self.aurl(), self.schema))
-        self._take(found)
+            found = await self._arun(_condition, False, True)
+        if not _is_current(found) and self._makes_its_tables():
+            found = await asyncio.to_thread(_upgraded, await self.aurl(), self.schema)
+        self._accept(found)
 
-    def _take(self, found: SchemaState) -> None:
-        require_current(found.revision, self.schema)
-        self._is_spread = found.is_spread
+    def _accept(self, found: Condition | None) -> None:
+        require_current(found and found.revision, self.schema)
+        self.sees_payloads = found is not None and found.sees_payloads
+        self._is_spread = found is not None and found.is_spread
         self._checked_by = os.getpid()
 
 
-def _upgraded(url: URL, schema: str) -> str:
+def _is_current(found: Condition | None) -> bool:
+    return found is not None and found.revision == REVISION
+
+
+def _upgraded(url: URL, schema: str) -> Condition:
     """Bring the schema of a server of our own to this code's revision, and say which it is."""
     from pgresults.database.migrations import upgrade
 
-    return upgrade(url, schema)
+    return Condition(upgrade(url, schema), sees_payloads=True)
 
 
 @contextmanager
@@ -236,8 +251,8 @@ def _transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
             raise
 
 
-def _state(_: bool) -> Operation[SchemaState]:
-    return schema_state()
+def _condition(_: bool) -> Operation[Condition | None]:
+    return condition()
 
 
 def _without_secrets(url: URL | None) -> URL | None:

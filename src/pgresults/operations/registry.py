@@ -42,17 +42,18 @@ def is_long_known(storage_id: UUID) -> Operation[bool]:
     return bool((yield Execute(statements.LONG_KNOWN, {"id": storage_id})))
 
 
-class SchemaState(NamedTuple):
-    """The revision of a schema, None where there is none, and whether it is spread over several servers."""
+class Condition(NamedTuple):
+    """A schema's revision, whether the session's role may see all payloads, and whether several servers have it."""
 
-    revision: str | None = None
+    revision: str
+    sees_payloads: bool
     is_spread: bool = False
 
 
-def schema_state() -> Operation[SchemaState]:
-    """What the database says of the schema."""
-    rows = yield Execute(statements.SCHEMA_STATE, {})
-    return SchemaState(*rows[0]) if rows else SchemaState()
+def condition() -> Operation[Condition | None]:
+    """What a connection finds of the schema; None: no tables of ours."""
+    rows = yield Execute(statements.CONDITION, {})
+    return Condition(*rows[0]) if rows else None
 
 
 def server_time() -> Operation[datetime]:

@@ -3,10 +3,8 @@
 import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from pgresults.operations.requests import Execute, Operation, Row, Stream
-from pgresults.operations.results import Found, Head, as_taken_away
 from pgresults.sql import results as statements
 
 
@@ -16,17 +14,6 @@ class Digests(NamedTuple):
     size: int
     sha256: bytes
     chunks: tuple[bytes, ...]
-
-
-def begin(storage_id: UUID, key: str) -> Operation[Found | None]:
-    """Read a key's head and the first chunk of its payload."""
-    place = {"storage_id": storage_id, "key": key}
-    rows = yield Execute(statements.READ, {**place, "known_payload_id": None})
-    if not rows:
-        return None
-    *columns, first = rows[0]
-    head = Head(*columns)
-    return Found((yield from as_taken_away(place, head)), first)
 
 
 def digest(place: Mapping[str, Any], first: bytes) -> Operation[Digests]:

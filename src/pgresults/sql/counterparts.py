@@ -12,21 +12,13 @@ from pgresults.sql import bulk, history
 from pgresults.sql.compiled import Query, Statement
 from pgresults.sql.coordinator_functions import MANY, PROOF
 from pgresults.sql.guards import Guard
-from pgresults.sql.results import HEAD_COLUMNS, Kind
+from pgresults.sql.results import Kind
 from pgresults.sql.schema import history as entries
 from pgresults.sql.schema import payload, result
 from pgresults.sql.shard_functions import BY_KEY, GIVEN, SAID
 
 _Said: TypeAlias = str | sql.Literal | None
 """The parameter of a statement, a constant, or nothing."""
-
-
-SAYABLE = "greatest(least({name}, '9999-12-30 23:59:59.999999+00'::timestamptz), '0001-01-02 00:00:00+00'::timestamptz)"
-AS_UTC = (
-    "CASE WHEN {name} BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'"
-    " THEN timezone('UTC', {name}) END"
-)
-"""See `times`."""
 
 
 class FunctionStatement(Statement):
@@ -79,7 +71,7 @@ def _proven(guard: Guard) -> dict[str, _Said]:
     }
 
 
-_WRITTEN = "version, created_at, timezone('UTC', expires_at)"
+_WRITTEN = "version, created_at, expires_at"
 
 
 def _write(kind: Kind) -> FunctionStatement:
@@ -121,15 +113,7 @@ RECORD_BREAK = _change("seq", expires_at=None)
 RETAIN = _change("seq", expires_at=None, fence=None)
 """Say of one key that earlier versions lose their payloads."""
 
-_READ = ", ".join(
-    {
-        "created_at": SAYABLE.format(name="created_at"),
-        "at": SAYABLE.format(name="at"),
-        "expires_at": AS_UTC.format(name="expires_at"),
-    }.get(name, name)
-    for name in (*HEAD_COLUMNS, "expired", "data")
-)
-READ = FunctionStatement(_READ, "read_head", BY_KEY["read_head"], {"known": "known_payload_id"})
+READ = FunctionStatement("*", "read_head", BY_KEY["read_head"], {"known": "known_payload_id"})
 """The head of a key with the first chunk of its payload, unless the caller knows that payload already."""
 
 LOCK = FunctionStatement("lock_head", "lock_head", BY_KEY["lock_head"])

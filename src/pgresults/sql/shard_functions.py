@@ -11,7 +11,7 @@ from sqlalchemy import Column
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from pgresults.sql.results import CLEARED, WRITTEN_COLUMNS
+from pgresults.sql.results import CLEARED, HEAD_COLUMNS, SIGNED_COLUMNS, WRITTEN_COLUMNS
 from pgresults.sql.schema import history, result
 
 MARK = "write_version"
@@ -255,36 +255,27 @@ END
 $$
 """
 
-_HEAD = {
-    "version": "r.version",
-    "payload_id": "r.payload_id",
-    "created_at": "r.created_at",
-    "expires_at": "r.expires_at",
-    "serializer": "r.serializer::text",
-    "size": "r.size",
-    "sha256": "r.sha256",
+_AS_READ = {
+    **{name: f"r.{name}" for name in (*HEAD_COLUMNS, *SIGNED_COLUMNS)},
+    **{name: f"r.{name}::text" for name in ("serializer", "provenance")},
     "tags": "array_to_json(r.tags)::text",
-    "provenance": "r.provenance::text",
-    **{
-        name: f"r.{name}"
-        for name in (
-            "storage_key", "storage_block_id", "pgresults_version", "prefect_version", "signature", "action", "at",
-            "actor",
-        )
-    },
-    "expired": "coalesce(r.expires_at <= statement_timestamp(), false)",
     "data": "p.data",
-}  # fmt: skip
-_READ_TYPES = {name: column_type(result.c[name]) for name in _HEAD if name in result.c} | {
-    **dict.fromkeys(("serializer", "tags", "provenance"), "text"),
-    "expired": "boolean",
-    "data": "bytea",
+    "expired": "r.expires_at <= statement_timestamp()",
 }
+_READ = {
+    "data": "bytea",
+    **{name: column_type(result.c[name]) for name in HEAD_COLUMNS},
+    **dict.fromkeys(("serializer", "provenance"), "text"),
+    "expired": "boolean",
+    "tags": "text",
+    "signature": "bytea",
+}
+"""What a read gives, in the order of `operations.results.Head` behind the payload, by the type of each."""
 
 # Asked of the shards by their own names: that is where a call of the key is sent, and planning costs half as much.
-_READ = f"""
+_READ_HEAD = f"""
 CREATE OR REPLACE FUNCTION {{schema}}.read_head(_key text, _storage_id uuid, _known uuid)
-RETURNS TABLE ({", ".join(f"{name} {kind}" for name, kind in _READ_TYPES.items())})
+RETURNS TABLE ({", ".join(f"{name} {kind}" for name, kind in _READ.items())})
 {_AS_OWNER} AS $$
 BEGIN
     IF NOT (has_table_privilege(session_user, {{payload}}, 'SELECT')
@@ -293,7 +284,7 @@ BEGIN
     END IF;
     RETURN QUERY EXECUTE format(
         $query$
-            SELECT {", ".join(_HEAD[name] for name in _READ_TYPES)}
+            SELECT {", ".join(_AS_READ[name] for name in _READ)}
             FROM %I r LEFT JOIN %I p ON p.storage_id = $1 AND p.key = $2 AND p.payload_id = r.payload_id
                  AND p.chunk = 0 AND p.payload_id IS DISTINCT FROM $3
                  AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp())
@@ -325,5 +316,5 @@ BY_KEY: dict[str, Mapping[str, str]] = {
 }
 """The functions that run where a key's shard is, by the types of their parameters; the first one is the key."""
 
-FUNCTIONS = (_TICK, _WRITE, _CHANGE, _LOCK, _READ, _REFUSE)
+FUNCTIONS = (_TICK, _WRITE, _CHANGE, _LOCK, _READ_HEAD, _REFUSE)
 """What creates or renews them, and the trigger of the history's shards."""

@@ -75,7 +75,7 @@ def read_all_current(
     if not keys:
         return {}
     trust = yield from storage._trusted()
-    found = yield from call(storage.database, lambda _: read_all(storage.id, keys), atomic=True)
+    found = yield from call(storage.database, lambda _: read_all(storage.id, keys, storage._look()), atomic=True)
     live = {key: found[key] for key in keys if key in found and _is_live(found[key], key)}
     size = sum(len(one.payload or b"") for one in live.values())
 

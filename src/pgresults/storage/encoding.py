@@ -20,7 +20,7 @@ from pgresults.serializers import Serializer
 from pgresults.serializers.permits import Permit, named_by_data, within_permit
 from pgresults.sql.digests import CONTENT_FIELDS, expiry_bytes, framed, payload_digest, place_bytes
 from pgresults.sql.guards import Guard
-from pgresults.sql.times import utc
+from pgresults.sql.times import expiry
 from pgresults.storage.checking import require_intact, require_signed
 from pgresults.storage.columns import canonical, json_text, parsed
 
@@ -135,7 +135,7 @@ def metadata_of(head: Head, key: str, default: Serializer, trust: Trust) -> Resu
 def _metadata(head: Head, key: str, default: Serializer, trust: Trust) -> ResultRecordMetadata:
     return ResultRecordMetadata(
         storage_key=head.storage_key or key,
-        expiration=utc(head.expires_at),
+        expiration=expiry(head.expires_at),
         serializer=default if head.serializer is None else serializer_of(head.serializer, trust),
         pgresults_version=head.pgresults_version or "unknown",
         prefect_version=head.prefect_version,

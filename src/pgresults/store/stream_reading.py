@@ -16,7 +16,7 @@ from pgresults.database.observing import HIT, SIZE, observed
 from pgresults.database.programs import Program, aperform, call, compute, perform
 from pgresults.errors import IntegrityError, InvalidArgument
 from pgresults.locking.proofs import await_others
-from pgresults.operations import streams
+from pgresults.operations import results, streams
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Head
 from pgresults.records.keys import require_key
@@ -111,7 +111,9 @@ def _checked(keyspace: Keyspace, key: str) -> Program[Outgoing]:
         key = pointed_to((yield from read_current(keyspace.apart, keyspace.serializer, key)))
     trust = yield from storage._trusted()
     while True:
-        found = require_live((yield from call(storage.database, lambda _: streams.begin(storage.id, key))), key)
+        found = require_live(
+            (yield from call(storage.database, lambda _: results.read_first(storage.id, key, storage._look()))), key
+        )
         head, first = found.head, bytes(found.payload or b"")
         require_signed(head, key, trust)
         place = {"storage_id": storage.id, "key": key, "payload_id": head.payload_id}
