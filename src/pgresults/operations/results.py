@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgresults.errors import LockLostError
+from pgresults.operations.arrays import TEXT, binary_array
 from pgresults.operations.locks import Place, bury, locked, state
 from pgresults.operations.payloads import pieces
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Row, Stream
 from pgresults.records.keys import prefix_end
+from pgresults.serializers.parts import Arrived, Arriving
 from pgresults.sql import results as statements
 from pgresults.sql.compiled import Statement
 from pgresults.sql.guards import Guard
@@ -48,7 +50,7 @@ class Found(NamedTuple):
     """A key's head with its payload, which is None when the head is not live or the payload is known already."""
 
     head: Head
-    payload: bytes | bytearray | None
+    payload: Arrived | None
 
 
 class Written(NamedTuple):
@@ -161,7 +163,7 @@ def clear_way(columns: Mapping[str, Any], guard: Guard) -> Operation[None]:
 def _chunks(columns: Mapping[str, Any]) -> Iterator[Row]:
     place = (columns["storage_id"], columns["key"], columns["payload_id"])
     proof: tuple[bytes | None, bytes | None] = (columns["salt"], columns["sha256"])
-    for number, piece in enumerate(pieces(columns["data"], CHUNK_SIZE)):
+    for number, piece in enumerate(pieces(columns["data"], CHUNK_SIZE, columns["sha256"])):
         yield (*place, number, piece, *proof)
         proof = (None, None)
 
@@ -213,7 +215,7 @@ def as_taken_away(place: Mapping[str, Any], head: Head, before: int = _NO_ENTRY_
 
 def read_all(storage_id: UUID, keys: Sequence[str], look: Look) -> Operation[dict[str, Found]]:
     """Read the heads and payloads of several keys as they were at one moment, tags and signatures included."""
-    parameters, look = {"storage_id": storage_id, "keys": list(keys)}, look._replace(signed=True)
+    parameters, look = {"storage_id": storage_id, "keys": binary_array(TEXT, keys)}, look._replace(signed=True)
     found: dict[str, Found] = {}
     for key, *row in (yield Execute(statements.READ_MANY[look.at_table], parameters)):
         one = yield from _found({"storage_id": storage_id, "key": key}, row)
@@ -224,22 +226,23 @@ def read_all(storage_id: UUID, keys: Sequence[str], look: Look) -> Operation[dic
     return found
 
 
-def further_chunks(chunks: Statement, place: dict[str, Any], first: bytes) -> Operation[bytearray | None]:
+def further_chunks(chunks: Statement, place: dict[str, Any], first: bytes) -> Operation[Arrived | None]:
     """A payload with what follows its first chunk; None where there is nothing any more.
 
     It grows by what arrives: a size that somebody altered must not be believed.
     """
-    payload, received = bytearray(first), 0
+    payload, received = Arriving(), 0
+    payload.append(first)
 
     def append(row: Row) -> None:
-        nonlocal payload, received
+        nonlocal received
         number, data = row
         received += 1
         if number == received:  # else one is missing, which the digest tells
-            payload += data
+            payload.append(data)
 
     yield Stream(chunks, place, append)
-    return payload if received else None
+    return payload.whole() if received else None
 
 
 def exists(storage_id: UUID, key: str) -> Operation[bool]:

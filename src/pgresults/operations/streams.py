@@ -1,7 +1,7 @@
 """Reading a payload chunk by chunk."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pgresults.operations.requests import Execute, Operation, Row, Stream
@@ -16,8 +16,8 @@ class Digests(NamedTuple):
     chunks: tuple[bytes, ...]
 
 
-def digest(place: Mapping[str, Any], first: bytes) -> Operation[Digests]:
-    """Read what follows the first chunk of a payload, and keep its digests alone."""
+def digest(place: Mapping[str, Any], first: bytes, seen: Callable[[int], None] | None = None) -> Operation[Digests]:
+    """Read what follows the first chunk of a payload, and keep its digests alone; ``seen`` is told the bytes so far."""
     whole, size, chunks = hashlib.sha256(first), len(first), [hashlib.sha256(first).digest()]
 
     def see(row: Row) -> None:
@@ -27,6 +27,8 @@ def digest(place: Mapping[str, Any], first: bytes) -> Operation[Digests]:
             whole.update(data)
             size += len(data)
             chunks.append(hashlib.sha256(data).digest())
+            if seen is not None:
+                seen(size)
 
     yield Stream(statements.READ_CHUNKS, place, see)
     return Digests(size, whole.digest(), tuple(chunks))

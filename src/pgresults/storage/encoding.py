@@ -17,6 +17,7 @@ from pgresults.records.provenance import actor
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.records.signing import Trust
 from pgresults.serializers import Serializer
+from pgresults.serializers.parts import Arrived
 from pgresults.serializers.permits import Permit, named_by_data, within_permit
 from pgresults.sql.digests import CONTENT_FIELDS, expiry_bytes, framed, payload_digest, place_bytes
 from pgresults.sql.guards import Guard
@@ -148,24 +149,26 @@ def _metadata(head: Head, key: str, default: Serializer, trust: Trust) -> Result
     )
 
 
-def decode(found: Found, key: str, default: Serializer, trust: Trust) -> ResultRecord[Any]:
+def decode(found: Found, key: str, default: Serializer, trust: Trust, *, spend: bool = False) -> ResultRecord[Any]:
     """The record of a live result, its payload and signature verified before anything is deserialized.
+
+    ``spend`` says that a large payload is not needed any more.
 
     Raises: IntegrityError; SerializationError.
     """
     payload = require_intact(found, key)
     require_signed(found.head, key, trust)
-    return loaded(metadata_of(found.head, key, default, trust), payload, trust)
+    return loaded(metadata_of(found.head, key, default, trust), payload, trust, spend=spend)
 
 
-def loaded(metadata: ResultRecordMetadata, payload: bytes, trust: Trust) -> ResultRecord[Any]:
+def loaded(metadata: ResultRecordMetadata, payload: Arrived, trust: Trust, *, spend: bool = False) -> ResultRecord[Any]:
     """The record of a payload that was checked, within the bounds of its storage.
 
     Raises: SerializationError; PayloadTooLarge.
     """
     try:
         with within_permit(trust.permit):
-            return ResultRecord._from_payload(metadata, payload)
+            return ResultRecord._from_payload(metadata, payload, spend=spend)
     except SerializationError as error:
         key = metadata.storage_key
         raise SerializationError(

@@ -16,6 +16,7 @@ from pgresults.operations.results import Found, Listed, Upload, Written
 from pgresults.records.keys import MAX_KEY_BYTES, require_key, storage_id
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.signing import Trust
+from pgresults.serializers.parts import Arrived
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings, current_settings
 from pgresults.sql.results import Look
@@ -244,7 +245,7 @@ class PostgresStorage:
         )
         yield from self._store(upload)
 
-    def _is_small(self, payload: bytes | bytearray) -> bool:
+    def _is_small(self, payload: Arrived) -> bool:
         """Whether an event loop may work on a payload itself."""
         return len(payload) <= self.settings.offload_bytes
 
