@@ -26,6 +26,7 @@ from pgresults.cli import (
     locks,
     log,
     metrics,
+    proving,
     removing,
     results,
     transfer,
@@ -75,6 +76,7 @@ log.register(app)
 explaining.register(app)
 upkeep.register(app)
 audit.register(app)
+proving.register(app)
 metrics.register(app)
 transfer.register(app)
 transfer.register_import(importing.app)

@@ -14,7 +14,8 @@ import typer
 from rich.filesize import decimal
 
 from pgresults.audit.reports import Covered, VerifyReport
-from pgresults.audit.seals import Seal, has_key
+from pgresults.audit.seals import Seal
+from pgresults.audit.signing import has_key
 from pgresults.cli.output import fail, note, print_json, reason_of, replacing, say, shown, terminal
 from pgresults.cli.progress import counting, waiting
 from pgresults.cli.rights import hint

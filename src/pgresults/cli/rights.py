@@ -9,7 +9,7 @@ _NEEDS = {
     Kind.READER: ("get", "ls", "expiring", "locks", "storages", "export", "metrics"),
     Kind.WRITER: ("put", "rm", "touch", "import", "demo"),
     Kind.AUDITOR: ("show", "diff", "verify", "history", "log", "explain"),
-    Kind.HISTORIAN: ("seal", "stats"),
+    Kind.HISTORIAN: ("seal", "stats", "prove", "evidence"),
     Kind.SWEEPER: ("sweep", "retain", "redact"),
 }
 """The least kind of role with which a command works."""
