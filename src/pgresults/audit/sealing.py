@@ -144,7 +144,7 @@ def compare(storage: PostgresStorage, seals: Sequence[Seal]) -> Program[list[Fin
     for seal, tree in zip(seals, grove.trees, strict=True):
         now = tree.buckets()
         places = {place for place in now.keys() | seal.buckets.keys() if now.get(place) != seal.buckets.get(place)}
-        places = {place for place in places if (seal.depth, place) not in known}
+        places = {place for place in places if not _is_known(known, seal.depth, place)}
         known |= {(seal.depth, place) for place in places}
         keys = (yield from _keys_in(storage, seal, places)) if places else {}
         of = f" of the seal of {seal.sealed_at}" if len(seals) > 1 else ""
@@ -154,6 +154,12 @@ def compare(storage: PostgresStorage, seals: Sequence[Seal]) -> Program[list[Fin
             missing = f"{tree.entries - shared} entries of the seal of {before.sealed_at}"
             findings.append(Finding("seal", (), f"{missing} are not covered by that of {after.sealed_at}"))
     return findings
+
+
+def _is_known(known: Iterable[tuple[int, int]], depth: int, place: int) -> bool:
+    """Whether one of some buckets is within another one, or has it within."""
+    return any(of >> (height - depth) == place if height >= depth else place >> (depth - height) == of
+               for height, of in known)  # fmt: skip
 
 
 def _keys_in(storage: PostgresStorage, seal: Seal, places: Iterable[int]) -> Program[dict[int, list[str]]]:

@@ -29,6 +29,7 @@ from pgresults.cli import (
     proving,
     removing,
     results,
+    sealing,
     transfer,
     upkeep,
 )
@@ -76,6 +77,7 @@ log.register(app)
 explaining.register(app)
 upkeep.register(app)
 audit.register(app)
+sealing.register(app)
 proving.register(app)
 metrics.register(app)
 transfer.register(app)
