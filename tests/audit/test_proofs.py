@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from pgresults.audit import standalone
-from pgresults.audit.merkle import Witness
+from pgresults.audit.merkle import MerkleTree, WholeTree
 from pgresults.audit.proofs import Proof
 from pgresults.audit.seals import FORMAT, Seal, Tree, root_of, sign
 from pgresults.errors import IntegrityError, MissingResult
@@ -272,11 +272,15 @@ async def test_a_seal_of_an_earlier_release_still_verifies(
 def test_a_path_leads_from_every_leaf_to_the_root(size: int, data: st.DataObject) -> None:
     leaves = [bytes([n]) for n in range(size)]
     index = data.draw(st.integers(0, size - 1))
-    witness = Witness(leaves[index])
+    grown, whole = MerkleTree(), WholeTree()
     for leaf in leaves:
-        witness.add(leaf)
-    assert (witness.root(), witness.index) == (PAGE["tree"](leaves), index)
-    assert len(witness.path) <= size.bit_length()
+        grown.add(leaf)
+        whole.add(leaf)
+    assert grown.root() == whole.root() == PAGE["tree"](leaves)
+    found = whole.path(leaves[index])
+    assert found is not None
+    assert (found[0], len(found[1]) <= size.bit_length()) == (index, True)
+    assert whole.path(b"none") is None
 
 
 def test_the_checker_of_one_file_knows_what_we_know() -> None:

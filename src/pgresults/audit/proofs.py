@@ -27,6 +27,11 @@ class Proof(BaseModel):
     path: dict[str, Any]
     seal: dict[str, Any]
 
+    @property
+    def makes_version(self) -> bool:
+        """Whether its entry made a version, and did not only say something of one."""
+        return self.entry.get("action") in ("write", "import")
+
     def dump_bytes(self) -> bytes:
         """The proof as JSON, to be handed on."""
         return json.dumps(self.model_dump(), indent=1, ensure_ascii=False).encode() + b"\n"

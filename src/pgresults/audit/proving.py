@@ -1,11 +1,11 @@
 """Making a proof: an entry as it stands in the history, and its way to the root of a seal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from pgresults.audit.merkle import Witness
+from pgresults.audit.merkle import WholeTree
 from pgresults.audit.proofs import Proof
 from pgresults.audit.sealing import key_file
 from pgresults.audit.seals import Seal, bucket_digest, bucket_of, leaf_bytes, levels_of, require_genuine
@@ -34,19 +34,17 @@ def prove(storage: PostgresStorage, key: str, version: int | None, seal: Seal, s
     found = yield from call(storage.database, asked)
     if found is None:
         raise never_written(key) if version is None else no_such_version(key, version)
-    entry = written(found.entry)
-    path = yield from _path(storage, entry, seal)
-    return Proof(entry=entry, payload=_payload(found) if salt else None, path=path, seal=_proven(seal))
+    (proof,) = yield from _prove(storage, key, [found], seal, salt)
+    return proof
 
 
 def prove_all(storage: PostgresStorage, key: str, seal: Seal, salt: bool) -> Program[list[Proof]]:
-    """The proofs of all versions of a key that a seal covers."""
+    """The proofs of all versions of a key that a seal covers, and of the last entry that it covers."""
     _require_of_use(seal, storage)
-    known = yield from call(storage.database, lambda _: operations.versions(storage.id, require_key(key), seal.span))
-    proofs = []
-    for version in known:
-        proofs.append((yield from prove(storage, key, version, seal, salt)))  # noqa: PERF401 (it yields)
-    return proofs
+    found = yield from call(
+        storage.database, lambda _: operations.sealed_entries(storage.id, require_key(key), seal.span)
+    )
+    return (yield from _prove(storage, key, found, seal, salt)) if found else []
 
 
 def history(storage: PostgresStorage, key: str) -> Program[list[dict[str, Any]]]:
@@ -105,45 +103,54 @@ def _moment(sent: bytes) -> datetime:
         raise ValueError("a time is none that a write could give") from error
 
 
-def _payload(found: "operations.Provable") -> dict[str, str] | None:
+def _payload(found: operations.Provable) -> dict[str, str] | None:
     if found.salt is None or found.sha256 is None:
         return None
     return {"sha256": found.sha256.hex(), "salt": found.salt.hex()}
 
 
-def _path(storage: PostgresStorage, entry: dict[str, Any], seal: Seal) -> Program[dict[str, Any]]:
-    place = bucket_of(storage.id, entry["key"], seal.depth)
-    leaf = Leaf(entry["key"], entry["seq"], bytes.fromhex(entry["digest"]), seal.until)
-    witness = Witness(leaf_bytes(storage.id, leaf))
+def _prove(
+    storage: PostgresStorage, key: str, found: Sequence[operations.Provable], seal: Seal, salt: bool
+) -> Program[list[Proof]]:
+    """Show that entries of a key were sealed: what the seal has in their bucket is read once."""
+    entries = [written(one.entry) for one in found]
+    bucket = yield from _bucket(storage, key, seal)
+    paths = yield from compute(lambda: [_path(bucket, storage, entry, seal) for entry in entries], small=False)
+    proven = {**seal.head(), "signature": seal.signature}
+    return [
+        Proof(entry=entry, payload=_payload(one) if salt else None, path=path, seal=proven)
+        for one, entry, path in zip(found, entries, paths, strict=True)
+    ]
+
+
+def _bucket(storage: PostgresStorage, key: str, seal: Seal) -> Program[WholeTree]:
+    place = bucket_of(storage.id, key, seal.depth)
+    tree = WholeTree()
 
     def start(_: bool) -> Operation[None]:
-        nonlocal witness
-        witness = Witness(leaf_bytes(storage.id, leaf))
+        nonlocal tree
+        tree = WholeTree()
 
         def add(storage_id: UUID, one: Leaf) -> None:
-            witness.add(leaf_bytes(storage_id, one))
+            tree.add(leaf_bytes(storage_id, one))
 
         return operations.bucket((storage.id, MAINTENANCE), seal.span, place, seal.depth, add)
 
     yield from call(storage.database, start)
-    digest = bucket_digest(witness.size, witness.root())
-    if witness.index is None:
-        raise MissingResult(
-            f"version {entry['version']} of {entry['key']!r} is newer than the seal, of {seal.sealed_at}: make one",
-            key=entry["key"],
-            reason="no such version",
-        )
-    if place not in seal.buckets or digest.hex() != seal.buckets[place].digest:
-        raise IntegrityError(
-            f"what was sealed with {entry['key']!r} is not as it was: `pgresults verify --against` the seal says what",
-            key=entry["key"],
-            version=entry["version"],
-        )
-    levels = yield from compute(lambda: levels_of(seal.format, seal.buckets, seal.depth), small=False)
+    return tree
+
+
+def _path(bucket: WholeTree, storage: PostgresStorage, entry: dict[str, Any], seal: Seal) -> dict[str, Any]:
+    key, version = entry["key"], entry["version"]
+    place = bucket_of(storage.id, key, seal.depth)
+    found = bucket.path(leaf_bytes(storage.id, Leaf(key, entry["seq"], bytes.fromhex(entry["digest"]), seal.until)))
+    if found is None:
+        message = f"version {version} of {key!r} is newer than the seal, of {seal.sealed_at}: make one"
+        raise MissingResult(message, key=key, reason="no such version")
+    if place not in seal.buckets or bucket_digest(bucket.size, bucket.root()).hex() != seal.buckets[place].digest:
+        message = f"what was sealed with {key!r} is not as it was: `pgresults verify --against` the seal says what"
+        raise IntegrityError(message, key=key, version=version)
+    index, others = found
+    levels = levels_of(seal.format, seal.buckets, seal.depth)
     tree = [level[(place >> height) ^ 1].hex() for height, level in enumerate(levels[:-1])]
-    bucket = [one.hex() for one in witness.path]
-    return {"index": witness.index, "entries": witness.size, "bucket": bucket, "tree": tree}
-
-
-def _proven(seal: Seal) -> dict[str, Any]:
-    return {**seal.head(), "signature": seal.signature}
+    return {"index": index, "entries": bucket.size, "bucket": [one.hex() for one in others], "tree": tree}

@@ -333,15 +333,33 @@ def check_history(data: bytes) -> list[dict[str, Any]]:
 def check_bundle(directory: Path, public_key: str) -> Iterator[str]:
     """Check a bundle of evidence; gives what holds, line by line."""
     entries = check_history((directory / "history.json").read_bytes())
-    yield f"history: {len(entries)} entries follow each other"
-    known = {entry["seq"]: entry for entry in entries}
-    for file in sorted((directory / "proofs").glob("*.json"), key=lambda file: (len(file.name), file.name)):
-        payload = directory / "payloads" / f"{file.stem}.bin"
-        proof = check_proof(file.read_bytes(), public_key, payload.read_bytes() if payload.exists() else None)
+    proofs = {file.stem: file for file in (directory / "proofs").glob("*.json")}
+    payloads = {file.stem: file for file in (directory / "payloads").glob("*")}
+    if payloads.keys() - proofs.keys():
+        raise Refused("there is a payload of which nothing is proven")
+    seal = loaded((directory / "seal.json").read_bytes())
+    if not isinstance(seal, dict):
+        raise Refused("there is no seal in seal.json")
+    sealed = {name: value for name, value in seal.items() if name not in ("buckets", "timestamps")}
+    known, last = {entry["seq"]: entry for entry in entries}, 0
+    for name, file in sorted(proofs.items(), key=lambda item: (len(item[0]), item[0])):
+        payload = payloads[name].read_bytes() if name in payloads else None
+        proof = check_proof(file.read_bytes(), public_key, payload)
         entry = proof["entry"]
         if entry != known.get(entry["seq"]):
             raise Refused(f"{file.name} is of another entry than the history has")
-        yield f"{file.name}: {said(proof)}{', and its payload is the one stored' if payload.exists() else ''}"
+        if name not in (str(entry["version"]), f"entry-{entry['seq']}"):
+            raise Refused(f"{file.name} is not what its name says")
+        if proof["seal"] != sealed:
+            raise Refused(f"{file.name} is by another seal than the one in seal.json")
+        last = max(last, entry["seq"])
+        yield f"{file.name}: {said(proof)}{', and its payload is the one stored' if payload is not None else ''}"
+    if last == 0:
+        raise Refused("there are no proofs")
+    later = len(entries) - last
+    yield f"history: entries 1 to {last} follow each other up to what was sealed"
+    if later:
+        yield f"NOT SEALED: {later} later entries; they follow each other, and nobody vouches for them"
 
 
 def said(proof: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""``pgresults prove | check-proof``: what somebody can check who has no database.
+"""``pgresults prove | check-proof | evidence``: what somebody can check who has no database.
 
 Exit codes of ``check-proof``: 0 it holds, 1 it does not, 2 wrong usage.
 """
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pgresults.audit.evidence import evidence as bundle
 from pgresults.audit.proofs import check
 from pgresults.audit.seals import Seal
 from pgresults.audit.standalone import said
@@ -15,6 +16,7 @@ from pgresults.cli.output import print_bytes, replacing, say
 from pgresults.cli.progress import waiting
 from pgresults.cli.results import Key
 from pgresults.cli.session import session
+from pgresults.database.programs import perform
 from pgresults.store import ResultStore
 
 SealFile = Annotated[Path, typer.Option("--seal", exists=True, dir_okay=False, help="The seal that covers it.")]
@@ -27,6 +29,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command()(prove)
     app.command("check-proof")(check_proof)
+    app.command()(evidence)
 
 
 def prove(
@@ -72,3 +75,24 @@ def check_proof(
     content = None if payload is None else payload.read_bytes()
     checked = check(proof.read_bytes(), trusted, content)
     say(f"{said(checked)}{'' if payload is None else '; the payload is the one that it names'}")
+
+
+def evidence(
+    context: typer.Context,
+    key: Key,
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, writable=True, help="The zip file.")],
+    seal: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The seal that covers it; by default a new one.")
+    ] = None,
+    no_payloads: Annotated[
+        bool,
+        typer.Option("--no-payloads", help="Leave out what was stored, and the salts."),
+    ] = False,
+) -> None:
+    """Put all that proves the history of KEY into a zip file, with a checker of one file that needs Python alone."""
+    with session(context).storage() as storage, waiting("Collecting evidence"):
+        sealed = ResultStore(result_storage=storage).seal() if seal is None else Seal.load_bytes(seal.read_bytes())
+        data = perform(bundle(storage, key, sealed, not no_payloads))
+    with replacing(output) as file:
+        file.write_bytes(data)
+    say(f"{output}: {len(data):,} bytes, to be checked by the public key {sealed.public_key}")

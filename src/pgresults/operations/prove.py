@@ -25,16 +25,18 @@ def entry_of(storage_id: UUID, key: str, version: int | None) -> Operation[Prova
         rows = yield Execute(statements.NEWEST, place)
     else:
         rows = yield Execute(statements.VERSION, {**place, "version": version})
-    if not rows:
-        return None
-    *columns, salt, sha256 = rows[0]
-    return Provable(dict(zip(ENTRY_NAMES, columns, strict=True)), salt, sha256)
+    return _provable(rows[0]) if rows else None
 
 
-def versions(storage_id: UUID, key: str, span: Span) -> Operation[list[int]]:
-    """The versions of a key that a seal of that span covers."""
+def sealed_entries(storage_id: UUID, key: str, span: Span) -> Operation[list[Provable]]:
+    """The entries that made versions of a key, and the last one, of those that a seal of that span covers."""
     rows = yield Execute(statements.VERSIONS, {"storage_id": storage_id, "key": key, **span._asdict()})
-    return [version for (version,) in rows]
+    return [_provable(row) for row in rows]
+
+
+def _provable(row: Row) -> Provable:
+    *columns, salt, sha256 = row
+    return Provable(dict(zip(ENTRY_NAMES, columns, strict=True)), salt, sha256)
 
 
 def history(storage_id: UUID, key: str) -> Operation[list[dict[str, Any]]]:

@@ -1,8 +1,6 @@
 """The statements that read what a proof is made of."""
 
-from typing import Any
-
-from sqlalchemy import BigInteger, LargeBinary, Select, Text, and_, bindparam, cast, func, literal_column, select
+from sqlalchemy import BigInteger, LargeBinary, Text, and_, bindparam, cast, func, literal_column, or_, select
 
 from pgresults.sql.compiled import Statement
 from pgresults.sql.schema import history, payload
@@ -12,10 +10,8 @@ from pgresults.sql.verify import ENTRY_NAMES, SEALED, STORAGE, as_checked
 _KEY = bindparam("key", type_=history.c.key.type)
 _VERSION = bindparam("version", type_=BigInteger)
 
-_MADE = and_(
-    history.c.storage_id == STORAGE, history.c.key == _KEY, history.c.action.in_([literal_column("'write'"),
-    literal_column("'import'")]),
-)  # fmt: skip
+_OF_KEY = and_(history.c.storage_id == STORAGE, history.c.key == _KEY)
+_MADE = history.c.action.in_([literal_column("'write'"), literal_column("'import'")])
 _FIRST_CHUNK = and_(
     payload.c.storage_id == history.c.storage_id,
     payload.c.key == history.c.key,
@@ -24,27 +20,21 @@ _FIRST_CHUNK = and_(
 )
 
 
-def _provable() -> Select[Any]:
-    return (
-        select(*(as_checked(history, name) for name in ENTRY_NAMES), payload.c.salt, payload.c.sha256)
-        .select_from(history.outerjoin(payload, _FIRST_CHUNK))
-        .where(_MADE)
-        .order_by(history.c.seq.desc())
-        .limit(literal_column("1"))
-    )
+_provable = (
+    select(*(as_checked(history, name) for name in ENTRY_NAMES), payload.c.salt, payload.c.sha256)
+    .select_from(history.outerjoin(payload, _FIRST_CHUNK))
+    .where(_OF_KEY)
+)
+_newest = _provable.where(_MADE).order_by(history.c.seq.desc()).limit(literal_column("1"))
 
-
-NEWEST, VERSION = Statement(_provable()), Statement(_provable().where(history.c.version == _VERSION))
+NEWEST, VERSION = Statement(_newest), Statement(_newest.where(history.c.version == _VERSION))
 """The entry that made a key's newest version, or one of them, with its payload's salt and digest."""
 
-VERSIONS = Statement(select(history.c.version).where(_MADE, SEALED).distinct().order_by(history.c.version))
-"""The versions of a key that a seal covers."""
+_last = select(func.max(history.c.seq)).where(_OF_KEY, SEALED).scalar_subquery()
+VERSIONS = Statement(_provable.where(SEALED, or_(_MADE, history.c.seq == _last)).order_by(history.c.seq))
+"""The same of all versions of a key that a seal covers, and of the last entry that it covers."""
 
-CHAIN = Statement(
-    select(*(as_checked(history, name) for name in ENTRY_NAMES))
-    .where(history.c.storage_id == STORAGE, history.c.key == _KEY)
-    .order_by(history.c.seq)
-)
+CHAIN = Statement(select(*(as_checked(history, name) for name in ENTRY_NAMES)).where(_OF_KEY).order_by(history.c.seq))
 """All entries of a key."""
 
 _place = func.sha256(
