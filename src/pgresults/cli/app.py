@@ -26,8 +26,10 @@ from pgresults.cli import (
     locks,
     log,
     metrics,
+    proving,
     removing,
     results,
+    sealing,
     transfer,
     upkeep,
 )
@@ -75,6 +77,8 @@ log.register(app)
 explaining.register(app)
 upkeep.register(app)
 audit.register(app)
+sealing.register(app)
+proving.register(app)
 metrics.register(app)
 transfer.register(app)
 transfer.register_import(importing.app)

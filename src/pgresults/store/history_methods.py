@@ -18,6 +18,7 @@ from pgresults.storage.finding import expiring
 from pgresults.storage.keyspace import Keyspace
 
 if TYPE_CHECKING:
+    from pgresults.audit.proofs import Proof
     from pgresults.audit.reports import VerifyReport
     from pgresults.audit.seals import Seal
 
@@ -200,6 +201,7 @@ class HistoryMethods(ABC):
         since: "Seal | datetime | None" = None,
         against: "Seal | None" = None,
         progress: Progress | None = None,
+        chain: "Iterable[Seal]" = (),
     ) -> "VerifyReport":
         """Recompute what the history and the payloads must be, and report what is not.
 
@@ -208,11 +210,13 @@ class HistoryMethods(ABC):
             since: only entries that came after a seal or a moment (aware), and their payloads; None: all.
             against: a seal; what it covers must still be what it was. Seals are those of the payloads' storage.
             progress: told now and then how many more keys are done.
+            chain: seals, each of which must name and continue the one before it in time; what they cover must still be
+                what it was. A key that followed another is endorsed by that one.
 
         Returns: what was checked and found.
         Raises: IntegrityError for a seal that is not genuine; ConfigurationError; InvalidArgument; StorageUnavailable.
         """
-        return perform(self._verify(key, since, against, progress))
+        return perform(self._verify(key, since, against, progress, chain))
 
     async def averify(
         self,
@@ -220,26 +224,49 @@ class HistoryMethods(ABC):
         since: "Seal | datetime | None" = None,
         against: "Seal | None" = None,
         progress: Progress | None = None,
+        chain: "Iterable[Seal]" = (),
     ) -> "VerifyReport":
         """Recompute what the history and the payloads must be, and report what is not; see `verify`."""
-        return await aperform(self._verify(key, since, against, progress))
+        return await aperform(self._verify(key, since, against, progress, chain))
 
-    def seal(self, progress: Progress | None = None) -> "Seal":
+    def seal(self, progress: Progress | None = None, previous: "Seal | None" = None) -> "Seal":
         """Sign a root over all entries that are certainly committed; keep it where the database's users cannot reach.
 
         The key is in the file that the setting ``seal_key`` names, which is made where there is none.
 
         Parameters:
             progress: told now and then how many more entries are done.
+            previous: the seal that this one is to continue and name; what that covers is recomputed.
 
         Returns: the seal; its ``ahead`` counts what no seal can cover, which is logged as well.
-        Raises: ConfigurationError without the extra ``audit`` or with a file that holds no key; StorageUnavailable.
+        Raises: IntegrityError where what the previous one covers is not there as it was; ConfigurationError without the
+            extra ``audit`` or with a file that holds no key; StorageUnavailable.
         """
-        return perform(self._seal(progress))
+        return perform(self._seal(progress, previous))
 
-    async def aseal(self, progress: Progress | None = None) -> "Seal":
+    async def aseal(self, progress: Progress | None = None, previous: "Seal | None" = None) -> "Seal":
         """Sign a root over all entries that are certainly committed; see `seal`."""
-        return await aperform(self._seal(progress))
+        return await aperform(self._seal(progress, previous))
+
+    def prove(self, key: str, version: int | None = None, *, seal: "Seal", salt: bool = True) -> "Proof":
+        """Show that a version of a key was sealed, to somebody without the database: see `Proof.check`.
+
+        Parameters:
+            key: whose.
+            version: which; None: the newest one.
+            seal: that covers it; it has to be genuine.
+            salt: whether the proof says what the payload's salted digest is made of, as far as the payload is there.
+                With it one can check a payload, and test guesses at it, also when that is erased one day.
+
+        Returns: the proof, some kilobytes in size.
+        Raises: MissingResult, also for a version that is newer than the seal; IntegrityError for a seal that is not
+            genuine and where what it covers is not as it was; InvalidKey; InvalidArgument; StorageUnavailable.
+        """
+        return perform(self._prove(key, version, seal, salt))
+
+    async def aprove(self, key: str, version: int | None = None, *, seal: "Seal", salt: bool = True) -> "Proof":
+        """Show that a version of a key was sealed; see `prove`."""
+        return await aperform(self._prove(key, version, seal, salt))
 
     def _history(self, key: str, with_results: bool) -> Program[Listing[HistoryEntry]]:
         return Listing((yield from history_of((yield from self._keyspace()), key, with_results)), HistoryEntry)
@@ -273,7 +300,12 @@ class HistoryMethods(ABC):
         return (yield from retain((yield from self._keyspace()).payloads, versions, age, dry_run, progress))
 
     def _verify(
-        self, key: str | None, since: "Seal | datetime | None", against: "Seal | None", progress: Progress | None
+        self,
+        key: str | None,
+        since: "Seal | datetime | None",
+        against: "Seal | None",
+        progress: Progress | None,
+        chain: "Iterable[Seal]",
     ) -> "Program[VerifyReport]":
         from pgresults.audit.seals import Seal
         from pgresults.audit.verifying import verify
@@ -281,9 +313,14 @@ class HistoryMethods(ABC):
         if since is not None and not isinstance(since, Seal):
             since = require_moment(since, "since")
         checked = None if key is None else require_key(key)
-        return (yield from verify((yield from self._keyspace()), checked, since, against, progress))
+        return (yield from verify((yield from self._keyspace()), checked, since, against, progress, chain))
 
-    def _seal(self, progress: Progress | None) -> "Program[Seal]":
-        from pgresults.audit.verifying import seal
+    def _seal(self, progress: Progress | None, previous: "Seal | None") -> "Program[Seal]":
+        from pgresults.audit.sealing import seal
 
-        return (yield from seal((yield from self._keyspace()).payloads, progress))
+        return (yield from seal((yield from self._keyspace()).payloads, previous, progress))
+
+    def _prove(self, key: str, version: int | None, seal: "Seal", salt: bool) -> "Program[Proof]":
+        from pgresults.audit.proving import prove
+
+        return (yield from prove((yield from self._keyspace()).payloads, key, version, seal, salt))
