@@ -1,13 +1,18 @@
 """``pgresults db``: the schema in a team's database."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from pgresults.cli.output import say
+from pgresults.cli.output import note, say, shown
 from pgresults.cli.progress import waiting
-from pgresults.cli.session import Session, session
+from pgresults.cli.session import session, where
 from pgresults.database import migrations
+from pgresults.database.database import Database
+from pgresults.database.programs import perform
+from pgresults.database.standbys import lag
+from pgresults.errors import PgResultsError
 from pgresults.sql.grants import ROLES, Kind, granting, grants
 
 app = typer.Typer(no_args_is_help=True, help="The schema in the database.")
@@ -27,7 +32,12 @@ def upgrade(
 @app.command()
 def current(context: typer.Context) -> None:
     """Print the revision that the schema is at, or "none"."""
-    say(_revision(session(context)) or "none")
+    with session(context).database() as storage:
+        revision = migrations.current(storage.database.url(), storage.schema)
+        say(revision or "none")
+        if revision is not None:
+            for line in _about_standby(storage.database):
+                note(line)
 
 
 @app.command()
@@ -37,6 +47,8 @@ def check(context: typer.Context) -> None:
         for doubt in migrations.require_sound(storage.database.url(), storage.schema):
             typer.echo(f"warning: {doubt}", err=True)
         say(f"schema {storage.schema} is up to date")
+        for line in _about_standby(storage.database):
+            say(line)
 
 
 def _named(kind: Kind, purpose: str) -> Any:
@@ -85,6 +97,15 @@ def grant(
         say(f"{role} is {'an' if kind[0] in 'aeiou' else 'a'} {kind.value} of schema {storage.schema}")
 
 
-def _revision(used: Session) -> str | None:
-    with used.database() as storage:
-        return migrations.current(storage.database.url(), storage.schema)
+def _about_standby(database: Database) -> Iterator[str]:
+    """How far the standby that reads may go to is behind, if there is one."""
+    if (standby := database.standby) is None:
+        return
+    name = f"standby {where(standby)}"
+    try:
+        behind = perform(lag(database, standby))
+    except PgResultsError as error:
+        yield f"{name} serves no reads: {error}"
+        return
+    last = "" if behind.last is None else f"; the last commit that it has is of {shown(behind.last)}"
+    yield f"{name} follows, {behind.size:,} bytes behind{last}"
