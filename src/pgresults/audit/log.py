@@ -55,7 +55,7 @@ def log(
     given |= {name: require_text(text, name) for name, text in texts.items() if text is not None}
     given |= {} if tags is None else {"tags": require_tags(tags)}
     parameters = {**bound(given), "storage_id": storage.id, "limit": limit}
-    return (yield from reading(storage.database, lambda _: _entries(parameters, frozenset(given)), wanted))
+    return (yield from reading(storage.database, lambda *_: _entries(parameters, frozenset(given)), wanted))
 
 
 def _entries(parameters: Mapping[str, Any], chosen: frozenset[str]) -> Operation[list[LogEntry]]:

@@ -76,7 +76,7 @@ def entries_of(
     """The history of a key, oldest first, with the results that are still there if asked for."""
     checked = require_key(key)
     found = yield from reading(
-        storage.database, lambda _: operations.entries(storage.id, checked), wanted, believed=bool
+        storage.database, lambda *_: operations.entries(storage.id, checked), wanted, believed=bool
     )
     if not with_results:
         return [shown_entry(entry) for entry in found]
@@ -122,7 +122,7 @@ def find_version(storage: PostgresStorage, key: str, version: int, wanted: Wante
     yield from storage._trusted()
     checked = require_key(key)
     past = yield from reading(
-        storage.database, lambda _: operations.read_version(storage.id, checked, version), wanted, believed=_is_there
+        storage.database, lambda *_: operations.read_version(storage.id, checked, version), wanted, believed=_is_there
     )
     if past is None:
         raise no_such_version(key, version)
@@ -134,7 +134,7 @@ def find_as_of(storage: PostgresStorage, key: str, moment: datetime, wanted: Wan
     yield from storage._trusted()
     checked = require_key(key)
     past = yield from reading(
-        storage.database, lambda _: operations.read_as_of(storage.id, checked, moment), wanted, believed=_was_live
+        storage.database, lambda *_: operations.read_as_of(storage.id, checked, moment), wanted, believed=_was_live
     )
     if past is None:
         raise never_written(key, moment)
@@ -167,5 +167,5 @@ def exists_as_of(storage: PostgresStorage, key: str, moment: datetime, wanted: W
     """Whether something was live under a key at a moment."""
     checked = require_key(key)
     return reading(
-        storage.database, lambda _: operations.exists_as_of(storage.id, checked, moment), wanted, believed=bool
+        storage.database, lambda *_: operations.exists_as_of(storage.id, checked, moment), wanted, believed=bool
     )

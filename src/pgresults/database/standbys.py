@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 from pgresults.arguments import require_staleness
-from pgresults.database.database import Database, Start
+from pgresults.database.database import Database
 from pgresults.database.following import Following, Wanted, now
 from pgresults.database.programs import Program, call
 from pgresults.errors import ConfigurationError, PgResultsError, SchemaVersionError, StorageUnavailable
 from pgresults.operations import standbys as operations
 from pgresults.operations.requests import Operation, T
 from pgresults.operations.standbys import Place
+
+StartAt: TypeAlias = Callable[[Database, bool], Operation[T]]
+"""Begins an operation at a database; see `Start`."""
 
 _NO_SERVICE = (StorageUnavailable, ConfigurationError, SchemaVersionError)
 """What a standby may say in place of an answer; the primary is asked then."""
@@ -59,7 +63,7 @@ def looking_back(database: Database, stale_ok: timedelta | None = None, since: d
 
 def reading(
     database: Database,
-    start: Start[T],
+    start: StartAt[T],
     wanted: Wanted | None,
     *,
     atomic: bool = False,
@@ -69,7 +73,7 @@ def reading(
 
     Parameters:
         database: the primary, which may have a standby.
-        start: begins the operation.
+        start: begins the operation; it is told at which of them, and whether an earlier try may have been carried out.
         wanted: how new the answer has to be; None: the primary is asked.
         atomic: whether the operation needs a transaction at the primary; at a standby it always has one, so that its
             statements go to one server behind any pooler.
@@ -78,14 +82,14 @@ def reading(
     Raises: what `call` raises for the primary; never what speaks against the standby alone.
     """
     if wanted is None or database.standby is None or not wanted.seconds:
-        return call(database, start, atomic=atomic)
+        return call(database, partial(start, database), atomic=atomic)
     return _reading(database, database.standby, start, wanted, atomic, believed)
 
 
 def _reading(
     database: Database,
     standby: Database,
-    start: Start[T],
+    start: StartAt[T],
     wanted: Wanted,
     atomic: bool,
     believed: Callable[[T], bool],
@@ -94,7 +98,9 @@ def _reading(
     if following.may_try():
         yield from _marking(database, standby, wanted)
         try:
-            answer = yield from call(standby, lambda repeated: _if_new(following, wanted, start(repeated)), atomic=True)
+            answer = yield from call(
+                standby, lambda repeated: _if_new(following, wanted, start(standby, repeated)), atomic=True
+            )
         except _TooOld:
             pass
         except _NO_SERVICE as error:
@@ -103,7 +109,7 @@ def _reading(
             following.serves()
             if believed(answer):
                 return answer
-    return (yield from call(database, start, atomic=atomic))
+    return (yield from call(database, partial(start, database), atomic=atomic))
 
 
 def _marking(database: Database, standby: Database, wanted: Wanted) -> Program[None]:

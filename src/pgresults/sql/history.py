@@ -36,6 +36,7 @@ from pgresults.sql.results import (
     ENTRY_PARAMETERS,
     HEAD_COLUMNS,
     ONE_KEY,
+    SIGNED_COLUMNS,
     UNEXPIRED,
     as_read,
     end_versions,
@@ -94,6 +95,7 @@ def _past(*conditions: ColumnElement[bool], expired: ColumnElement[bool]) -> Sta
     columns = (
         *(from_elsewhere[name] if name in from_elsewhere else as_read(history, name) for name in HEAD_COLUMNS),
         expired.label("expired"),
+        *(as_read(history, name) for name in SIGNED_COLUMNS),
         history.c.seq,
         history.c.payload_digest,
         payload.c.salt,

@@ -45,8 +45,10 @@ def read_current(
     if kept is not None and found.head.payload_id == kept.payload_id:
         require_signed(found.head, key, storage._trust)
         return (yield from _again(storage, serializer, key, kept, found.head))
+    payload = found.payload or b""
+    keeps = cache is not None and len(payload) <= cache.max_bytes
     record = yield from compute(
-        lambda: decode(found, key, serializer, storage._trust), small=storage._is_small(found.payload or b"")
+        lambda: decode(found, key, serializer, storage._trust, spend=not keeps), small=storage._is_small(payload)
     )
     if cache is not None:
         cache.keep(place, found.head, found.payload, record.result)
@@ -96,7 +98,7 @@ def read_all_current(
         (
             yield from reading(
                 storage.database,
-                lambda _: read_all(storage.id, keys),
+                lambda at, _: read_all(storage.id, keys, storage._look(at)),
                 wanted,
                 atomic=True,
                 believed=lambda found: len(live_in(found)) == len(set(keys)),

@@ -47,7 +47,7 @@ def page_of(
     """The first of the live results that meet conditions and come after a key."""
     page = {"storage_id": storage.id, "after": after, "limit": limit}
     chosen = frozenset(conditions)
-    return reading(storage.database, lambda _: views.find({**page, **bound(conditions)}, chosen), wanted)
+    return reading(storage.database, lambda *_: views.find({**page, **bound(conditions)}, chosen), wanted)
 
 
 _FOR_EVER = timedelta(days=100_000_000)
@@ -63,7 +63,7 @@ def expiring(
     if limit is not None:
         require_number(limit, "limit")
     span = min(max(within, timedelta()), _FOR_EVER)
-    return (yield from reading(storage.database, lambda _: history.expiring(storage.id, span, limit), wanted))
+    return (yield from reading(storage.database, lambda *_: history.expiring(storage.id, span, limit), wanted))
 
 
 def chosen_conditions(

@@ -20,8 +20,10 @@ from pgresults.operations.results import Found, Listed, Upload, Written
 from pgresults.records.keys import MAX_KEY_BYTES, require_key, storage_id
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.signing import Trust
+from pgresults.serializers.parts import Arrived
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings, current_settings
+from pgresults.sql.results import Look
 from pgresults.storage.checking import require_intact, require_signed
 from pgresults.storage.encoding import prepare
 from pgresults.storage.misses import is_live, require_live
@@ -151,13 +153,22 @@ class PostgresStorage:
         """Fetch a key's head and payload, leaving a known payload out; see `reading` for how new it has to be."""
         yield from self._trusted()
         return (
-            yield from reading(self.database, lambda _: results.read(self.id, key, known), wanted, believed=is_live)
+            yield from reading(
+                self.database,
+                lambda at, _: results.read(self.id, key, self._look(at), known),
+                wanted,
+                believed=is_live,
+            )
         )
+
+    def _look(self, at: Database | None = None) -> Look:
+        """How this storage reads at its database or a standby; to be asked once that is connected."""
+        return Look((at or self.database).sees_payloads, bool(self._trust.keys))
 
     @observed("exists", lambda self, key, _=None: self._about(key), lambda found: {HIT: found})
     def _has(self, key: str, wanted: Wanted | None = None) -> Program[bool]:
         """Whether the key has a live result."""
-        return reading(self.database, lambda _: results.exists(self.id, key), wanted, believed=bool)
+        return reading(self.database, lambda *_: results.exists(self.id, key), wanted, believed=bool)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PostgresStorage) and (self.name, self.database) == (
@@ -253,7 +264,7 @@ class PostgresStorage:
         )
         yield from self._store(upload)
 
-    def _is_small(self, payload: bytes | bytearray) -> bool:
+    def _is_small(self, payload: Arrived) -> bool:
         """Whether an event loop may work on a payload itself."""
         return len(payload) <= self.settings.offload_bytes
 

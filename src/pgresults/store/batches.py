@@ -68,5 +68,5 @@ def _is_all(keys: list[str], found: set[str]) -> bool:
     return found == set(keys)
 
 
-def _existing(storage: PostgresStorage, keys: list[str], _: bool) -> Operation[set[str]]:
+def _existing(storage: PostgresStorage, keys: list[str], *_: object) -> Operation[set[str]]:
     return exist(storage.id, keys)
