@@ -95,11 +95,11 @@ def _reading(
     believed: Callable[[T], bool],
 ) -> Program[T]:
     following = database.following
-    if following.may_try():
+    if not database.is_spread and following.may_try():
         yield from _marking(database, standby, wanted)
         try:
             answer = yield from call(
-                standby, lambda repeated: _if_new(following, wanted, start(standby, repeated)), atomic=True
+                standby, lambda repeated: _if_new(standby, following, wanted, start(standby, repeated)), atomic=True
             )
         except _TooOld:
             pass
@@ -127,10 +127,11 @@ def _marking(database: Database, standby: Database, wanted: Wanted) -> Program[N
             following.gives_up(standby, error)
 
 
-def _if_new(following: Following, wanted: Wanted, operation: Operation[T]) -> Operation[T]:
+def _if_new(standby: Database, following: Following, wanted: Wanted, operation: Operation[T]) -> Operation[T]:
     """Carry an operation out on a standby that is shown to be new enough before, on the same connection."""
     _require_standby(following, (place := (yield from operations.place())))
-    if not following.proves(place, wanted):
+    # How far a coordinator has come says nothing of the servers that its tables are spread over.
+    if standby.is_spread or not following.proves(place, wanted):
         raise _TooOld("the standby is behind")
     return (yield from operation)
 
