@@ -11,6 +11,7 @@ from pgresults.audit.entries import HistoryEntry
 from pgresults.audit.past import history_of
 from pgresults.audit.sweeping import retain, sweep
 from pgresults.database.programs import Program, aperform, perform
+from pgresults.database.standbys import looking_back
 from pgresults.operations.results import Listed
 from pgresults.records.keys import require_key
 from pgresults.records.listings import Listing
@@ -33,20 +34,23 @@ class HistoryMethods(ABC):
     def _keyspace(self) -> Program[Keyspace]:
         """Where the results of the store lie."""
 
-    def history(self, key: str, with_results: bool = False) -> Listing[HistoryEntry]:
+    def history(self, key: str, with_results: bool = False, stale_ok: timedelta | None = None) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first.
 
         Parameters:
             key: whose history.
             with_results: whether to read the results, too, as far as their payloads are kept.
+            stale_ok: by how much the answer may be behind; see `find`.
 
         Raises: InvalidKey; StorageUnavailable; with results IntegrityError and SerializationError.
         """
-        return perform(self._history(key, with_results))
+        return perform(self._history(key, with_results, stale_ok))
 
-    async def ahistory(self, key: str, with_results: bool = False) -> Listing[HistoryEntry]:
+    async def ahistory(
+        self, key: str, with_results: bool = False, stale_ok: timedelta | None = None
+    ) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first; see `history`."""
-        return await aperform(self._history(key, with_results))
+        return await aperform(self._history(key, with_results, stale_ok))
 
     def delete(self, key: str, reason: str | None = None) -> bool:
         """Take the live result of a key away; its history stays.
@@ -128,20 +132,25 @@ class HistoryMethods(ABC):
         """Delete all results that meet every given condition; see `invalidate`."""
         return await aperform(self._invalidate(prefix, tags, task, flow, reason))
 
-    def expiring(self, within: timedelta, limit: int | None = None) -> Listing[Listed]:
+    def expiring(
+        self, within: timedelta, limit: int | None = None, stale_ok: timedelta | None = None
+    ) -> Listing[Listed]:
         """What is live and expires within a time from now, the next one first.
 
         Parameters:
             within: the time.
             limit: how many at most; None: all.
+            stale_ok: by how much the answer may be behind; see `find`.
 
         Raises: StorageUnavailable.
         """
-        return perform(self._expiring(within, limit))
+        return perform(self._expiring(within, limit, stale_ok))
 
-    async def aexpiring(self, within: timedelta, limit: int | None = None) -> Listing[Listed]:
+    async def aexpiring(
+        self, within: timedelta, limit: int | None = None, stale_ok: timedelta | None = None
+    ) -> Listing[Listed]:
         """What is live and expires within a time from now; see `expiring`."""
-        return await aperform(self._expiring(within, limit))
+        return await aperform(self._expiring(within, limit, stale_ok))
 
     def sweep(self, batch_size: int = 1000, dry_run: bool = False, progress: Progress | None = None) -> int:
         """Delete what has expired with its payloads, batch by batch; its history stays.
@@ -268,8 +277,10 @@ class HistoryMethods(ABC):
         """Show that a version of a key was sealed; see `prove`."""
         return await aperform(self._prove(key, version, seal, salt))
 
-    def _history(self, key: str, with_results: bool) -> Program[Listing[HistoryEntry]]:
-        return Listing((yield from history_of((yield from self._keyspace()), key, with_results)), HistoryEntry)
+    def _history(self, key: str, with_results: bool, stale_ok: timedelta | None) -> Program[Listing[HistoryEntry]]:
+        return Listing(
+            (yield from history_of((yield from self._keyspace()), key, with_results, stale_ok)), HistoryEntry
+        )
 
     def _delete(self, key: str, reason: str | None) -> Program[bool]:
         return (yield from changes.delete((yield from self._keyspace()), key, reason))
@@ -285,8 +296,9 @@ class HistoryMethods(ABC):
     ) -> Program[int]:
         return (yield from changes.invalidate((yield from self._keyspace()), prefix, tags, task, flow, reason))
 
-    def _expiring(self, within: timedelta, limit: int | None) -> Program[Listing[Listed]]:
-        return Listing((yield from expiring((yield from self._keyspace()).entries, within, limit)), Listed)
+    def _expiring(self, within: timedelta, limit: int | None, stale_ok: timedelta | None) -> Program[Listing[Listed]]:
+        storage = (yield from self._keyspace()).entries
+        return Listing((yield from expiring(storage, within, limit, looking_back(storage.database, stale_ok))), Listed)
 
     def _sweep(self, batch_size: int, dry_run: bool, progress: Progress | None) -> Program[int]:
         keyspace, total = (yield from self._keyspace()), 0
