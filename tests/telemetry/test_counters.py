@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import URL
 
 from pgresults import PostgresStorage, ResultStore, task
 from pgresults.cache_policies import INPUTS
@@ -110,15 +111,16 @@ def test_a_write_that_a_lock_keeps_out_is_a_conflict(telemetry: Telemetry, guard
 
 
 @contextmanager
-def _few_connections(storage: PostgresStorage, number: int) -> Iterator[PostgresStorage]:
+def _few_connections(url: URL, number: int) -> Iterator[PostgresStorage]:
+    """A storage in a database of its own: pools are counted by database, those of other tests' too."""
     settings = current_settings().model_copy(update={"pool_size": number, "pool_overflow": 0, "connect_timeout": 0.1})
-    few = PostgresStorage(storage.database.url(), storage.name, settings=settings)
+    few = PostgresStorage(url, settings=settings)
     yield few
     few.close()
 
 
-def test_pools_say_what_is_idle_in_use_and_allowed(telemetry: Telemetry, storage: PostgresStorage) -> None:
-    with _few_connections(storage, 2) as few:
+def test_pools_say_what_is_idle_in_use_and_allowed(telemetry: Telemetry, fresh_url: URL) -> None:
+    with _few_connections(fresh_url, 2) as few:
         store = ResultStore(result_storage=few)
         store.write(1, key="k")
         assert _pool(telemetry, few) == {"idle": 1, "used": 0, "max": 2}
