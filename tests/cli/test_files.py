@@ -146,6 +146,7 @@ def test_an_end_in_the_midst_leaves_nothing(
     assert store.read("k").result == b"stored"
 
 
+@pytest.mark.slow  # once of some fifty times, beside four other workers, the program went on reading
 def test_ctrl_c_while_a_file_is_read(
     environment: dict[str, str], store: ResultStore, tmp_path: Path, connection: psycopg.Connection[Any]
 ) -> None:
