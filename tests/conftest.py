@@ -127,6 +127,13 @@ def fresh_url(create_database: Callable[[], URL]) -> URL:
 
 
 @pytest.fixture
+def admin(fresh_url: URL) -> Iterator[psycopg.Connection[Any]]:
+    """Whoever may do everything in the database of `fresh_url`."""
+    with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
 def empty_url(server_url: URL) -> Iterator[URL]:
     """A database without the schema."""
     name = f"pgresults_empty_{uuid4().hex[:12]}"

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -30,12 +29,6 @@ print(locks._grant("k", "the dead").beacon, flush=True)
 os._exit(0)
 """
 ENDED = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND (classid::bigint << 32 | objid::bigint) = %s"
-
-
-@pytest.fixture
-def admin(fresh_url: URL) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as connection:
-        yield connection
 
 
 def store_in(url: URL, schema: str = "pgresults") -> ResultStore:

@@ -4,22 +4,14 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 from sqlalchemy import URL, create_engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from pgresults import PostgresStorage, ResultStore
 from tests.support.calls import Call
-from tests.support.database import psycopg_url
 
 CHANGE = "ALTER TABLE pgresults.result ALTER COLUMN pgresults_version TYPE varchar({})"
-
-
-@pytest.fixture
-def admin(fresh_url: URL) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

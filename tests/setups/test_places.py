@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,12 +30,6 @@ CALLS = [
 COUNTS = (
     "SELECT (SELECT count(*) FROM {0}.history), (SELECT count(*) FROM {0}.payload), (SELECT count(*) FROM {0}.lock)"
 )
-
-
-@pytest.fixture
-def admin(fresh_url: URL) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as connection:
-        yield connection
 
 
 def fill(url: URL, schema: str) -> None:

@@ -17,9 +17,8 @@ from pgresults import PostgresStorage, ResultStore
 from pgresults.cli.app import app
 from pgresults.database import following, migrations, standbys
 from pgresults.database.following import Wanted
-from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult, StorageUnavailable
+from pgresults.errors import InvalidArgument, MissingResult, StorageUnavailable
 from pgresults.operations.standbys import place
-from pgresults.server import binaries
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.sql.grants import Kind, granting
 from tests.support.calls import Call
@@ -29,19 +28,6 @@ pytestmark = pytest.mark.slow
 
 HOUR = timedelta(hours=1)
 WARNING = "does not serve reads"
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
-    """A primary and its standby."""
-    try:
-        binaries.bin_directory()
-    except ConfigurationError:
-        pytest.skip("the extra 'embedded' is not installed: there is no server that could have a standby")
-    with own_server() as primary:
-        migrations.upgrade(url_of(primary))
-        with standby_of(primary) as standby:
-            yield primary, standby
 
 
 def on(server: EmbeddedPostgres, statement: str) -> Any:

@@ -9,27 +9,12 @@ import pytest
 
 from pgresults import PostgresStorage, ResultStore, task, transaction
 from pgresults.cache_policies import CacheKeyFnPolicy
-from pgresults.database import migrations
 from pgresults.errors import ConfigurationError, MissingResult
-from pgresults.server import binaries
 from pgresults.server.embedded import EmbeddedPostgres
 from tests.support.calls import Call
-from tests.support.standbys import caught_up, own_server, standby_of, url_of
+from tests.support.standbys import caught_up
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[tuple[EmbeddedPostgres, EmbeddedPostgres]]:
-    """A primary and its standby."""
-    try:
-        binaries.bin_directory()
-    except ConfigurationError:
-        pytest.skip("the extra 'embedded' is not installed: there is no server that could have a standby")
-    with own_server() as primary:
-        migrations.upgrade(url_of(primary))
-        with standby_of(primary) as standby:
-            yield primary, standby
 
 
 def store_on(server: EmbeddedPostgres) -> ResultStore:

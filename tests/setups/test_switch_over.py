@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import URL
@@ -14,15 +13,8 @@ from pgresults import PostgresStorage, ResultStore
 from pgresults.database import migrations
 from pgresults.errors import SchemaVersionError
 from pgresults.sql.grants import Kind, granting
-from tests.support.database import psycopg_url
 
 NEW = "SELECT setval('pgresults.fence', 1, false), setval('pgresults.forgotten', 0)"
-
-
-@pytest.fixture
-def admin(fresh_url: URL) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

@@ -21,12 +21,6 @@ from tests.support.database import psycopg_url
 
 
 @pytest.fixture
-def admin(fresh_url: URL) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
 def users(fresh_url: URL, admin: psycopg.Connection[Any]) -> Iterator[dict[str, URL]]:
     """A user of every kind, and a guest, who may do no more than look into the schema."""
     names = {kind: f"pgresults_{kind}_{uuid4().hex[:8]}" for kind in (*Kind, "guest")}
