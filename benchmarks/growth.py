@@ -48,7 +48,7 @@ def _questions(storage: PostgresStorage) -> dict[str, Callable[[], Any]]:
         "exists": lambda: store.exists("seed"),
         "find by a rare tag": lambda: store.find(tags=["rare"], limit=100),
         "find by a common tag": lambda: store.find(tags=["tag 3"], limit=100),
-        "expiring": lambda: store.expiring(timedelta(minutes=5), limit=100),
+        "expiring": lambda: store.expiring(timedelta(minutes=15), limit=100),
         "totals, estimated": asked(lambda: views.usage(storage.id)),
         "totals, counted": asked(lambda: views.usage(storage.id, exact=True)),
         "verify since now": lambda: store.verify(since=lately),

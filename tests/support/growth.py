@@ -11,7 +11,7 @@ _HEAD = {
     "key": "'k/' || md5(g::text)",
     "payload_id": "gen_random_uuid()",
     "tags": "ARRAY['tag ' || mod(g, 5)]",
-    "expires_at": "CASE WHEN mod(g, 3) = 0 THEN now() + g * interval '1 second' END",
+    "expires_at": "CASE WHEN mod(g, 3) = 0 THEN now() + interval '10 minutes' + g * interval '1 second' END",
     "at": "now() - g * interval '1 second'",
 }
 _ENTRY = {"key": _HEAD["key"], "at": _HEAD["at"], "actor": "'somebody'", "xid": "g"}
