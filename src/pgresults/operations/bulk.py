@@ -23,6 +23,7 @@ _KINDS: dict[str, ElementType] = {
     "provenance": TEXT,
     "holder": TEXT,
     "tags": TEXT,
+    "derived_from": TEXT,
 }
 _PERHAPS_ALIKE = ("provenance", "holder")
 _shared = itemgetter("storage_id", *statements.SHARED)
@@ -89,7 +90,7 @@ def _write_together(numbers: Mapping[str, int], run: Run) -> Operation[dict[int,
 def _array(name: str, values: Sequence[Any]) -> Any:
     if all(value is None for value in values) or (name in _PERHAPS_ALIKE and len(set(values)) == 1):
         return None
-    if name == "tags":
+    if name in ("tags", "derived_from"):
         values = [array_text(value) for value in values]
     return binary_array(_KINDS[name], values) if name in _KINDS else list(values)
 

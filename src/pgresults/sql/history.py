@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.sql.selectable import CTE
 
 from pgresults.sql.compiled import CallStatement, Statement
-from pgresults.sql.digests import CONTENT_FIELDS
+from pgresults.sql.digests import CONTENT_FIELDS, LATER_FIELDS
 from pgresults.sql.guards import Guard, blocked, is_free
 from pgresults.sql.prefixes import begins
 from pgresults.sql.results import (
@@ -142,7 +142,7 @@ REMOVALS = Statement(
 """The later entries by which a payload may have been taken away."""
 
 _UNCOVERED = ("action", "actor", "holder", "fence", "reason")
-DESCRIBED = tuple(name for name in CONTENT_FIELDS if name not in _UNCOVERED)
+DESCRIBED = tuple(name for name in (*CONTENT_FIELDS, *LATER_FIELDS) if name not in _UNCOVERED)
 """What the next entry of a version that stays says again of it."""
 
 STAYING = [as_read(result, name) for name in DESCRIBED]

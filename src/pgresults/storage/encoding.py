@@ -19,7 +19,7 @@ from pgresults.records.signing import Trust
 from pgresults.serializers import Serializer
 from pgresults.serializers.parts import Arrived
 from pgresults.serializers.permits import Permit, named_by_data, within_permit
-from pgresults.sql.digests import CONTENT_FIELDS, expiry_bytes, framed, payload_digest, place_bytes
+from pgresults.sql.digests import CONTENT_FIELDS, expiry_bytes, framed, framed_later, payload_digest, place_bytes
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import expiry
 from pgresults.storage.checking import require_intact, require_signed
@@ -37,6 +37,7 @@ _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
         "pgresults_version",
         "prefect_version",
         "signature",
+        "derived_from",
         "holder",
         "fence",
         "reason",
@@ -88,6 +89,7 @@ class Said:
         self._trust, self._columns, self._limit = trust, columns, limit
         covered = {**columns, **self._covered}
         self._before, self._after = framed(covered, _BEFORE_PAYLOAD), framed(covered, _AFTER_PAYLOAD)
+        self._later = framed_later(columns)
 
     def upload(self, key: str, payload: Payload, guard: Guard = Guard.NONE) -> Upload:
         """A version ready to be stored; see `prepare`."""
@@ -114,7 +116,8 @@ class Said:
         }
         columns["signature"] = self._trust.sign({**columns, **self._covered}) if self._trust.keys else None
         its_own = framed(columns, _OF_PAYLOAD), self._after, framed(columns, _AT_LAST)
-        columns["content"] = hashlib.sha256(b"".join((self._before, *its_own))).digest()
+        covered = b"".join((self._before, *its_own))
+        columns["content"] = hashlib.sha256(covered + self._later).digest()
         return Upload(columns, self._provenance, guard)
 
 
