@@ -47,7 +47,7 @@ def _require_parents(schema: str) -> str:
                     USING ERRCODE = 'PL001', DETAIL = missing;
             END IF;
         END;
-    END IF;"""
+    END IF;"""  # noqa: S608 (the names are ours)
 
 
 # What is copied, compared and cleared is said beside the signature in every function, so it is found by that.

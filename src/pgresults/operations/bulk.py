@@ -40,10 +40,14 @@ def write_runs(
         repeated: whether an earlier try may have been carried out: all of it, or nothing.
     """
     yield Execute(statements.PLAN_ANEW, {})
+    known: dict[Any, int] = {}
     for run in runs():
         if repeated and run and (yield from find_write(run[0])) is None:
             repeated = False
-        take((yield from (_found(run) if repeated else write_run(run))))
+        ready = [upload.after(known) for upload in run]
+        written = yield from (_found(ready) if repeated else write_run(ready))
+        known |= {one.origin: done.version for one, done in zip(ready, written, strict=True) if one.origin is not None}
+        take(written)
 
 
 def _found(run: Run) -> Operation[list[Written]]:

@@ -22,16 +22,18 @@ class Origin:
     """A version as what others are computed from.
 
     Parameters:
-        place: which database and schema it is in; see `Database.place`.
-        storage_id: in which storage.
-        key: under which key.
+        key: under which key it is.
+        place: in which database and schema; see `Database.place`; None until it is ready to be stored.
+        storage_id: in which storage; None until then.
         version: its number; None until it is stored, and for ever if it never is.
     """
 
     __slots__ = ("key", "place", "storage_id", "version")
 
-    def __init__(self, place: str, storage_id: UUID, key: str, version: int | None = None) -> None:
-        self.place, self.storage_id, self.key, self.version = place, storage_id, key, version
+    def __init__(
+        self, key: str, place: str | None = None, storage_id: UUID | None = None, version: int | None = None
+    ) -> None:
+        self.key, self.place, self.storage_id, self.version = key, place, storage_id, version
 
     @property
     def identity(self) -> object:
@@ -49,6 +51,9 @@ class HasOrigin(Protocol):
     @property
     def _origin(self) -> Origin | None: ...
 
+
+GivenParent: TypeAlias = HasOrigin | tuple[str, int]
+"""How a caller says what something is derived from."""
 
 Parent: TypeAlias = Origin | tuple[str, int]
 """What something is derived from: a version anywhere, or a key of the same storage with a version."""
@@ -75,7 +80,8 @@ def require_parents(given: object, argument: str = "derived_from") -> tuple[Pare
     """
     if given is None:
         return ()
-    if isinstance(given, str | bytes | tuple) or not isinstance(given, Iterable) or isinstance(given, HasOrigin):
+    alone = isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str)
+    if alone or isinstance(given, str | bytes | HasOrigin) or not isinstance(given, Iterable):
         raise InvalidArgument(
             f"{argument} is a list of versions, not {given!r:.100}: give [record] or [(key, version)]",
             argument=argument,
@@ -113,27 +119,47 @@ def _parent(one: Any, argument: str) -> Parent:
     )
 
 
-def names_of(parents: Iterable[Parent], place: str, storage_id: UUID) -> list[str]:
-    """Those of some versions that are there, as one names them that is in a storage; each once, in their order.
+def require_stored(parents: Iterable[Parent]) -> None:
+    """Refuse to derive something from what is not stored.
 
-    Raises: InvalidArgument for one in another database.
+    Raises: InvalidArgument.
+    """
+    for one in parents:
+        if isinstance(one, Origin) and one.version is None:
+            raise InvalidArgument(
+                f"what is computed from the result of the transaction of {one.key!r} cannot say so: that was not "
+                "stored, nor is it stored together with it",
+                argument="derived_from",
+                value=one.key,
+            )
+
+
+def names_of(lineage: Iterable[Parent], own: Origin, *, complete: bool) -> list[str] | None:
+    """How a version names those that it was derived from, as far as they are versions; None where none of them is.
+
+    Parameters:
+        lineage: what it was derived from.
+        own: itself.
+        complete: whether none may be in another database; else those are left out.
+
+    Raises: InvalidArgument.
     """
     names: dict[str, None] = {}
-    for one in parents:
-        if isinstance(one, Origin):
-            if one.place != place:
-                raise InvalidArgument(
-                    f"version {one.version} of {one.key!r} is in another database, of which nothing here can be derived"
-                    " from: say so in the provenance",
-                    argument="derived_from",
-                    value=(one.key, one.version),
-                )
-            if one.version is not None:
-                elsewhere = None if one.storage_id == storage_id else one.storage_id
-                names[parent_name(one.key, one.version, elsewhere)] = None
-        else:
+    for one in lineage:
+        if not isinstance(one, Origin):
             names[parent_name(*one)] = None
-    return list(names)
+        elif one.version is not None and one.place == own.place:
+            names[parent_name(one.key, one.version, None if one.storage_id == own.storage_id else one.storage_id)] = (
+                None
+            )
+        elif one.version is not None and complete:
+            raise InvalidArgument(
+                f"version {one.version} of {one.key!r} is in another database, where what is stored here has no lineage: "
+                "say so in the provenance",
+                argument="derived_from",
+                value=(one.key, one.version),
+            )
+    return list(names) or None
 
 
 class Sources:
@@ -158,10 +184,6 @@ class Sources:
 
     def __iter__(self) -> Iterator[Origin]:
         return iter(list(self._found.values()))
-
-    def within(self, place: str) -> tuple[Origin, ...]:
-        """Those in a database: nothing can be derived from what is in another one."""
-        return tuple(one for one in self if one.place == place)
 
 
 SOURCES: ContextVar[Sources | None] = ContextVar("pgresults.sources", default=None)

@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from pgresults.errors import IntegrityError, PayloadTooLarge, SerializationError
+from pgresults.operations.awaiting import UNKNOWN, Ancestry
 from pgresults.operations.payloads import Payload, sha256_of
 from pgresults.operations.results import Found, Head, Upload
 from pgresults.records.provenance import actor
@@ -54,7 +55,13 @@ _BEFORE_PAYLOAD, _OF_PAYLOAD, _AFTER_PAYLOAD, _AT_LAST = (
 
 
 def prepare(
-    trust: Trust, key: str, payload: Payload, described: Mapping[str, Any], limit: int, guard: Guard = Guard.NONE
+    trust: Trust,
+    key: str,
+    payload: Payload,
+    described: Mapping[str, Any],
+    limit: int,
+    guard: Guard = Guard.NONE,
+    lineage: Ancestry = UNKNOWN,
 ) -> Upload:
     """Make a payload ready to be stored: its digests, its salt, its signature, and what is said about it.
 
@@ -65,10 +72,11 @@ def prepare(
         described: further columns: the provenance as an object, the serializer as a JSON text.
         limit: bytes that a payload may have.
         guard: what the write has to prove about the key's lock.
+        lineage: what it was computed from.
 
     Raises: PayloadTooLarge.
     """
-    return Said(trust, described, limit).upload(key, payload, guard)
+    return Said(trust, described, limit).upload(key, payload, guard, lineage)
 
 
 class Said:
@@ -91,7 +99,7 @@ class Said:
         self._before, self._after = framed(covered, _BEFORE_PAYLOAD), framed(covered, _AFTER_PAYLOAD)
         self._later = framed_later(columns)
 
-    def upload(self, key: str, payload: Payload, guard: Guard = Guard.NONE) -> Upload:
+    def upload(self, key: str, payload: Payload, guard: Guard = Guard.NONE, lineage: Ancestry = UNKNOWN) -> Upload:
         """A version ready to be stored; see `prepare`."""
         if len(payload) > self._limit:
             raise PayloadTooLarge(
@@ -118,7 +126,7 @@ class Said:
         its_own = framed(columns, _OF_PAYLOAD), self._after, framed(columns, _AT_LAST)
         covered = b"".join((self._before, *its_own))
         columns["content"] = hashlib.sha256(covered + self._later).digest()
-        return Upload(columns, self._provenance, guard)
+        return Upload(columns, self._provenance, guard, lineage.awaiting(covered), lineage.origin)
 
 
 def metadata_of(head: Head, key: str, default: Serializer, trust: Trust) -> ResultRecordMetadata:

@@ -16,6 +16,7 @@ from pgresults.operations.bulk import write_runs
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Upload, Written
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import GivenParent, Origin, names_of
 from pgresults.records.outlines import outline_of
 from pgresults.records.records import ResultRecordMetadata, payload_of
 from pgresults.serializers.permits import Permit, within_permit
@@ -32,6 +33,7 @@ from pgresults.store.writing import (
     draft_of,
     encode_described,
     encoded,
+    lineage_of,
     store_staged,
     stored_metadata,
 )
@@ -60,6 +62,7 @@ class ItemOptions:
     expires_in: timedelta | None = None
     tags: Iterable[str] | None = None
     provenance: Mapping[str, Any] | None = None
+    derived_from: Iterable[GivenParent] | None = None
 
 
 class Writing(NamedTuple):
@@ -85,8 +88,14 @@ class _Given:
         storage = keyspace.payloads
         self.draft = draft._replace(storage_block_id=storage.storage_block_id)
         self.described = described
-        columns = {**columns_of(self.draft, ""), **described}
+        entries = keyspace.entries
+        own = Origin("", entries.database.place, entries.id)
+        named = names_of(draft.lineage.parents, own, complete=True)
+        columns = {**columns_of(self.draft, ""), **described, "derived_from": named}
         self._said = Said(storage._trust, columns, storage.settings.max_payload_bytes)
+        self.parents = {one.key if isinstance(one, Origin) else one[0] for one in draft.lineage.parents}
+        """The keys of what each is derived from, which has to be written before."""
+        self._derived_from = named
         self._permit = Permit.of(storage.settings)
 
     def staged(self, storage: PostgresStorage, key: str, obj: Any, guard: Guard) -> Staged:
@@ -96,7 +105,7 @@ class _Given:
         outline = outline_of(obj, storage.settings.record_columns)
         if outline is not None:  # it goes into a provenance of the item's own
             done = self.draft._replace(storage_key=key, payload=payload, outline=outline)
-            return encoded(storage, key, done, self.described, guard)
+            return encoded(storage, key, done, {**self.described, "derived_from": self._derived_from}, guard)
         return Staged(storage, self._said.upload(key, payload, guard), self.draft)
 
 
@@ -152,10 +161,11 @@ class _Items:
             if item is None:
                 break
             with _named(self.taken, item[0]):
-                if item[0] in keys:
+                given = self._usual if len(item) < 3 else self._given(item[2])
+                if item[0] in keys or not keys.isdisjoint(given.parents):
                     self._next = item
                     break
-                run.append(_Ready(item[0], (yield from self._encoded(*item))))
+                run.append(_Ready(item[0], (yield from self._encoded(item[0], item[1], given))))
             keys.add(item[0])
             size += run[-1].size
             self.taken += 1
@@ -173,9 +183,8 @@ class _Items:
             )
         return tuple(item)
 
-    def _encoded(self, key: str, obj: Any, options: Any = None) -> Program[list[Staged]]:
-        keyspace, given = self._keyspace, self._usual if options is None else self._given(options)
-        storage, described = keyspace.payloads, given.described
+    def _encoded(self, key: str, obj: Any, given: _Given) -> Program[list[Staged]]:
+        keyspace, storage, described = self._keyspace, self._keyspace.payloads, given.described
         if keyspace.apart is None:
             holder = described["holder"]
             proof = yield from prove(keyspace.locks, require_key(key), holder, storage.database, storage.id)
@@ -195,7 +204,8 @@ class _Items:
         if options.keys() & {"expiration", "expires_in"}:
             usual |= {"expiration": None, "expires_in": None}
         said = ItemOptions(**{**usual, **options})
-        draft = draft_of(None, "", self._keyspace.serializer, said.expiration, said.expires_in)
+        lineage = lineage_of(said.derived_from)
+        draft = draft_of(None, "", self._keyspace.serializer, said.expiration, said.expires_in, lineage)
         tags = said.tags if said.tags is None or isinstance(said.tags, str) else list(said.tags)
         return _Given(self._keyspace, draft, describe(self._writing.holder, tags, said.provenance))
 

@@ -11,12 +11,13 @@ from pgresults.database.standbys import current, looking_back
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
 from pgresults.locking.proofs import await_others
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import note
 from pgresults.records.provenance import default_holder
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.storage.cache import ResultCache
 from pgresults.storage.current import read_current
 from pgresults.storage.keyspace import Keyspace
-from pgresults.storage.pointers import pointed_to
+from pgresults.storage.pointers import known_by, pointed_to
 from pgresults.storage.postgres import PostgresStorage
 from pgresults.storage.registry import require_postgres, resolving, resolving_default
 
@@ -30,7 +31,21 @@ def read(
     cache: ResultCache | None = None,
     stale_ok: timedelta | None = None,
 ) -> Program[ResultRecord[Any]]:
-    """Read a result; see `ResultStore.read`."""
+    """Read a result, of which the run around takes note; see `ResultStore.read`."""
+    record = yield from _read(keyspace, key, holder, version, as_of, cache, stale_ok)
+    note([record._origin])
+    return record
+
+
+def _read(
+    keyspace: Keyspace,
+    key: str,
+    holder: str | None,
+    version: int | None,
+    as_of: datetime | None,
+    cache: ResultCache | None,
+    stale_ok: timedelta | None,
+) -> Program[ResultRecord[Any]]:
     if version is not None or as_of is not None:
         return (yield from read_past(keyspace, key, version, as_of, stale_ok))
     wanted = current(stale_ok)
@@ -45,9 +60,10 @@ def read_at_once(
 ) -> Program[ResultRecord[Any]]:
     """Read what is current under a key, whoever has its lock; see `ResultStore.read`."""
     storage, serializer = keyspace.payloads, keyspace.serializer
-    if keyspace.apart is not None:
-        key = pointed_to((yield from read_current(keyspace.apart, serializer, key, cache, wanted)))
-    return (yield from read_current(storage, serializer, key, cache, wanted))
+    if keyspace.apart is None:
+        return (yield from read_current(storage, serializer, key, cache, wanted))
+    pointer = yield from read_current(keyspace.apart, serializer, key, cache, wanted)
+    return known_by(pointer, (yield from read_current(storage, serializer, pointed_to(pointer), cache, wanted)))
 
 
 def exists(keyspace: Keyspace, key: str, as_of: datetime | None, stale_ok: timedelta | None = None) -> Program[bool]:
@@ -81,6 +97,7 @@ class _Source:
             raise _written_elsewhere(metadata, storage) from missing
         if not (yield from _has_been(record, metadata, storage)):
             raise _written_elsewhere(metadata, storage)
+        note([record._origin])
         return record
 
 

@@ -20,6 +20,7 @@ from pgresults.errors import ConfigurationError, InvalidArgument
 from pgresults.locking.managers import require_manager
 from pgresults.locking.protocol import LockManager
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import GivenParent
 from pgresults.records.provenance import RUN
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
@@ -44,7 +45,7 @@ from pgresults.store.lock_methods import LockMethods
 from pgresults.store.persisted import PersistedResult
 from pgresults.store.run_options import resolve_serializer
 from pgresults.store.stream_methods import StreamMethods
-from pgresults.store.writing import Draft, Staged, draft_of
+from pgresults.store.writing import Draft, Staged, draft_of, lineage_of
 
 R = TypeVar("R")
 
@@ -183,6 +184,7 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Lifet
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
     ) -> ResultRecordMetadata:
         """Store an object as the next version of a key; metadata, payload and history appear together.
 
@@ -194,11 +196,14 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Lifet
             tags: words to find it by.
             provenance: a JSON object to keep with the version, beside what is recorded anyway.
             expires_in: in place of expiration, how long it is live from now, by the server's clock.
+            derived_from: the versions it was computed from: records or metadata as read and write return them, or pairs
+                ``(key, version)``.
 
         Returns: the metadata as stored, with version, time, size and digest.
         Raises: InvalidKey; InvalidArgument; SerializationError; PayloadTooLarge; StorageUnavailable.
         """
-        return perform(self._write(self._draft(obj, key, expiration, expires_in), holder, tags, provenance))
+        draft = self._draft(obj, key, expiration, expires_in, derived_from)
+        return perform(self._write(draft, holder, tags, provenance))
 
     async def awrite(
         self,
@@ -209,9 +214,11 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Lifet
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
     ) -> ResultRecordMetadata:
         """Store an object as the next version of a key; see `write`."""
-        return await aperform(self._write(self._draft(obj, key, expiration, expires_in), holder, tags, provenance))
+        draft = self._draft(obj, key, expiration, expires_in, derived_from)
+        return await aperform(self._write(draft, holder, tags, provenance))
 
     def persist_result_record(
         self, result_record: ResultRecord[Any], holder: str | None = None
@@ -378,9 +385,15 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Lifet
         return self.storage_key_fn()
 
     def _draft(
-        self, obj: Any, key: str | None, expiration: datetime | None = None, expires_in: timedelta | None = None
+        self,
+        obj: Any,
+        key: str | None,
+        expiration: datetime | None = None,
+        expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
     ) -> Draft:
-        return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in)
+        lineage = lineage_of(derived_from)
+        return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in, lineage)
 
     def _drafted(self, value: Any, key: str) -> Draft:
         """The draft that a value is, or of a record under the key that it names, or of anything else under a key."""

@@ -1,0 +1,83 @@
+"""Versions that are stored together, of which one was computed from another: that has its number first."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from pgresults.records.lineage import Origin, Parent, names_of, require_stored
+from pgresults.sql.digests import framed_later
+
+
+class Ancestry(NamedTuple):
+    """What a version was computed from, and what others know it by.
+
+    Parameters:
+        parents: what it was computed from; those without a number may be stored together with it.
+        origin: the version itself; None: nobody is to know it.
+        complete: whether each parent must be a version in the end; else those that are none are left out.
+    """
+
+    parents: tuple[Parent, ...] = ()
+    origin: Origin | None = None
+    complete: bool = False
+
+    def awaiting(self, covered: bytes) -> "Awaiting | None":
+        """What it awaits; None where all of its parents have their number. ``covered``: see `Awaiting`."""
+        waits = self.origin is not None and any(isinstance(one, Origin) and one.version is None for one in self.parents)
+        return Awaiting(self, covered) if waits else None
+
+
+UNKNOWN = Ancestry()
+"""Nothing is said of what a version was computed from."""
+
+
+class Awaiting(NamedTuple):
+    """A version that was computed from what has no number before it is stored, perhaps together with it.
+
+    Parameters:
+        lineage: what it was computed from.
+        covered: what the content digest covers beside that.
+    """
+
+    lineage: Ancestry
+    covered: bytes
+
+    def columns(self, written: Mapping[Origin, int]) -> dict[str, object]:
+        """What the version says once some of its parents are written, as which versions.
+
+        Raises: InvalidArgument where all must be versions and one was not stored.
+        """
+        parents = [_numbered(one, written) for one in self.lineage.parents]
+        if self.lineage.complete:
+            require_stored(parents)
+        own = self.lineage.origin
+        assert own is not None  # noqa: S101 (else it awaits nothing)
+        named = names_of(parents, own, complete=self.lineage.complete)
+        content = hashlib.sha256(self.covered + framed_later({"derived_from": named})).digest()
+        return {"derived_from": named, "content": content}
+
+
+def _numbered(parent: Parent, written: Mapping[Origin, int]) -> Parent:
+    if not isinstance(parent, Origin) or parent not in written:
+        return parent
+    return Origin(parent.key, parent.place, parent.storage_id, written[parent])
+
+
+def generations(versions: Sequence[tuple[Origin | None, Awaiting | None]]) -> list[list[int]]:
+    """The numbers of versions, those first that await none of the others, then those that await only these, and so on.
+
+    Parameters:
+        versions: what others know each by, and what it awaits; that comes before it, for it was there when it began.
+    """
+    if not any(awaiting for _, awaiting in versions):
+        return [list(range(len(versions)))]
+    known: dict[object, int] = {}
+    heights: list[int] = []
+    for origin, awaiting in versions:
+        parents = () if awaiting is None else awaiting.lineage.parents
+        heights.append(1 + max((known.get(one, -1) for one in parents), default=-1))
+        if origin is not None:
+            known[origin] = heights[-1]
+    ordered = sorted(range(len(versions)), key=heights.__getitem__)
+    return [list(group) for _, group in groupby(ordered, heights.__getitem__)]
