@@ -154,8 +154,8 @@ def names_of(lineage: Iterable[Parent], own: Origin, *, complete: bool) -> list[
             )
         elif one.version is not None and complete:
             raise InvalidArgument(
-                f"version {one.version} of {one.key!r} is in another database, where what is stored here has no lineage: "
-                "say so in the provenance",
+                f"version {one.version} of {one.key!r} is in another database, to which no lineage of what is stored here "
+                "leads: say so in the provenance",
                 argument="derived_from",
                 value=(one.key, one.version),
             )

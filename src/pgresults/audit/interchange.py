@@ -1,0 +1,122 @@
+"""A lineage in the words of others: W3C PROV as PROV-JSON, and OpenLineage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from pgresults.records.records import VERSION
+
+if TYPE_CHECKING:
+    from pgresults.audit.lineage import Lineage, LineageVersion
+
+_PREFIXES = {
+    "version": "urn:pgresults:version:",
+    "run": "urn:pgresults:run:",
+    "who": "urn:pgresults:actor:",
+    "pgresults": "urn:pgresults:",
+}
+_PRODUCER = f"https://pypi.org/project/pgresults/{VERSION}/"
+_SPECIFICATION = "https://openlineage.io/spec"
+_EVENT = f"{_SPECIFICATION}/2-0-2/OpenLineage.json#/$defs/RunEvent"
+_DATASET_VERSION = f"{_SPECIFICATION}/facets/1-0-1/DatasetVersionDatasetFacet.json#/$defs/DatasetVersionDatasetFacet"
+
+
+def prov(lineage: Lineage) -> dict[str, Any]:
+    """A document of PROV-JSON: versions are entities, what wrote each is an activity, whoever did so an agent."""
+    document: dict[str, dict[str, Any]] = {"prefix": dict(_PREFIXES), "entity": {}, "activity": {}, "agent": {}}
+    for one in lineage.versions:
+        run, who = _run(one), f"who:{_quoted(one.actor)}"
+        document["entity"][_entity(one)] = {
+            "prov:label": str(one),
+            "pgresults:storage": one.storage,
+            "pgresults:key": one.key,
+            "pgresults:version": one.version,
+        }
+        document["activity"][run] = {"prov:label": _job(one)}
+        document["agent"][who] = {"prov:label": one.actor}
+        _relate(document, "wasGeneratedBy", {"prov:entity": _entity(one), "prov:activity": run, "prov:time": _time(one)})
+        _relate(document, "wasAssociatedWith", {"prov:activity": run, "prov:agent": who})
+        _relate(document, "wasAttributedTo", {"prov:entity": _entity(one), "prov:agent": who})
+    for edge in lineage.edges:
+        made, source, run = _entity(edge.version), _entity(edge.parent), _run(edge.version)
+        _relate(document, "used", {"prov:activity": run, "prov:entity": source})
+        derivation = {"prov:generatedEntity": made, "prov:usedEntity": source, "prov:activity": run}
+        _relate(document, "wasDerivedFrom", derivation)
+    return document
+
+
+def _relate(document: dict[str, dict[str, Any]], kind: str, said: dict[str, Any]) -> None:
+    relations = document.setdefault(kind, {})
+    if said not in relations.values():
+        relations[f"_:{kind}{len(relations) + 1}"] = said
+
+
+def openlineage(lineage: Lineage) -> list[dict[str, Any]]:
+    """The events by which OpenLineage would have heard of it, in the order of the versions' writing."""
+    inputs: dict[LineageVersion, list[LineageVersion]] = {}
+    for edge in lineage.edges:
+        inputs.setdefault(edge.version, []).append(edge.parent)
+    return [_event(one, inputs.get(one, [])) for one in sorted(lineage.versions, key=lambda one: one.at)]
+
+
+def _event(made: LineageVersion, inputs: list[LineageVersion]) -> dict[str, Any]:
+    return {
+        "eventType": "COMPLETE",
+        "eventTime": _time(made),
+        "run": {"runId": str(_run_id(made))},
+        "job": {"namespace": _namespace(made), "name": _job(made)},
+        "inputs": [_dataset(one) for one in inputs],
+        "outputs": [_dataset(made)],
+        "producer": _PRODUCER,
+        "schemaURL": _EVENT,
+    }
+
+
+def _dataset(one: LineageVersion) -> dict[str, Any]:
+    version = {"_producer": _PRODUCER, "_schemaURL": _DATASET_VERSION, "datasetVersion": str(one.version)}
+    return {"namespace": _namespace(one), "name": one.key, "facets": {"version": version}}
+
+
+def _namespace(one: LineageVersion) -> str:
+    return f"pgresults://{_quoted(one.storage)}"
+
+
+def _job(one: LineageVersion) -> str:
+    """What wrote a version."""
+    return one.task or one.flow or "write"
+
+
+def _run_id(one: LineageVersion) -> UUID:
+    """The run that wrote a version; what was written outside of any is a run of its own."""
+    for said in _runs(one.provenance or {}):
+        try:
+            return UUID(said)
+        except ValueError:
+            continue
+    return uuid5(NAMESPACE_URL, f"pgresults/{one.storage}/{one.version}/{one.key}")
+
+
+def _runs(provenance: dict[str, Any]) -> Iterator[str]:
+    for kind in ("task", "flow"):
+        run = provenance.get(kind)
+        if isinstance(run, dict) and isinstance(run.get("run_id"), str):
+            yield run["run_id"]
+
+
+def _run(one: LineageVersion) -> str:
+    return f"run:{_run_id(one)}"
+
+
+def _entity(one: LineageVersion) -> str:
+    return f"version:{_quoted(one.storage)}/{_quoted(one.key)}/{one.version}"
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _time(one: LineageVersion) -> str:
+    return one.at.isoformat()
