@@ -31,6 +31,7 @@ from sqlalchemy.sql.selectable import CTE
 from pgresults.sql.compiled import CallStatement, Statement
 from pgresults.sql.digests import CONTENT_FIELDS
 from pgresults.sql.guards import Guard, blocked, is_free
+from pgresults.sql.holds import is_held
 from pgresults.sql.prefixes import begins
 from pgresults.sql.results import (
     ENTRY_PARAMETERS,
@@ -258,8 +259,15 @@ EXPIRING = Statement(
 )
 """What is live and ceases to be within a time, the next one first."""
 
-EXPIRED = Statement(select(func.count()).where(_DUE, result.c.expires_at <= _NOW, is_free(result)))
-"""How many results a sweep would take."""
+_overdue = (
+    select(is_held(result).label("held"), is_free(result).label("free"))
+    .where(_DUE, result.c.expires_at <= _NOW)
+    .subquery("overdue")
+)
+EXPIRED = Statement(
+    select(func.count().filter(_overdue.c.free, ~_overdue.c.held), func.count().filter(_overdue.c.held))
+)
+"""How many results a sweep would take, and how many are on hold."""
 
 
 SWEEP = CallStatement("sweep", "batch_size", "storage_id", "actor", "holder")
@@ -268,7 +276,7 @@ SWEEP = CallStatement("sweep", "batch_size", "storage_id", "actor", "holder")
 _BEYOND = bindparam("versions", type_=BigInteger)
 _AGE = bindparam("age", type_=INTERVAL)
 _head = (
-    select(result.c.key, result.c.version, result.c.payload_id)
+    select(result.c.key, result.c.version, result.c.payload_id, is_held(result).label("held"))
     .where(result.c.storage_id == _STORAGE, result.c.key > bindparam("after", type_=result.c.key.type), is_free(result))
     .order_by(result.c.key)
     .limit(bindparam("limit", type_=BigInteger))
@@ -299,6 +307,7 @@ SUPERFLUOUS = Statement(
         _head.c.key,
         func.max(case((_DROPPED, history.c.version))),
         func.count(case((_DROPPED, literal_column("1")))),
+        _head.c.held,
     )
     .select_from(
         _head.join(
@@ -306,18 +315,18 @@ SUPERFLUOUS = Statement(
             and_(history.c.storage_id == _STORAGE, history.c.key == _head.c.key),
         )
     )
-    .group_by(_head.c.key)
+    .group_by(_head.c.key, _head.c.held)
     .order_by(_head.c.key)
 )
 """A page of keys that nobody else has locked, with the last version that is to lose its payload, and how many do."""
 
 LOCK_MANY = Statement(
     select(result.c.key, *_STAYING)
-    .where(result.c.storage_id == _STORAGE, result.c.key == func.any(_KEYS), is_free(result))
+    .where(result.c.storage_id == _STORAGE, result.c.key == func.any(_KEYS), is_free(result), ~is_held(result))
     .order_by(result.c.key)
     .with_for_update()
 )
-"""Lock the heads of keys that nobody else has locked, to say of them again what they say."""
+"""Lock the heads of keys that nobody else has locked and that are not on hold, to say of them again what they say."""
 
 
 def _retain() -> Statement:
