@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0014"
-down_revision = "0011"
+down_revision = "0012"
 
 _PLACE = "'00000000-0000-0000-0000-000000000000'"
 _ENTRY = (
@@ -240,7 +240,7 @@ BEGIN
               WHERE later.storage_id = h.storage_id AND later.key = h.key AND later.seq > h.seq
           )
     ) THEN
-        RETURN;
+        RETURN false;
     ELSIF old.seq IS NOT NULL AND (
         new.action IN ('delete', 'expire', 'redact', 'retain') AND new.seq <> old.seq
         OR new.payload_id IS NULL AND old.payload_id IS NOT NULL

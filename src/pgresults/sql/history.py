@@ -37,6 +37,7 @@ from pgresults.sql.results import (
     ENTRY_PARAMETERS,
     HEAD_COLUMNS,
     ONE_KEY,
+    SIGNED_COLUMNS,
     UNEXPIRED,
     as_read,
     end_versions,
@@ -95,6 +96,7 @@ def _past(*conditions: ColumnElement[bool], expired: ColumnElement[bool]) -> Sta
     columns = (
         *(from_elsewhere[name] if name in from_elsewhere else as_read(history, name) for name in HEAD_COLUMNS),
         expired.label("expired"),
+        *(as_read(history, name) for name in SIGNED_COLUMNS),
         history.c.seq,
         history.c.payload_digest,
         payload.c.salt,
@@ -265,7 +267,9 @@ _overdue = (
     .subquery("overdue")
 )
 EXPIRED = Statement(
-    select(func.count().filter(_overdue.c.free, ~_overdue.c.held), func.count().filter(_overdue.c.held))
+    select(func.count().filter(_overdue.c.free, ~_overdue.c.held), func.count().filter(_overdue.c.held)).select_from(
+        _overdue
+    )
 )
 """How many results a sweep would take, and how many are on hold."""
 

@@ -80,7 +80,7 @@ class Member:
                 for hook in member.on_commit_hooks:
                     yield from run_hook(hook, member)
             staged = yield from self._encode(members)
-            yield from store_all(staged, self.connection, self._locks.grants(_claims(members)))
+            yield from self._store(members, staged)
         except SerializationError as error:
             self.logger.warning("transaction %r is rolled back: %s", self.key, error)
             yield from self._rollback()
@@ -97,6 +97,10 @@ class Member:
             raise
         yield from self._finish(members, staged)
         return True
+
+    def _store(self, members: Sequence["Member"], staged: Sequence[Staged]) -> Program[None]:
+        """Store what the members staged, together or not at all."""
+        return store_all(staged, self.connection, self._locks.grants(_claims(members)))
 
     def _were_stored(self, staged: Sequence[Staged]) -> Program[bool]:
         try:
