@@ -56,7 +56,7 @@ def test_what_is_on_hold_is_not_taken_away(store: ResultStore, covers: dict[str,
     fill(store)
     until = datetime.now(UTC) + HOUR
     store.hold(**covers, reason="case 7", until=until)
-    with pytest.raises(OnHold, match="'a/1' is on hold: case 7|'b/1' is on hold: case 7") as refused:
+    with pytest.raises(OnHold, match=r"'[ab]/1' is on hold: case 7") as refused:
         REMOVALS[removal](store)
     assert refused.value.key in ("a/1", "b/1")
     assert (refused.value.reason, refused.value.until) == ("case 7", until)
@@ -297,9 +297,7 @@ def test_no_writer_makes_a_hold_of_what_it_placed_itself_anything_else(database:
         connection.execute("SELECT pgresults.place_hold(%s, '{\"key\": \"k\"}', 'why')", [storage.id])
         rewriting = "UPDATE pgresults.result SET reason = '{}' WHERE action = 'hold' AND reason LIKE '%why%'"
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute(
-                "UPDATE pgresults.result SET reason = '{}' WHERE reason LIKE '%why%' AND action = 'hold'"
-            )
+            connection.execute(rewriting)
         storage.close()
 
 

@@ -1,4 +1,4 @@
-"""``pgresults hold | holds | release-hold``: what nobody may take away."""
+"""``pgresults hold | holds | release``: what nobody may take away."""
 
 from datetime import datetime
 from typing import Annotated
@@ -9,8 +9,8 @@ import typer
 from pgresults.cli.output import print_json_list, say
 from pgresults.cli.session import session
 from pgresults.cli.tables import print_rows
-from pgresults.cli.usage import end
 from pgresults.cli.values import coming_moment
+from pgresults.errors import PgResultsError
 from pgresults.operations.holds import Hold
 from pgresults.store import ResultStore
 
@@ -26,8 +26,8 @@ _SPARE = ("actor", "since")
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    for command in (hold, holds, release_hold):
-        app.command(command.__name__.replace("_", "-"))(command)
+    for command in (hold, holds, release):
+        app.command()(command)
 
 
 def hold(
@@ -61,7 +61,7 @@ def holds(
         print_rows(Hold._fields, standing, _SPARE, ("id",))
 
 
-def release_hold(
+def release(
     context: typer.Context,
     reason: Because,
     key: OfKey = None,
@@ -80,7 +80,7 @@ def release_hold(
         released = ResultStore(result_storage=storage).release_hold(key, prefix, tag or None, reason, hold_id)
     what = f"hold {hold_id}" if hold_id else _covered(key, prefix, tag)
     if not released:
-        end(f"no hold stands on just that: {what}")
+        raise PgResultsError(f"no hold stands on just that: {what}; `pgresults holds` lists them")
     say(f"{released:,} holds released: {what}")
 
 

@@ -135,7 +135,7 @@ def _on_hold(error: psycopg.Error) -> OnHold:
         until = said.get("until") and datetime.fromisoformat(said["until"]).astimezone(UTC)
     except (ValueError, OverflowError, AttributeError):  # not by a function of ours
         said, until = {}, None
-    message = f"{_text(error)}: an auditor or owner may release the hold (`pgresults release-hold`)"
+    message = f"{_text(error)}: an auditor or owner may release the hold (`pgresults release`)"
     return OnHold(message, key=said.get("key"), reason=said.get("reason"), until=until, by=said.get("by"))
 
 

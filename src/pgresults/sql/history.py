@@ -266,11 +266,11 @@ _overdue = (
     .where(_DUE, result.c.expires_at <= _NOW)
     .subquery("overdue")
 )
-EXPIRED = Statement(
-    select(func.count().filter(_overdue.c.free, ~_overdue.c.held), func.count().filter(_overdue.c.held)).select_from(
-        _overdue
-    )
+_counts: tuple[ColumnElement[Any], ...] = (
+    func.count().filter(_overdue.c.free, ~_overdue.c.held),
+    func.count().filter(_overdue.c.held),
 )
+EXPIRED = Statement(select(*_counts).select_from(_overdue))
 """How many results a sweep would take, and how many are on hold."""
 
 
