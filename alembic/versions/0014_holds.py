@@ -180,6 +180,12 @@ BEGIN{_HERE}
         RAISE EXCEPTION 'a hold until % would hold nothing', until USING ERRCODE = 'datetime_field_overflow';
     END IF;
     LOCK TABLE hold_gate IN EXCLUSIVE MODE;
+    IF NOT EXISTS (
+        SELECT FROM pg_trigger t WHERE t.tgrelid = 'payload'::regclass AND t.tgname = 'keep_held' AND t.tgenabled <> 'D'
+    ) THEN
+        RAISE EXCEPTION 'nothing keeps here what is on hold: the tables are spread over several servers, or altered'
+            USING ERRCODE = 'feature_not_supported';
+    END IF;
     UPDATE hold_gate SET changes = changes + 1;
     PERFORM note_hold('hold/' || id, 'hold', scope || jsonb_build_object('storage', of_storage, 'reason', why)
                       || CASE WHEN until IS NULL THEN '{{}}' ELSE jsonb_build_object('until', until) END, who);

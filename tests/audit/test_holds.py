@@ -369,3 +369,15 @@ def test_of_a_hold_and_a_removal_at_once_one_comes_first(store: ResultStore) -> 
             assert (placed.result(30) == "live") == (outcome == {"held"})
             store.release_hold(prefix=key, reason="closed")
     assert store.verify().findings == ()
+
+
+def test_where_nothing_would_keep_it_a_hold_is_refused(fresh_url: URL) -> None:
+    storage = PostgresStorage(fresh_url)
+    store = ResultStore(result_storage=storage)
+    store.write(1, key="k")
+    with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as admin:
+        admin.execute("ALTER TABLE pgresults.payload DISABLE TRIGGER keep_held")
+    with pytest.raises(ConfigurationError, match="nothing keeps here"):
+        store.hold(key="k", reason="case 7")
+    assert store.holds() == []
+    storage.close()

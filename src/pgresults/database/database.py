@@ -21,6 +21,7 @@ from pgresults.database.targets import DRIVER, Target, url_of
 from pgresults.database.telemetry import Described, attributes_of
 from pgresults.errors import ConfigurationError, SchemaVersionError
 from pgresults.interruptions import is_interruption
+from pgresults.operations.distributed import spread
 from pgresults.operations.registry import Condition, condition, ping
 from pgresults.operations.requests import Operation, T
 from pgresults.server.embedded import EmbeddedPostgres, is_embedded
@@ -52,6 +53,7 @@ class Database:
         self._engine = target if isinstance(target, Engine) else None
         self._async_engine = target if is_async_engine(target) else None
         self._given_url = None if self.embedded else url_of(target)
+        self._is_spread = False
         self._open()
 
     def _open(self) -> None:
@@ -112,6 +114,10 @@ class Database:
         """Open an async connection of the caller's own; see `connect`."""
         await self._acheck()
         return await self._pools.aconnect()
+
+    def as_carried_out(self, operation: Operation[T]) -> Operation[T]:
+        """An operation as it is carried out on a schema like this one, on one server or spread over several."""
+        return spread(operation) if self._is_spread else operation
 
     def pool_options(self) -> PoolOptions:
         """How connections to this database are made and kept."""
@@ -174,7 +180,7 @@ class Database:
                     drive(connection, self.schema, ping())
                 tries.started = True
                 with _transaction(connection) if atomic else _NO_TRANSACTION:
-                    return drive(connection, self.schema, start(tries.repeated), tries.note)
+                    return drive(connection, self.schema, self.as_carried_out(start(tries.repeated)), tries.note)
 
     async def _arun(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
         tries = Attempts(repeatable=repeatable)
@@ -188,7 +194,8 @@ class Database:
                         await adrive(connection, self.schema, ping())
                     tries.started = True
                     async with connection.transaction() if atomic else _NO_TRANSACTION:
-                        return await adrive(connection, self.schema, start(tries.repeated), tries.note)
+                        operation = self.as_carried_out(start(tries.repeated))
+                        return await adrive(connection, self.schema, operation, tries.note)
 
     def _check(self) -> None:
         if self._checked_by == os.getpid():
@@ -217,6 +224,7 @@ class Database:
     def _accept(self, found: Condition | None) -> None:
         require_current(found and found.revision, self.schema)
         self.sees_payloads = found is not None and found.sees_payloads
+        self._is_spread = found is not None and found.is_spread
         self._checked_by = os.getpid()
 
 

@@ -43,10 +43,11 @@ def is_long_known(storage_id: UUID) -> Operation[bool]:
 
 
 class Condition(NamedTuple):
-    """The revision that a schema is at, and whether the session's role may see all payloads there."""
+    """A schema's revision, whether the session's role may see all payloads, and whether several servers have it."""
 
     revision: str
     sees_payloads: bool
+    is_spread: bool = False
 
 
 def condition() -> Operation[Condition | None]:

@@ -6,6 +6,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from pgresults.sql.compiled import Statement
 from pgresults.sql.schema import SCHEMA, VERSION_TABLE, payload, storage
+from pgresults.sql.shard_functions import MARK
 
 REGISTER = Statement(
     upsert(storage)
@@ -40,6 +41,7 @@ _CLASS = Table(
     "pg_class", MetaData(schema="pg_catalog"), *(Column(name, OID) for name in ("oid", "relnamespace", "relname"))
 )
 _OURS = _CLASS.alias("ours")
+_PROC = Table("pg_proc", MetaData(schema="pg_catalog"), Column("proname", Text), Column("pronamespace", OID))
 
 CONDITION = Statement(
     select(
@@ -53,9 +55,14 @@ CONDITION = Statement(
                 func.has_table_privilege(_CLASS.c.oid, literal_column("'SELECT'")),
             )
         ),
+        exists(
+            select(_PROC.c.proname)
+            .join(_OURS, _OURS.c.relnamespace == _PROC.c.pronamespace)
+            .where(_OURS.c.oid == _SCHEMA_VERSION.c.tableoid, _PROC.c.proname == literal_column(f"'{MARK}'"))
+        ),
     )
 )
-"""The revision of the schema that the database is at, and whether the role may see its table of payloads."""
+"""The revision of the schema, whether the role may see its table of payloads, and whether it is on several servers."""
 
 SERVER_TIME = Statement(select(func.statement_timestamp()))
 """What time it is."""

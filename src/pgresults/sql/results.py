@@ -346,10 +346,11 @@ EXISTS = Statement(
 """One row where the key has a live result."""
 
 
-_CLEARED = [
+CLEARED = (
     "payload_id", "serializer", "size", "sha256", "tags", "provenance", "storage_key", "storage_block_id",
     "pgresults_version", "prefect_version", "signature", "payload_digest",
-]  # fmt: skip
+)  # fmt: skip
+"""What a key's row no longer says once its version is gone."""
 
 ENTRY_PARAMETERS = {
     name: bindparam(name, type_=result.c[name].type) for name in ("action", "actor", "holder", "fence", "reason")
@@ -363,7 +364,7 @@ def end_versions(*conditions: ColumnElement[bool]) -> CTE:
     return (
         update(result)
         .where(*conditions)
-        .values(**dict.fromkeys(_CLEARED, null()), **ENTRY_PARAMETERS, **next_entry(result.c.version, no_expiry))
+        .values(**dict.fromkeys(CLEARED, null()), **ENTRY_PARAMETERS, **next_entry(result.c.version, no_expiry))
         .returning(*result.c)
         .cte("head")
     )

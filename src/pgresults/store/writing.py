@@ -49,6 +49,8 @@ class Draft(NamedTuple):
     """Why it could not be serialized, which is said when it is to be stored."""
     at_once: bool = False
     """Whether it is stored before its caller goes on: then the result's own memory may serve as part of the payload."""
+    run: Mapping[str, Any] | None = None
+    """What is recorded of the flow and task that it comes from; None: those within which it is stored."""
 
     @classmethod
     def of(cls, record: ResultRecord[Any]) -> "Draft":
@@ -169,16 +171,21 @@ def encode(
 
     Raises: what `write` raises before anything is written.
     """
-    return (yield from encode_described(keyspace, draft, new_key, describe(holder, tags, provenance)))
+    return (yield from encode_described(keyspace, draft, new_key, describe(holder, tags, provenance, draft.run)))
 
 
-def describe(holder: str | None, tags: Iterable[str] | None, provenance: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a writer says of a version beside its metadata, as columns.
+def describe(
+    holder: str | None,
+    tags: Iterable[str] | None,
+    provenance: Mapping[str, Any] | None,
+    run: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a writer says of a version beside its metadata, as columns; ``run``: see `Draft`.
 
     Raises: InvalidArgument.
     """
     holder = require_text(holder, "holder") or default_holder()
-    return {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
+    return {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance, run)}
 
 
 def encode_described(

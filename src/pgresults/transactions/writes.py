@@ -51,7 +51,7 @@ def store_all(staged: Sequence[Staged], caller: Caller | None, grants: Sequence[
         several = len(uploads) > 1 or not uploads[0].single
         yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=several)
     else:
-        yield from call_on(caller, database.schema, _write_and_release(uploads, grants))
+        yield from call_on(caller, database.schema, database.as_carried_out(_write_and_release(uploads, grants)))
 
 
 def were_stored(staged: Sequence[Staged]) -> Program[bool]:
