@@ -140,7 +140,7 @@ REGISTER = FunctionStatement("register_storage", "register_storage", {"id": "uui
 _STORAGE = bindparam("storage_id", type_=Uuid)
 _UNLOCKED = result.c.key != func.all(bindparam("locked", type_=ARRAY(Text)))
 
-EXPIRED = Statement(select(func.count(), literal_column("0")).where(history.OVERDUE, _UNLOCKED))
+EXPIRED = Statement(select(func.count(), literal_column("0", BigInteger)).where(history.OVERDUE, _UNLOCKED))
 """How many results a sweep would take; none is on hold, which is not to be had here."""
 
 PAGE = Statement(
