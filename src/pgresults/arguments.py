@@ -124,6 +124,16 @@ def require_span(span: object, argument: str) -> timedelta:
     return span
 
 
+def require_staleness(stale_ok: object) -> timedelta:
+    """By how much an answer may be behind; zero: not at all.
+
+    Raises: InvalidArgument for what is no timedelta, and for one that is below zero.
+    """
+    if not isinstance(stale_ok, timedelta) or stale_ok < timedelta():
+        raise InvalidArgument("stale_ok is a timedelta that is not below zero", argument="stale_ok", value=stale_ok)
+    return stale_ok
+
+
 def require_tags(tags: Iterable[str] | None) -> list[str] | None:
     """The tags as a list.
 

@@ -84,6 +84,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
     database_url: SecretStr | None = Field(default=None, description="URL of the database; None: an embedded server")
+    read_url: SecretStr | None = Field(default=None, description="URL of a standby of that database, for reads")
+    read_staleness: NonNegativeFloat = Field(
+        default=5.0,
+        allow_inf_nan=False,
+        description="seconds by which a standby may be behind where `stale_ok` says nothing; 0: it is not asked there",
+    )
     embedded_path: Path | None = Field(
         default=None, description="directory of the embedded server; None: results.local_storage_path"
     )

@@ -305,3 +305,28 @@ def test_stats_of_an_empty_storage(cli: Cli, connection: psycopg.Connection[Any]
         "expiring": [],
     }  # fmt: skip
     assert "live results\t0" in succeeded(cli("stats"))
+
+
+def test_a_version_is_proven_to_who_has_no_database(
+    cli: Cli, store: ResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write({"a": 1}, key="k")
+    seal, proof, payload = (str(tmp_path / name) for name in ("seal.json", "proof.json", "payload"))
+    while "0 entries" in succeeded(cli("seal", "-o", seal)):
+        pass
+    assert f"{proof}: version 1 of k" in succeeded(cli("prove", "k", "--seal", seal, "-o", proof))
+    assert json.loads(succeeded(cli("prove", "k", "--seal", seal, "--no-salt")))["payload"] is None
+    assert "version 2" in refused(cli("prove", "k", "--version", "2", "--seal", seal))
+    Path(payload).write_bytes(JSONSerializer().dumps({"a": 1}))
+    key = json.loads(Path(seal).read_bytes())["public_key"]
+    monkeypatch.setattr("psycopg.connect", None)
+    none = "postgresql://nobody@localhost:1/none"
+    checked = cli("check-proof", proof, "--payload", payload, "--public-key", key, url=none)
+    assert "write of 'k', version 1" in succeeded(checked)
+    refused(cli("check-proof", proof, url=none), code=2)
+    assert "another key" in refused(cli("check-proof", proof, "--public-key", "07" * 32, url=none))
+    Path(payload).write_bytes(b"another")
+    assert "another one" in refused(cli("check-proof", proof, "--payload", payload, "--public-key", key, url=none))
+    Path(proof).write_bytes(b"{}")
+    assert "does not hold" in refused(cli("check-proof", proof, "--public-key", key, url=none))
+    assert "No such file" in refused(cli("check-proof", "none.json", "--public-key", key, url=none))

@@ -19,6 +19,7 @@ from pgresults.sql import bulk as bulk_statements
 from pgresults.sql import compiled
 from pgresults.sql import history as history_statements
 from pgresults.sql import locks as lock_statements
+from pgresults.sql import prove as prove_statements
 from pgresults.sql import results as statements
 from pgresults.sql import verify as verify_statements
 from pgresults.sql.compiled import Statement
@@ -37,7 +38,7 @@ def named(module: Any) -> Iterator[tuple[str, Statement]]:
                     yield f"{name}[{kind}]", one
 
 
-MODULES = (statements, lock_statements, history_statements, verify_statements, bulk_statements)
+MODULES = (statements, lock_statements, history_statements, verify_statements, prove_statements, bulk_statements)
 STATEMENTS = dict(pair for module in MODULES for pair in named(module))
 
 
@@ -145,7 +146,7 @@ def test_a_scan_would_be_seen(plans: psycopg.RawCursor[Any]) -> None:
 
 TWINS = {
     ResultStore: {"write", "read", "exists", "delete", "persist_result_record", "history", "touch", "redact"}
-    | {"invalidate", "expiring", "sweep", "retain", "verify", "seal", "find"}
+    | {"invalidate", "expiring", "sweep", "retain", "verify", "seal", "prove", "find"}
     | {"write_many", "read_many", "iter_many", "exists_many", "delete_many", "open_write", "open_read"},
     PostgresStorage: {"read_path", "write_path", "save", "close"},
     Database: {"run", "connect", "close"},

@@ -32,7 +32,9 @@ from tests.support.database import psycopg_url
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
-_SOMEBODYS_URL = re.compile(r"postgresql://(\w+):\w+@(?:db\.example(?:\.com)?|localhost)/(\w+)(?:\?([\w=&%.-]+))?")
+_SOMEBODYS_URL = re.compile(
+    r"postgresql://(\w+):\w+@(?:db\.example(?:\.com)?|standby\.example\.com|localhost)/(\w+)(?:\?([\w=&%.-]+))?"
+)
 """The database of a reader, whose place the tests' own takes."""
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

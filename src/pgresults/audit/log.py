@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from pgresults.arguments import require_moment, require_tags, require_text
 from pgresults.audit.entries import HistoryEntry, shown_entry
-from pgresults.database.programs import Program, call
+from pgresults.database.following import Wanted
+from pgresults.database.programs import Program
+from pgresults.database.standbys import reading
 from pgresults.operations.history import Entry
 from pgresults.operations.requests import Execute, Operation
 from pgresults.sql import log as statements
@@ -30,6 +32,7 @@ def log(
     prefix: str | None = None,
     tags: list[str] | None = None,
     limit: int | None = None,
+    wanted: Wanted | None = None,
 ) -> Program[list[LogEntry]]:
     """The entries that meet every given condition.
 
@@ -42,6 +45,7 @@ def log(
         prefix: what their keys begin with.
         tags: words that the version carries.
         limit: how many of the newest; None: all.
+        wanted: how new they have to be; see `reading`.
 
     Raises: InvalidArgument; StorageUnavailable.
     """
@@ -51,7 +55,7 @@ def log(
     given |= {name: require_text(text, name) for name, text in texts.items() if text is not None}
     given |= {} if tags is None else {"tags": require_tags(tags)}
     parameters = {**bound(given), "storage_id": storage.id, "limit": limit}
-    return (yield from call(storage.database, lambda _: _entries(parameters, frozenset(given))))
+    return (yield from reading(storage.database, lambda *_: _entries(parameters, frozenset(given)), wanted))
 
 
 def _entries(parameters: Mapping[str, Any], chosen: frozenset[str]) -> Operation[list[LogEntry]]:

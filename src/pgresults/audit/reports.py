@@ -30,13 +30,14 @@ class VerifyReport:
 
     ``storages`` are those that were checked; ``unchecked`` names others that are registered in the same database;
     ``windows`` are the transactions for which an owner had opened the history, since the seal or time that was given,
-    else ever.
+    else ever. ``chain`` says of which times the seals are that were followed one after the other.
     """
 
     storages: tuple[Covered, ...]
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...] = ()
     windows: tuple[Window, ...] = ()
+    chain: tuple[datetime, ...] = ()
 
     @property
     def keys(self) -> int:

@@ -1,35 +1,32 @@
 """Seals: a signed digest of all entries, to be kept where whoever can change the database cannot change it.
 
 Every entry goes into a bucket by its key; the buckets are the leaves of a binary tree of digests, whose root is signed
-with Ed25519. A seal has the digests of its buckets, too, so that an alteration is found near its place.
+with Ed25519. A bucket is a Merkle tree itself, so that a path of some digests shows that an entry is in it. A seal has
+the digests of its buckets, too, so that an alteration is found near its place.
 """
 
 import hashlib
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pgresults.errors import ConfigurationError, IntegrityError
+from pgresults.audit.merkle import MerkleTree, node_digest
+from pgresults.audit.signing import Endorsement, SigningKey, is_signed, require_endorsed, trusted_keys
+from pgresults.errors import IntegrityError
 from pgresults.operations.verify import Leaf, Span
 from pgresults.records.records import AwareDatetime
 from pgresults.sql.digests import canonical_json
 
-try:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-except ImportError:  # the extra `audit` is not installed: said where a seal is made or checked
-    _SIGNING = False
-else:
-    _SIGNING = True
+FORMAT = 2
+"""That of new seals; format 1 had plain digests of the leaves for buckets."""
 
 _MAX_DEPTH = 12
-_EMPTY = hashlib.sha256(b"").digest()
+_UNSIGNED = {"signature", "buckets", "timestamps"}
+_LATER = {"format", "previous", "endorsements"}
 
 
 class Bucket(BaseModel):
@@ -47,11 +44,14 @@ class Seal(BaseModel):
     ``root``, ``public_key`` and ``signature`` are in hex; ``bound`` and ``until`` tell which entries it covers: those
     of transactions with a lower number, up to that time. ``windows`` is how often the history had been opened to
     changes, ``ahead`` how many entries it leaves out because they name transactions to come, as no server writes
-    them. Of the ``2 ** depth`` buckets those without entries are left out.
+    them. ``previous`` is the digest of the seal that it continues, ``endorsements`` say which keys stand behind its
+    key, ``timestamps`` are tokens of others, in base64. Of the ``2 ** depth`` buckets those without entries are left
+    out.
     """
 
     model_config = ConfigDict(frozen=True)
 
+    format: Literal[1, 2] = 1
     storage: str
     storage_id: UUID
     sealed_at: AwareDatetime
@@ -60,11 +60,14 @@ class Seal(BaseModel):
     entries: int
     windows: int = 0
     ahead: int = 0
+    previous: str | None = None
     depth: int
     buckets: dict[int, Bucket]
     root: str
+    endorsements: tuple[Endorsement, ...] = ()
     public_key: str = ""
     signature: str = ""
+    timestamps: tuple[str, ...] = ()
 
     def dump_bytes(self) -> bytes:
         """The seal as JSON, to be kept."""
@@ -86,19 +89,49 @@ class Seal(BaseModel):
         """Which entries it covers."""
         return Span(self.bound, self.until)
 
+    @property
+    def digest(self) -> str:
+        """What the next seal and a time stamp name it by: SHA-256, in hex."""
+        return hashlib.sha256(self.signed_bytes() + bytes.fromhex(self.signature)).hexdigest()
+
     def signed_bytes(self) -> bytes:
         """What the signature covers."""
-        return canonical_json(self.model_dump(mode="json", exclude={"signature", "buckets"}))
+        return canonical_json(self.head())
+
+    def head(self) -> dict[str, Any]:
+        """What is signed, as JSON has it."""
+        return self.model_dump(mode="json", exclude=_UNSIGNED | (_LATER if self.format == 1 else set()))
+
+
+class _Content(Protocol):
+    """What a bucket's leaves go into."""
+
+    def add(self, leaf: bytes) -> None: ...
+    def root(self) -> bytes: ...
+
+
+class _Plain:
+    """A bucket of format 1: the digest of its leaves' digests, one after the other."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, leaf: bytes) -> None:
+        self._digest.update(hashlib.sha256(leaf).digest())
+
+    def root(self) -> bytes:
+        return self._digest.digest()
 
 
 class Tree:
     """The buckets, filled entry by entry."""
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, format: int = FORMAT) -> None:  # noqa: A002 (the field's name)
         self.depth = depth
         self.entries = 0
         self.until: AwareDatetime | None = None
-        self._digests: dict[int, Any] = {}
+        self._format = format
+        self._contents: dict[int, _Content] = {}
         self._counts: dict[int, int] = {}
 
     @classmethod
@@ -108,34 +141,58 @@ class Tree:
 
     def add(self, storage_id: UUID, leaf: Leaf) -> None:
         """Put an entry into its bucket."""
-        place = self.bucket_of(storage_id, leaf.key)
-        key = leaf.key.encode()
-        leaf_bytes = storage_id.bytes + struct.pack(">iq", len(key), leaf.seq) + key + leaf.digest
-        self._digests.setdefault(place, hashlib.sha256()).update(hashlib.sha256(leaf_bytes).digest())
+        place = bucket_of(storage_id, leaf.key, self.depth)
+        content = self._contents.get(place)
+        if content is None:
+            content = self._contents[place] = _Plain() if self._format == 1 else MerkleTree()
+        content.add(leaf_bytes(storage_id, leaf))
         self._counts[place] = self._counts.get(place, 0) + 1
         self.entries += 1
         self.until = leaf.at if self.until is None else max(self.until, leaf.at)
 
-    def bucket_of(self, storage_id: UUID, key: str) -> int:
-        """In which bucket the entries of a key are."""
-        number = int.from_bytes(hashlib.sha256(storage_id.bytes + key.encode()).digest()[:4])
-        return number >> (32 - self.depth)
-
     def buckets(self) -> dict[int, Bucket]:
         """The buckets that have entries."""
         return {
-            place: Bucket(entries=self._counts[place], digest=digest.hexdigest())
-            for place, digest in sorted(self._digests.items())
+            place: Bucket(entries=self._counts[place], digest=self._digest(place, content).hex())
+            for place, content in sorted(self._contents.items())
         }
 
+    def _digest(self, place: int, content: _Content) -> bytes:
+        return content.root() if self._format == 1 else bucket_digest(self._counts[place], content.root())
 
-def root_of(buckets: Mapping[int, Bucket], depth: int) -> str:
+
+def bucket_of(storage_id: UUID, key: str, depth: int) -> int:
+    """In which of so many buckets the entries of a key are."""
+    number = int.from_bytes(hashlib.sha256(storage_id.bytes + key.encode()).digest()[:4])
+    return number >> (32 - depth)
+
+
+def leaf_bytes(storage_id: UUID, leaf: Leaf) -> bytes:
+    """What stands for an entry in its bucket."""
+    key = leaf.key.encode()
+    return storage_id.bytes + struct.pack(">iq", len(key), leaf.seq) + key + leaf.digest
+
+
+def bucket_digest(entries: int, root: bytes) -> bytes:
+    """The digest of a bucket, which says how many entries it has: nobody can take it for a larger one's part."""
+    return hashlib.sha256(b"\2" + struct.pack(">q", entries) + root).digest()
+
+
+def root_of(seal_format: int, buckets: Mapping[int, Bucket], depth: int) -> str:
     """The root of a binary tree over the buckets, in hex."""
-    level = [bytes.fromhex(buckets[place].digest) if place in buckets else _EMPTY for place in range(1 << depth)]
+    return levels_of(seal_format, buckets, depth)[-1][0].hex()
+
+
+def levels_of(seal_format: int, buckets: Mapping[int, Bucket], depth: int) -> list[list[bytes]]:
+    """The digests of a binary tree over the buckets, from these to the root."""
+    nothing = hashlib.sha256(b"").digest()
+    empty = nothing if seal_format == 1 else bucket_digest(0, nothing)
+    level = [bytes.fromhex(buckets[place].digest) if place in buckets else empty for place in range(1 << depth)]
+    levels = [level]
     while len(level) > 1:
-        pairs = zip(level[::2], level[1::2], strict=True)
-        level = [hashlib.sha256(b"\1" + left + right).digest() for left, right in pairs]
-    return level[0].hex()
+        level = [node_digest(left, right) for left, right in zip(level[::2], level[1::2], strict=True)]
+        levels.append(level)
+    return levels
 
 
 def sign(seal: Seal, key_file: Path) -> Seal:
@@ -143,9 +200,9 @@ def sign(seal: Seal, key_file: Path) -> Seal:
 
     Raises: ConfigurationError when the file holds no such key, or the extra ``audit`` is not installed.
     """
-    key = _private_key(key_file)
-    seal = seal.model_copy(update={"public_key": key.public_key().public_bytes_raw().hex()})
-    return seal.model_copy(update={"signature": key.sign(seal.signed_bytes()).hex()})
+    key = SigningKey(key_file)
+    seal = seal.model_copy(update={"public_key": key.public_key, "endorsements": key.endorsements})
+    return seal.model_copy(update={"signature": key.sign(seal.signed_bytes())})
 
 
 def require_genuine(seal: Seal, storage_id: UUID, key_file: Path, public_key: str | None) -> None:
@@ -154,73 +211,37 @@ def require_genuine(seal: Seal, storage_id: UUID, key_file: Path, public_key: st
     Parameters:
         seal: to be checked.
         storage_id: the storage it must be of.
-        key_file: with the key that must have signed it; where there is none, any may have.
-        public_key: the key that must have signed it, in hex; None: that of the file.
+        key_file: with the key that must have signed it, or followed the one that did; without one any may have.
+        public_key: the key that must have signed it or endorsed the one that did, in hex; None: that of the file.
 
     Raises: IntegrityError; ConfigurationError.
     """
-    _require_signing()
+    if seal.storage_id == storage_id:
+        require_trusted(seal, key_file, public_key)
+    require_signed(seal, storage_id)
+
+
+def require_trusted(seal: Seal, key_file: Path, public_key: str | None) -> None:
+    """Refuse a seal of a key that nobody here knows; see `require_genuine`."""
+    keys = trusted_keys(key_file, public_key)
+    if keys is None or seal.public_key in keys:
+        return
+    if not set(require_endorsed(seal.endorsements, seal.public_key)) & set(keys):
+        raise IntegrityError(f"the seal was signed with another key than {keys[-1]}: it proves nothing here")
+
+
+def require_signed(seal: Seal, storage_id: UUID) -> None:
+    """Refuse a seal that was altered or is of another storage, whoever signed it."""
     if seal.storage_id != storage_id:
         raise IntegrityError(f"the seal is one of the storage {seal.storage!r}: name that storage to check it")
-    expected = public_key or (
-        _private_key(key_file).public_key().public_bytes_raw().hex() if has_key(key_file) else None
-    )
-    if expected is not None and seal.public_key != expected:
-        raise IntegrityError(f"the seal was signed with another key than {expected}: it proves nothing here")
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(seal.public_key)).verify(
-            bytes.fromhex(seal.signature), seal.signed_bytes()
-        )
-    except (InvalidSignature, ValueError) as error:
-        raise IntegrityError("the seal was altered: its signature does not match") from error
-    if not 0 <= seal.depth <= _MAX_DEPTH or root_of(seal.buckets, seal.depth) != seal.root:
+    if not is_signed(seal.public_key, seal.signature, seal.signed_bytes()):
+        raise IntegrityError("the seal was altered: its signature does not match")
+    if not 0 <= seal.depth <= _MAX_DEPTH or not _makes_root(seal):
         raise IntegrityError("the seal was altered: its buckets do not make up its root")
 
 
-def has_key(file: Path) -> bool:
-    """Whether there is a file with the key that signs; raises ConfigurationError where that cannot be seen."""
-    with _reachable(file):
-        return file.exists()
-
-
-@contextmanager
-def _reachable(file: Path) -> Iterator[None]:
+def _makes_root(seal: Seal) -> bool:
     try:
-        yield
-    except OSError as error:
-        raise ConfigurationError(
-            f"{file} cannot hold the key for seals ({error.strerror}): PGRESULTS_SEAL_KEY names another file, "
-            "PGRESULTS_SEAL_PUBLIC_KEY the key with which seals must be signed",
-            setting="seal_key",
-        ) from error
-
-
-def _private_key(file: Path) -> "Ed25519PrivateKey":
-    _require_signing()
-    with _reachable(file):
-        if not file.exists():
-            _make_key(file)
-        content = file.read_bytes()
-    try:
-        key = serialization.load_pem_private_key(content, password=None)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(
-            f"{file} holds no private key in PEM without a password", setting="seal_key"
-        ) from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigurationError(f"{file} holds no Ed25519 key", setting="seal_key")
-    return key
-
-
-def _make_key(file: Path) -> None:
-    pem = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file.touch(mode=0o600, exist_ok=False)
-    file.write_bytes(pem)
-
-
-def _require_signing() -> None:
-    if not _SIGNING:
-        raise ConfigurationError("seals need an extra: pip install 'pgresults[audit]'", setting="seal_key")
+        return root_of(seal.format, seal.buckets, seal.depth) == seal.root
+    except ValueError:  # what is no hexadecimal number
+        return False

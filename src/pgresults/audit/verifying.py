@@ -1,38 +1,33 @@
-"""Verifying a storage key by key, sealing it, and comparing it with a seal."""
+"""Verifying a storage key by key."""
 
-import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from uuid import UUID
 
 from pgresults.arguments import require_moment
 from pgresults.audit.checks import Check, Finding
 from pgresults.audit.reports import Covered, VerifyReport
-from pgresults.audit.seals import Seal, Tree, require_genuine, root_of, sign
+from pgresults.audit.sealing import compare, key_file, require_chain
+from pgresults.audit.seals import Seal, require_genuine
 from pgresults.database.database import Start
 from pgresults.database.programs import Program, call, compute
 from pgresults.errors import IntegrityError, MissingResult, SerializationError
 from pgresults.operations import verify as operations
 from pgresults.operations.registry import is_long_known, registered
-from pgresults.operations.requests import Operation
-from pgresults.operations.verify import MAINTENANCE, MAINTENANCE_NAME, Leaf, Page, Span, Task
+from pgresults.operations.verify import MAINTENANCE, MAINTENANCE_NAME, Page, Span, Task
 from pgresults.storage.current import read_current
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.misses import never_written
 from pgresults.storage.pointers import pointed_to
 from pgresults.storage.postgres import PostgresStorage
 
-logger = logging.getLogger(__name__)
-
 _KEYS_A_LIST = 2_000
 _ENTRIES_A_PAGE = 5_000
 _NO_TRANSACTION = 2**63 - 1
 _FIRST, _MOMENT = datetime.min.replace(tzinfo=UTC), timedelta(microseconds=1)
-_SHOWN_KEYS = 20
 
 
 def verify(
@@ -41,14 +36,16 @@ def verify(
     since: Seal | datetime | None,
     against: Seal | None,
     progress: Callable[[int], None] | None,
+    chain: Iterable[Seal],
 ) -> Program[VerifyReport]:
     """Check chains, heads and payloads; see `ResultStore.verify`. Seals are those of the payloads' storage."""
     sealed = keyspace.payloads
     seals = [seal for seal in (since, against) if isinstance(seal, Seal)]
     for seal in seals:
-        require_genuine(seal, sealed.id, _key_file(sealed), sealed.settings.seal_public_key)
-    newest = max(seals, key=lambda seal: seal.sealed_at, default=None)
-    findings: list[Finding] = []
+        require_genuine(seal, sealed.id, key_file(sealed), sealed.settings.seal_public_key)
+    followed, broken = require_chain(sealed, chain)
+    newest = max([*seals, *followed], key=lambda seal: seal.sealed_at, default=None)
+    findings: list[Finding] = list(broken)
     runs = [
         _Run(storage, None if isinstance(since, Seal) else _span(since), None, findings, progress)
         if storage != sealed
@@ -60,13 +57,17 @@ def verify(
     else:
         covered = yield from _verify_key(keyspace, runs, key)
     if against is not None:
-        findings += yield from _compare(sealed, against)
+        findings += yield from compare(sealed, [against])
+    if followed:
+        findings += yield from compare(sealed, followed)
     known = yield from call(sealed.database, lambda _: registered())
     ids = {MAINTENANCE, *(run.storage.id for run in runs if run.storage.database == sealed.database)}
     unchecked = tuple(name for id_, name in known.items() if id_ not in ids)
     span = runs[-1].span or (against.span if against else None)
     windows = yield from call(sealed.database, lambda _: operations.windows(span))
-    return VerifyReport(tuple(covered), tuple(findings), unchecked, tuple(windows))
+    return VerifyReport(
+        tuple(covered), tuple(findings), unchecked, tuple(windows), tuple(one.sealed_at for one in followed)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +155,6 @@ def _target(keyspace: Keyspace, key: str) -> Program[str | None]:
         return None
 
 
-def _key_file(storage: PostgresStorage) -> Path:
-    return storage.settings.seal_key_file
-
-
 def _span(since: Seal | datetime | None) -> Span | None:
     match since:
         case None:
@@ -210,85 +207,3 @@ def _check_tasks(run: _Run, storage_id: UUID, tasks: list[Task], check: Check) -
 
 def _reading(storage_id: UUID, tasks: list[Task], partial: bool) -> Start[Page]:
     return lambda _: operations.page(storage_id, tasks, _ENTRIES_A_PAGE, partial=partial)
-
-
-def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Program[Seal]:
-    """Sign a root over all entries that are certainly committed; see `ResultStore.seal`."""
-    if ahead := (yield from call(storage.database, lambda _: operations.ahead(storage.id))):
-        logger.warning(
-            "%d entries of %r name transactions that are yet to come, and the seal does not cover them: they were "
-            "altered, or the database restored into another cluster (then see Maintenance in docs/sql.md)",
-            ahead,
-            storage.name,
-        )
-    certain = yield from call(storage.database, lambda _: operations.certain())
-    keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
-    # What says that it is of a later day no server wrote: it must not stretch what the seal covers.
-    far = certain if certain.bound == operations.ANY_TRANSACTION else certain.until_later(timedelta(days=1))
-    tree = yield from _grow(storage, far, Tree.for_keys(keys).depth, progress)
-    windows = yield from call(storage.database, lambda _: operations.windows(None))
-    buckets = tree.buckets()
-    unsigned = Seal(
-        storage=storage.name,
-        storage_id=storage.id,
-        sealed_at=certain.until,
-        bound=certain.bound,
-        until=tree.until or certain.until,
-        entries=tree.entries,
-        windows=len(windows),
-        ahead=ahead,
-        depth=tree.depth,
-        buckets=buckets,
-        root=root_of(buckets, tree.depth),
-    )
-    return (yield from compute(lambda: sign(unsigned, _key_file(storage)), small=False))
-
-
-def _grow(
-    storage: PostgresStorage, span: Span, depth: int, progress: Callable[[int], None] | None = None
-) -> Program[Tree]:
-    """The tree of a span; a second try begins a new one."""
-    tree = Tree(depth)
-
-    def start(_: bool) -> Operation[None]:
-        nonlocal tree
-        tree = Tree(depth)
-
-        def add(storage_id: UUID, leaf: Leaf) -> None:
-            tree.add(storage_id, leaf)
-            if progress and tree.entries % 1000 == 0:
-                progress(1000)
-
-        return operations.leaves((storage.id, MAINTENANCE), span, add)
-
-    yield from call(storage.database, start)
-    return tree
-
-
-def _compare(storage: PostgresStorage, against: Seal) -> Program[list[Finding]]:
-    tree = yield from _grow(storage, against.span, against.depth)
-    now = tree.buckets()
-    places = {place for place in now.keys() | against.buckets.keys() if now.get(place) != against.buckets.get(place)}
-    if not places:
-        return []
-    keys: dict[int, list[str]] = {place: [] for place in places}
-
-    def note(storage_id: UUID, leaf: Leaf) -> None:
-        place = tree.bucket_of(storage_id, leaf.key)
-        if place in keys and leaf.key not in keys[place][-1:]:
-            keys[place].append(leaf.key)
-
-    yield from call(storage.database, lambda _: operations.leaves((storage.id, MAINTENANCE), against.span, note))
-    return [_differing(place, keys[place], against, now.get(place)) for place in sorted(places)]
-
-
-def _differing(place: int, keys: list[str], against: Seal, now: object) -> Finding:
-    before = against.buckets.get(place)
-    had, has = (before.entries if before else 0), getattr(now, "entries", 0)
-    what = (
-        f"{had - has} entries that were sealed are gone" if has < had
-        else f"{has - had} entries were added to what was sealed" if has > had
-        else "entries were rewritten since they were sealed"
-    )  # fmt: skip
-    among = ", ".join(map(repr, keys[:_SHOWN_KEYS])) or "no key that is left"
-    return Finding("seal", tuple(keys), f"{what}, in bucket {place} of {1 << against.depth}: among {among}")

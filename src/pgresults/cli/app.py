@@ -27,8 +27,10 @@ from pgresults.cli import (
     locks,
     log,
     metrics,
+    proving,
     removing,
     results,
+    sealing,
     transfer,
     upkeep,
 )
@@ -77,6 +79,8 @@ explaining.register(app)
 upkeep.register(app)
 holding.register(app)
 audit.register(app)
+sealing.register(app)
+proving.register(app)
 metrics.register(app)
 transfer.register(app)
 transfer.register_import(importing.app)

@@ -1,7 +1,6 @@
-"""``pgresults verify | seal | stats``: whether the history can be believed, and how much there is.
+"""``pgresults verify | stats``: whether the history can be believed, and how much there is.
 
-Exit codes of ``verify``: 0 intact, 1 altered, 2 could not check, or nothing there; of ``seal``: 1 where entries name
-transactions to come.
+Exit codes of ``verify``: 0 intact, 1 altered, 2 could not check, or nothing there.
 """
 
 from collections.abc import Sequence
@@ -14,10 +13,14 @@ import typer
 from rich.filesize import decimal
 
 from pgresults.audit.reports import Covered, VerifyReport
-from pgresults.audit.seals import Seal, has_key
-from pgresults.cli.output import fail, note, print_json, reason_of, replacing, say, shown, terminal
+from pgresults.audit.seals import Seal
+from pgresults.audit.signing import has_key
+from pgresults.audit.timestamps import stamps
+from pgresults.cli.keeping import read_seals
+from pgresults.cli.output import fail, note, print_json, reason_of, say, shown, terminal
 from pgresults.cli.progress import counting, waiting
 from pgresults.cli.rights import hint
+from pgresults.cli.sealing import Roots
 from pgresults.cli.session import session
 from pgresults.cli.tables import print_record
 from pgresults.cli.values import moment
@@ -39,7 +42,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
-    for command in (verify, seal, stats):
+    for command in (verify, stats):
         app.command()(command)
 
 
@@ -51,6 +54,11 @@ def verify(
         Path | None, typer.Option(dir_okay=False, metavar="SEAL", help="Compare with a seal made before.")
     ] = None,
     watch: Watch = False,
+    chain: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="SEALS", help="Follow seals, in files or directories, one by one; may be repeated."),
+    ] = None,
+    roots: Roots = None,
     every: Every = None,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +70,7 @@ def verify(
     try:
         report = watching(
             repeated,
-            lambda: _verified(context, key, since, against),
+            lambda: _verified(context, key, _Seals(since, against, chain or [], roots or [])),
             lambda report: _print_report(report, as_json),
             lambda report: bool(report.findings),
         )
@@ -78,16 +86,35 @@ def verify(
         raise typer.Exit(UNCHECKED)
 
 
-def _verified(context: typer.Context, key: str | None, since: str | None, against: Path | None) -> VerifyReport:
-    start, sealed = _since(since), None if against is None else Seal.load_bytes(against.read_bytes())
-    by_seal, used = sealed is not None or isinstance(start, Seal), session(context)
+class _Seals(NamedTuple):
+    """What options say of seals."""
+
+    since: str | None
+    against: Path | None
+    chain: list[Path]
+    roots: list[Path]
+
+
+def _verified(context: typer.Context, key: str | None, given: _Seals) -> VerifyReport:
+    start, sealed = _since(given.since), None if given.against is None else Seal.load_bytes(given.against.read_bytes())
+    chain, used = read_seals(given.chain), session(context)
+    seals = [seal for seal in (start, sealed, *chain) if isinstance(seal, Seal)]
+    by_seal = bool(seals)
+    _note_stamps(seals, given.roots)
     # Where a seal speaks of a storage that is not there, somebody has taken it away: that is no wrong usage.
     with used.database(there=True) if by_seal else used.storage() as storage:
         if by_seal:
             _warn_of_unknown_signer(storage.settings)
         total = 1 if key else None if start else perform(call(storage.database, lambda _: count_keys(storage.id)))
         with counting("Verifying keys", total) as progress:
-            return ResultStore(result_storage=storage).verify(key, start, sealed, progress)
+            return ResultStore(result_storage=storage).verify(key, start, sealed, progress, chain)
+
+
+def _note_stamps(seals: Sequence[Seal], roots: Sequence[Path]) -> None:
+    trusted = [root.read_bytes() for root in roots]
+    for seal in seals if trusted else ():
+        for at in stamps(seal, trusted):
+            note(f"The seal of {shown(seal.sealed_at)} was stamped at {shown(at)}")
 
 
 def _warn_of_unknown_signer(settings: Settings) -> None:
@@ -115,6 +142,10 @@ def _print_report(report: VerifyReport, as_json: bool) -> None:
     say(f"{_amount(report)} checked: {_verdict(report)}")
     for one in report.storages:
         say(f"storage {one.storage!r}: {_amount(one)}, {_sealed(one)}")
+    if report.chain:
+        first, last = shown(report.chain[0]), shown(report.chain[-1])
+        how = "what each covers was recomputed from the database"
+        say(f"chain: {len(report.chain):,} seals of {first} to {last}, {how}")
     if report.unchecked:
         say(f"not checked: the storages {', '.join(map(repr, report.unchecked))}")
     for window in report.windows:
@@ -138,27 +169,6 @@ def _sealed(one: Covered) -> str:
     if one.sealed_at is None:
         return "no seal given"
     return f"{one.newer:,} entries newer than the seal of {shown(one.sealed_at)}"
-
-
-def seal(
-    context: typer.Context,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", dir_okay=False, writable=True, help="By default standard output.")
-    ] = None,
-) -> None:
-    """Sign a root over all committed history, to be kept where the database's users cannot reach it."""
-    with session(context).storage() as storage, counting("Sealing entries") as progress:
-        made = ResultStore(result_storage=storage).seal(progress)
-    if output is None:
-        typer.echo(made.dump_bytes(), nl=False)
-    else:
-        with replacing(output) as file:
-            file.write_bytes(made.dump_bytes())
-        say(f"{output}: {made.entries:,} entries sealed, root {made.root}")
-    note(f"Signed with the public key {made.public_key}")
-    if made.ahead:
-        note(f"{made.ahead:,} entries name transactions to come, the seal does not cover them: run pgresults verify")
-        raise typer.Exit(ALTERED)
 
 
 def stats(

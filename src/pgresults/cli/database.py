@@ -1,14 +1,18 @@
 """``pgresults db``: the schema in a team's database."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from pgresults.cli.output import say
+from pgresults.cli.output import note, say, shown
 from pgresults.cli.progress import waiting
-from pgresults.cli.session import Session, session
+from pgresults.cli.session import session, where
 from pgresults.database import distribution, migrations
-from pgresults.errors import ConfigurationError
+from pgresults.database.database import Database
+from pgresults.database.programs import perform
+from pgresults.database.standbys import lag
+from pgresults.errors import ConfigurationError, PgResultsError
 from pgresults.sql.grants import ROLES, Kind, granting, grants
 
 _SHARDS = typer.Option("--shards", min=1, help="In how many parts the tables are spread.")
@@ -54,11 +58,15 @@ def distribute(context: typer.Context, shards: Annotated[int, _SHARDS] = 32) -> 
 
 @app.command()
 def current(context: typer.Context) -> None:
-    """Print the revision that the schema is at, or "none"; and what is spread over several servers."""
-    say(_revision(session(context)) or "none")
+    """Print the revision that the schema is at, or "none"; and what is spread over several servers, and the standby."""
     with session(context).database() as storage:
+        revision = migrations.current(storage.database.url(), storage.schema)
+        say(revision or "none")
         if found := distribution.distribution_of(storage.database.url(), storage.schema):
             typer.echo(str(found), err=True)  # a script takes what is printed for the revision
+        if revision is not None:
+            for line in _about_standby(storage.database):
+                note(line)
 
 
 @app.command()
@@ -74,6 +82,8 @@ def check(context: typer.Context) -> None:
                 setting="database_schema",
             )
         say(f"schema {storage.schema} is up to date" + (f": {found}" if found else ""))
+        for line in _about_standby(storage.database):
+            say(line)
 
 
 def _named(kind: Kind, purpose: str) -> Any:
@@ -122,6 +132,15 @@ def grant(
         say(f"{role} is {'an' if kind[0] in 'aeiou' else 'a'} {kind.value} of schema {storage.schema}")
 
 
-def _revision(used: Session) -> str | None:
-    with used.database() as storage:
-        return migrations.current(storage.database.url(), storage.schema)
+def _about_standby(database: Database) -> Iterator[str]:
+    """How far the standby that reads may go to is behind, if there is one."""
+    if (standby := database.standby) is None:
+        return
+    name = f"standby {where(standby)}"
+    try:
+        behind = perform(lag(database, standby))
+    except PgResultsError as error:
+        yield f"{name} serves no reads: {error}"
+        return
+    last = "" if behind.last is None else f"; the last commit that it has is of {shown(behind.last)}"
+    yield f"{name} follows, {behind.size:,} bytes behind{last}"

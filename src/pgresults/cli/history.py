@@ -19,6 +19,7 @@ from pgresults.cli.session import session
 from pgresults.cli.tables import print_rows
 from pgresults.cli.values import moment
 from pgresults.database.programs import perform
+from pgresults.database.standbys import looking_back
 from pgresults.errors import MissingResult, PgResultsError
 from pgresults.store import ResultStore
 
@@ -69,9 +70,9 @@ def show(
         raise typer.BadParameter("give --version or --as-of, not both")
     with session(context).storage() as storage, waiting("Reading"):
         if version is not None:
-            found = perform(find_version(storage, key, version))
+            found = perform(find_version(storage, key, version, looking_back(storage.database)))
         elif as_of is not None:
-            found = perform(find_as_of(storage, key, as_of))
+            found = perform(find_as_of(storage, key, as_of, looking_back(storage.database, since=as_of)))
         else:
             found = fetch_live(storage, key)
         content = content_in(storage, found, key, unpickle)
@@ -91,7 +92,8 @@ def diff(
     """
     try:
         with session(context).storage() as storage, waiting("Reading"):
-            found = [perform(find_version(storage, key, version)) for version in (old, new)]
+            wanted = looking_back(storage.database)
+            found = [perform(find_version(storage, key, version, wanted)) for version in (old, new)]
             before, after = (content_in(storage, one, key, unpickle) for one in found)
     except PgResultsError as error:  # only a difference may end with the code of one
         fail(f"{error}{hint('diff', error)}")

@@ -14,7 +14,9 @@ from pgresults.cli.progress import waiting
 from pgresults.cli.session import session
 from pgresults.cli.tables import print_rows
 from pgresults.cli.values import duration, moment, size
+from pgresults.database.following import Wanted
 from pgresults.database.programs import call, perform
+from pgresults.database.standbys import looking_back
 from pgresults.operations import views
 from pgresults.operations.results import Listed
 from pgresults.operations.views import FoundResult
@@ -69,7 +71,9 @@ def ls(
     chosen = finding.conditions(prefix or None, tag, task, flow, since, None, None, min_size, None)
     with session(context).storage() as storage:
         with waiting("Looking for results"):
-            rows: Iterable[FoundResult] = islice(_sorted(live(storage, chosen), sort), limit)
+            rows: Iterable[FoundResult] = islice(
+                _sorted(live(storage, chosen, looking_back(storage.database)), sort), limit
+            )
             rows = rows if as_json else list(rows)
         if as_json:
             print_json_list(row._asdict() for row in rows)
@@ -81,10 +85,10 @@ def _cell(row: FoundResult, name: str) -> object:
     return ", ".join(row.tags or ()) or None if name == "tags" else getattr(row, name)
 
 
-def live(storage: PostgresStorage, chosen: Mapping[str, Any]) -> Iterator[FoundResult]:
-    """The live results that meet conditions, page by page."""
+def live(storage: PostgresStorage, chosen: Mapping[str, Any], wanted: Wanted | None = None) -> Iterator[FoundResult]:
+    """The live results that meet conditions, page by page; see `reading` for how new they have to be."""
     after = ""
-    while page := perform(finding.page_of(storage, chosen, after, finding.PAGE)):
+    while page := perform(finding.page_of(storage, chosen, after, finding.PAGE, wanted)):
         yield from page
         after = page[-1].key
 

@@ -18,6 +18,7 @@ from pgresults.cli.session import session
 from pgresults.cli.tables import print_rows
 from pgresults.cli.values import moment
 from pgresults.database.programs import perform
+from pgresults.database.standbys import looking_back
 from pgresults.storage.postgres import PostgresStorage
 
 _COLUMNS = ("at", "action", "key", "version", "actor", "size", "reason")
@@ -70,7 +71,9 @@ def log(
                 typer.echo(as_json_line(_said(one)) if as_json else _line(one))
             return
         with waiting("Looking through the history"):
-            found = perform(entries(storage, since, until, **given, limit=limit + 1))
+            found = perform(
+                entries(storage, since, until, **given, limit=limit + 1, wanted=looking_back(storage.database))
+            )
     if as_json:
         print_json_list(map(_said, found[:limit]))
     else:

@@ -45,7 +45,11 @@ class Session:
     def settings(self) -> Settings:
         """The settings of the environment and of the options; ends the program where one is of no use."""
         with told():
-            return load_settings(**self.overrides)
+            return load_settings(**self._given())
+
+    def _given(self) -> dict[str, Any]:
+        """What options say; a standby is one of the database that is named beside it."""
+        return {"read_url": None, **self.overrides} if "database_url" in self.overrides else self.overrides
 
     @contextmanager
     def database(self, *, there: bool = False) -> Iterator[PostgresStorage]:

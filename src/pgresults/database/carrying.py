@@ -6,26 +6,26 @@ from typing import Final
 from sqlalchemy import URL
 
 from pgresults.database.passwords import found_password
-from pgresults.database.targets import url_of
+from pgresults.database.targets import url_of, without_passwords
 from pgresults.errors import ConfigurationError
 from pgresults.settings import ResultSettings, Settings, TaskSettings, current_settings, layers
 
-_PASSWORDS: Final = ("password", "sslpassword")
-_SECRET: Final = ("database_url", "signing_key", "older_signing_keys", "results", "tasks")
+_SECRET: Final = ("database_url", "read_url", "signing_key", "older_signing_keys", "results", "tasks")
 """The settings that are or may hold secrets; the last two name storages, by URL perhaps."""
 
 
-def without_passwords(url: URL | None) -> URL | None:
-    """The URL as it may be seen by anybody."""
-    return url and url._replace(password=None).difference_update_query(_PASSWORDS)  # set() takes None for: as it is
-
-
-def to_carry(url: URL | None) -> URL | None:
+def to_carry(url: URL | None, setting: str = "database_url") -> URL | None:
     """The URL without its passwords, if another process gets them from where this one does.
 
     That is what the settings' own URL says, or libpq's environment, service file and password file.
+
+    Parameters:
+        url: where to connect.
+        setting: which of the settings may name the same.
     """
-    if url is None or url == _own_url():
+    if url is None:
+        return None
+    if url == _own_url(setting):
         return without_passwords(url)
     given = url.query.get("password", url.password)
     if given is None or found_password(url) != str(given):
@@ -33,15 +33,15 @@ def to_carry(url: URL | None) -> URL | None:
     return url._replace(password=None).difference_update_query(["password"])
 
 
-def with_passwords(url: URL | None) -> URL | None:
+def with_passwords(url: URL | None, setting: str = "database_url") -> URL | None:
     """The URL that was carried, with the passwords of this process's settings where these name the same database."""
-    own = None if url is None else _own_url()
+    own = None if url is None else _own_url(setting)
     return own if own is not None and url == without_passwords(own) else url
 
 
 def without_secrets(settings: Settings) -> Settings:
     """Settings that may be carried."""
-    nothing = {"database_url": None, "signing_key": None, "older_signing_keys": ()}
+    nothing = {"database_url": None, "read_url": None, "signing_key": None, "older_signing_keys": ()}
     return settings.model_copy(update={**nothing, "results": ResultSettings(), "tasks": TaskSettings()})
 
 
@@ -64,11 +64,11 @@ def with_own_secrets(settings: Settings, signed: bool) -> Settings:
     return settings.model_copy(update={name: getattr(own, name) for name in _SECRET})
 
 
-def _own_url() -> URL | None:
+def _own_url(setting: str) -> URL | None:
     """The URL that the settings of processes like this one name; what is set in code, no other one has."""
     temporary, *others = layers()
-    given = None if "database_url" in temporary.values else current_settings().database_url
-    if given is None or not any("database_url" in layer.values for layer in others):
+    given = None if setting in temporary.values else getattr(current_settings(), setting)
+    if given is None or not any(setting in layer.values for layer in others):
         return None
     with suppress(ConfigurationError):
         return url_of(given.get_secret_value())

@@ -10,14 +10,15 @@ from typing import Any, TypeAlias
 import psycopg
 from sqlalchemy import URL, Engine, make_url
 
-from pgresults.database.carrying import to_carry, with_own_secrets, with_passwords, without_passwords, without_secrets
+from pgresults.database.carrying import to_carry, with_own_secrets, with_passwords, without_secrets
 from pgresults.database.connections import AsyncConnection, Connection, PoolOptions
 from pgresults.database.driver import adrive, drive
+from pgresults.database.following import Following
 from pgresults.database.lookups import is_async_engine
 from pgresults.database.pools import Pools
 from pgresults.database.retries import Attempts
 from pgresults.database.revisions import require_current
-from pgresults.database.targets import DRIVER, Target, url_of
+from pgresults.database.targets import DRIVER, Target, url_of, without_passwords
 from pgresults.database.telemetry import Described, attributes_of
 from pgresults.errors import ConfigurationError, SchemaVersionError
 from pgresults.interruptions import is_interruption
@@ -32,6 +33,7 @@ Start: TypeAlias = Callable[[bool], Operation[T]]
 """Begins an operation; it is told whether an earlier try may have been carried out."""
 
 _NO_TRANSACTION = nullcontext()
+_PATIENCE = 3.0  # seconds
 
 
 class Database:
@@ -42,17 +44,25 @@ class Database:
             the same URL.
         schema: the schema that holds the tables; None: that of the settings.
         settings: pool sizes and time-outs.
+        read_url: a standby of it, which `standbys.reading` may ask in its place; None: there is none.
 
     Raises: ConfigurationError for a target that is no Postgres database.
     """
 
-    def __init__(self, target: Target, schema: str | None = None, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        schema: str | None = None,
+        settings: Settings | None = None,
+        read_url: str | URL | None = None,
+    ) -> None:
         self.settings = settings or current_settings()
         self.schema = require_schema(self.settings.database_schema if schema is None else schema)
         self.embedded = _embedded(target)
         self._engine = target if isinstance(target, Engine) else None
         self._async_engine = target if is_async_engine(target) else None
         self._given_url = None if self.embedded else url_of(target)
+        self._read_url = None if read_url is None else url_of(read_url, "read_url")
         self._is_spread = False
         self._open()
 
@@ -63,6 +73,8 @@ class Database:
         self.described = Described(attributes_of(self._given_url, self.embedded, self.schema))
         name = self.described.pool
         self._pools = Pools(self.url, self.aurl, self.pool_options(), name, self._engine, self._async_engine)
+        self.standby = None if self._read_url is None else _Standby(self._read_url, self.schema, self.settings)
+        self.following = Following()
 
     def url(self) -> URL:
         """The URL to connect to; starts an embedded server that does not run."""
@@ -119,16 +131,25 @@ class Database:
         """An operation as it is carried out on a schema like this one, on one server or spread over several."""
         return spread(operation) if self._is_spread else operation
 
+    @property
+    def is_spread(self) -> bool:
+        """Whether its tables are on several servers; known once something was carried out."""
+        return self._is_spread
+
     def pool_options(self) -> PoolOptions:
         """How connections to this database are made and kept."""
         return _options(self.settings)
 
     def close(self) -> None:
         """Close the connections of this process; a later call opens new ones."""
+        if self.standby is not None:
+            self.standby.close()
         self._pools.close()
 
     async def aclose(self) -> None:
         """Close the connections of this process; a later call opens new ones."""
+        if self.standby is not None:
+            await self.standby.aclose()
         await self._pools.aclose()
 
     def __eq__(self, other: object) -> bool:
@@ -139,18 +160,24 @@ class Database:
 
     def __repr__(self) -> str:
         where = self.embedded.path if self.embedded else _without_secrets(self._given_url)
-        return f"Database({str(where)!r}, schema={self.schema!r})"
+        read = "" if self._read_url is None else f", read_url={str(_without_secrets(self._read_url))!r}"
+        return f"Database({str(where)!r}, schema={self.schema!r}{read})"
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process gets: no secret that it has from its own settings; see `carrying`."""
         signed = self.settings.signing_key is not None
-        carried = {"_given_url": to_carry(self._given_url), "settings": without_secrets(self.settings)}
+        carried = {
+            "_given_url": to_carry(self._given_url),
+            "_read_url": to_carry(self._read_url, "read_url"),
+            "settings": without_secrets(self.settings),
+        }
         return self._state() | carried | {"signed": signed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         signed = state.pop("signed")
         vars(self).update(state)
         self._given_url = with_passwords(self._given_url)
+        self._read_url = with_passwords(self._read_url, "read_url")
         self.settings = with_own_secrets(self.settings, signed)
         self._open()
 
@@ -162,40 +189,51 @@ class Database:
 
     def _state(self) -> dict[str, Any]:
         state = vars(self) | {"_engine": None, "_async_engine": None}
-        for name in ("_pools", "_checked_by", "sees_payloads", "described"):
+        for name in ("_pools", "_checked_by", "sees_payloads", "described", "standby", "following"):
             del state[name]
         return state
 
     def _identity(self) -> tuple[Any, ...]:
-        return (without_passwords(self._given_url), self.embedded, self.schema)
+        return (self._given_url and without_passwords(self._given_url), self.embedded, self.schema)
 
     def _run(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
         tries = Attempts(repeatable=repeatable)
-        while True:
-            if tries.distrustful:
-                self._pools.forget()
-            with tries, self._pools.connection() as connection:
-                tries.connected = True
-                if not repeatable:
-                    drive(connection, self.schema, ping())
-                tries.started = True
-                with _transaction(connection) if atomic else _NO_TRANSACTION:
-                    return drive(connection, self.schema, self.as_carried_out(start(tries.repeated)), tries.note)
+        try:
+            while True:
+                if tries.distrustful:
+                    self._pools.forget()
+                with tries, self._pools.connection() as connection:
+                    tries.connected = True
+                    if not repeatable:
+                        drive(connection, self.schema, ping())
+                    tries.started = True
+                    with _transaction(connection) if atomic else _NO_TRANSACTION:
+                        return drive(connection, self.schema, self.as_carried_out(start(tries.repeated)), tries.note)
+        finally:
+            self._note_end(tries)
 
     async def _arun(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
         tries = Attempts(repeatable=repeatable)
-        while True:
-            if tries.distrustful:
-                await self._pools.aforget()
-            with tries:
-                async with self._pools.aconnection() as connection:
-                    tries.connected = True
-                    if not repeatable:
-                        await adrive(connection, self.schema, ping())
-                    tries.started = True
-                    async with connection.transaction() if atomic else _NO_TRANSACTION:
-                        operation = self.as_carried_out(start(tries.repeated))
-                        return await adrive(connection, self.schema, operation, tries.note)
+        try:
+            while True:
+                if tries.distrustful:
+                    await self._pools.aforget()
+                with tries:
+                    async with self._pools.aconnection() as connection:
+                        tries.connected = True
+                        if not repeatable:
+                            await adrive(connection, self.schema, ping())
+                        tries.started = True
+                        async with connection.transaction() if atomic else _NO_TRANSACTION:
+                            operation = self.as_carried_out(start(tries.repeated))
+                            return await adrive(connection, self.schema, operation, tries.note)
+        finally:
+            self._note_end(tries)
+
+    def _note_end(self, tries: Attempts) -> None:
+        """Have a call, however it ended, count among what a standby has to have followed."""
+        if self.standby is not None and tries.changing:
+            self.following.note_change()
 
     def _check(self) -> None:
         if self._checked_by == os.getpid():
@@ -226,6 +264,23 @@ class Database:
         self.sees_payloads = found is not None and found.sees_payloads
         self._is_spread = found is not None and found.is_spread
         self._checked_by = os.getpid()
+
+
+class _Standby(Database):
+    """A standby: it makes no tables, and is not waited for where it cannot be reached, for its primary may be.
+
+    Parameters:
+        url: where it is.
+        schema: the schema that holds the tables.
+        settings: those of its primary.
+    """
+
+    def __init__(self, url: URL, schema: str, settings: Settings) -> None:
+        timeout = min(settings.connect_timeout, _PATIENCE)
+        super().__init__(url, schema, settings.model_copy(update={"connect_timeout": timeout}))
+
+    def _makes_its_tables(self) -> bool:
+        return False
 
 
 def _is_current(found: Condition | None) -> bool:

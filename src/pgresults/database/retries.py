@@ -66,6 +66,11 @@ class Attempts:
             self._changes += 1
 
     @property
+    def changing(self) -> bool:
+        """Whether anything was asked for that changes something."""
+        return self._changing
+
+    @property
     def repeated(self) -> bool:
         """Whether an earlier try may have been carried out."""
         return self._losses > 0

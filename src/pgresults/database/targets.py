@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 from pgresults.database.lookups import is_async_engine
 from pgresults.errors import ConfigurationError
 from pgresults.server.embedded import EmbeddedPostgres
+from pgresults.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -22,12 +23,18 @@ Target: TypeAlias = Union[str, URL, Path, EmbeddedPostgres, Engine, "AsyncEngine
 DRIVER: Final = "postgresql+psycopg"
 """How SQLAlchemy calls psycopg."""
 
+_PASSWORDS: Final = ("password", "sslpassword")
+
 _OF_LIBPQ: Final = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://(?:[^/?]*@)?[^/?@]*(?:,|%2F)", re.IGNORECASE)
 """Several hosts with ports of their own, or a directory of sockets in the place of the host."""
 
 
-def url_of(target: Target) -> URL:
+def url_of(target: Target, setting: str = "database_url") -> URL:
     """The URL that a target is or has.
+
+    Parameters:
+        target: what names a database.
+        setting: what said so.
 
     Raises: ConfigurationError when it is none of a Postgres database, or of another driver's.
     """
@@ -42,15 +49,32 @@ def url_of(target: Target) -> URL:
         raise ConfigurationError(
             "not a database URL; it looks like postgresql://user@host:5432/database (in a password, write %40 for @, "
             "%2F for / and %3A for :), and a directory is given as a Path",
-            setting="database_url",
+            setting=setting,
         ) from None  # the cause quotes what may be a part of the password
     if url.drivername not in ("postgresql", "postgres", DRIVER):
         raise ConfigurationError(
             f"pgresults talks to Postgres through psycopg, not through {url.drivername!r}: "
             "use a URL that starts with postgresql:// (or postgresql+psycopg:// for an engine)",
-            setting="database_url",
+            setting=setting,
         )
     return url.set(drivername=DRIVER)
+
+
+def standby_of(target: Target, settings: Settings) -> str | None:
+    """The URL of the settings' standby, if a target is the settings' database.
+
+    Raises: ConfigurationError for a target or a setting that is none.
+    """
+    if settings.read_url is None or settings.database_url is None or isinstance(target, Path | EmbeddedPostgres):
+        return None
+    here, there = (url_of(one) for one in (target, settings.database_url.get_secret_value()))
+    same = without_passwords(here) == without_passwords(there)
+    return settings.read_url.get_secret_value() if same else None
+
+
+def without_passwords(url: URL) -> URL:
+    """The URL as it may be seen by anybody."""
+    return url._replace(password=None).difference_update_query(_PASSWORDS)  # set() takes None for: as it is
 
 
 def _of_libpq(text: Any) -> URL:

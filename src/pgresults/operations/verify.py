@@ -53,6 +53,7 @@ class Leaf(NamedTuple):
     seq: int
     digest: bytes
     at: datetime
+    xid: int = 0
 
 
 class Task(NamedTuple):

@@ -38,7 +38,7 @@ from pgresults.sql.times import as_utc, sayable
 Follows: TypeAlias = Callable[[Any, Any], ColumnElement[bool]]
 """How keys go on: from one on, or after it."""
 
-_STORAGE = bindparam("storage_id", type_=Uuid)
+STORAGE = bindparam("storage_id", type_=Uuid)
 _KEYS: ColumnElement[Any] = bindparam("keys", type_=ARRAY(Text))
 _BOUND = bindparam("bound", type_=BigInteger)
 _UNTIL = bindparam("until", type_=DateTime(timezone=True))
@@ -48,7 +48,7 @@ _KEY = bindparam("key", type_=history.c.key.type)
 _TRIGGERS = Table("pg_trigger", MetaData(schema="pg_catalog"))
 _CLASSES = table("pg_class", column("oid", OID), column("relname"), schema="pg_catalog")
 
-_SEALED = and_(history.c.xid < _BOUND, history.c.at <= _UNTIL)
+SEALED = and_(history.c.xid < _BOUND, history.c.at <= _UNTIL)
 _SINCE = or_(history.c.xid >= _BOUND, history.c.at > _UNTIL)
 
 
@@ -68,7 +68,7 @@ CERTAIN = Statement(
 )
 """The transaction before which all have ended, and the time."""
 
-COUNT_KEYS = Statement(select(func.count()).select_from(result).where(result.c.storage_id == _STORAGE))
+COUNT_KEYS = Statement(select(func.count()).select_from(result).where(result.c.storage_id == STORAGE))
 """How many keys there are or were."""
 
 
@@ -81,7 +81,7 @@ _AFTER = bindparam("after", type_=history.c.key.type)
 
 def _keys(table: Any, follows: Follows) -> Select[Any]:
     after = follows(table.c.key, _AFTER)
-    return select(table.c.key).where(table.c.storage_id == _STORAGE, after).distinct().order_by(table.c.key)
+    return select(table.c.key).where(table.c.storage_id == STORAGE, after).distinct().order_by(table.c.key)
 
 
 def _all_keys(follows: Follows) -> Statement:
@@ -89,7 +89,7 @@ def _all_keys(follows: Follows) -> Statement:
     tables = (result, history, payload)
     pages = union(*(select(_keys(table, follows).limit(_LIMIT).subquery().c.key) for table in tables))
     found = pages.subquery()
-    heads = and_(result.c.storage_id == _STORAGE, result.c.key == found.c.key)
+    heads = and_(result.c.storage_id == STORAGE, result.c.key == found.c.key)
     return Statement(
         select(found.c.key, literal_column(str(FIRST), BigInteger), func.coalesce(result.c.seq, literal_column("1")))
         .select_from(found.outerjoin(result, heads))
@@ -106,7 +106,7 @@ FIRST_KEYS, NEXT_KEYS = _all_keys(ge), _all_keys(gt)
 def _keys_since(follows: Follows) -> Statement:
     return Statement(
         select(history.c.key, func.min(history.c.seq), func.count())
-        .where(history.c.storage_id == _STORAGE, _SINCE, follows(history.c.key, _AFTER))
+        .where(history.c.storage_id == STORAGE, _SINCE, follows(history.c.key, _AFTER))
         .group_by(history.c.key)
         .order_by(history.c.key)
         .limit(_LIMIT),
@@ -118,16 +118,16 @@ FIRST_KEYS_SINCE, NEXT_KEYS_SINCE = _keys_since(ge), _keys_since(gt)
 """A page of the keys with entries that no seal covers yet, with the first of these and about how many there are."""
 
 COUNT_SINCE = Statement(
-    select(func.count()).select_from(history).where(history.c.storage_id == _STORAGE, _SINCE), plan_anew=True
+    select(func.count()).select_from(history).where(history.c.storage_id == STORAGE, _SINCE), plan_anew=True
 )
 """How many entries no seal covers yet."""
 
-HAS_HISTORY = Statement(select(exists(select(history.c.seq).where(history.c.storage_id == _STORAGE))), plan_anew=True)
+HAS_HISTORY = Statement(select(exists(select(history.c.seq).where(history.c.storage_id == STORAGE))), plan_anew=True)
 """Whether there is any entry."""
 
 FIRST_SINCE = Statement(
     select(func.min(history.c.seq).filter(_SINCE), func.min(history.c.seq)).where(
-        history.c.storage_id == _STORAGE, history.c.key == _KEY
+        history.c.storage_id == STORAGE, history.c.key == _KEY
     )
 )
 """The first entry of a key that no seal covers yet, and its first one of all."""
@@ -137,12 +137,12 @@ HORIZON = Statement(select(_NEXT, func.timestamptz_send(func.clock_timestamp()))
 """The transaction that is the first of those to come, and the time."""
 
 AHEAD = Statement(
-    select(func.count()).select_from(history).where(history.c.storage_id == _STORAGE, history.c.xid >= _NEXT)
+    select(func.count()).select_from(history).where(history.c.storage_id == STORAGE, history.c.xid >= _NEXT)
 )
 """How many entries name a transaction that is yet to come."""
 
 
-def _as_checked(table: Any, name: str) -> ColumnElement[Any]:
+def as_checked(table: Any, name: str) -> ColumnElement[Any]:
     """A column in a form that can be read whatever it holds: times as their bytes, objects as texts."""
     column: ColumnElement[Any] = table.c[name]
     match name:
@@ -161,20 +161,20 @@ _given_keys = (
 ENTRY_NAMES = tuple(history.c.keys())
 _entry = (
     select(history)
-    .where(history.c.storage_id == _STORAGE, history.c.key == _given_keys.c.key, history.c.seq >= _given_keys.c.first)
+    .where(history.c.storage_id == STORAGE, history.c.key == _given_keys.c.key, history.c.seq >= _given_keys.c.first)
     .order_by(history.c.seq)
     .limit(_LIMIT)
     .lateral("entry")
 )
 ENTRIES = Statement(
-    select(*(_as_checked(_entry, name) for name in ENTRY_NAMES)).select_from(_given_keys.join(_entry, true()))
+    select(*(as_checked(_entry, name) for name in ENTRY_NAMES)).select_from(_given_keys.join(_entry, true()))
 )
 """The entries of some keys from a first one on, so many of each at most."""
 
 ENTRIES_OF_ONE = Statement(
-    select(*(_as_checked(history, name) for name in ENTRY_NAMES))
+    select(*(as_checked(history, name) for name in ENTRY_NAMES))
     .where(
-        history.c.storage_id == _STORAGE,
+        history.c.storage_id == STORAGE,
         history.c.key == _KEY,
         history.c.seq >= bindparam("first", type_=BigInteger),
     )
@@ -185,7 +185,7 @@ ENTRIES_OF_ONE = Statement(
 
 BEFORE = Statement(
     select(history.c.key, history.c.digest).where(
-        history.c.storage_id == _STORAGE,
+        history.c.storage_id == STORAGE,
         history.c.key == _given_keys.c.key,
         history.c.seq == _given_keys.c.first - literal_column("1"),
     )
@@ -194,8 +194,8 @@ BEFORE = Statement(
 
 HEAD_NAMES = (*(name for name in ENTRY_NAMES if name != "xid"), "sha256", "created_at")
 HEADS = Statement(
-    select(*(_as_checked(result, name) for name in HEAD_NAMES)).where(
-        result.c.storage_id == _STORAGE, result.c.key == func.any(_KEYS)
+    select(*(as_checked(result, name) for name in HEAD_NAMES)).where(
+        result.c.storage_id == STORAGE, result.c.key == func.any(_KEYS)
     )
 )
 """The heads of keys."""
@@ -208,7 +208,7 @@ _named = (
 PAYLOADS = Statement(
     select(payload.c.key, payload.c.payload_id, payload.c.chunk, payload.c.data, payload.c.salt, payload.c.sha256)
     .where(
-        payload.c.storage_id == _STORAGE,
+        payload.c.storage_id == STORAGE,
         payload.c.key == _named.c.key,
         payload.c.payload_id == _named.c.payload_id,
     )
@@ -225,12 +225,12 @@ _NAMED_BY_ENTRY = exists(
 )
 STRAY = Statement(
     select(payload.c.key, payload.c.payload_id)
-    .where(payload.c.storage_id == _STORAGE, payload.c.key == func.any(_KEYS), ~_NAMED_BY_ENTRY)
+    .where(payload.c.storage_id == STORAGE, payload.c.key == func.any(_KEYS), ~_NAMED_BY_ENTRY)
     .distinct()
 )
 """The payloads of keys that none of their entries names."""
 
-NAME = Statement(select(storage.c.name).where(storage.c.id == _STORAGE))
+NAME = Statement(select(storage.c.name).where(storage.c.id == STORAGE))
 """The name under which a storage is registered."""
 
 _TABLES = {
@@ -269,14 +269,14 @@ GUARDS = Statement(
 
 WINDOWS = Statement(
     select(as_utc(history.c.at), history.c.db_user, history.c.reason)
-    .where(history.c.storage_id == _STORAGE, history.c.action == literal_column("'maintenance'"), _SINCE)
+    .where(history.c.storage_id == STORAGE, history.c.action == literal_column("'maintenance'"), _SINCE)
     .order_by(history.c.seq)
 )
 """When, by whom and why the history was opened to changes, as far as no seal covers it."""
 
 LEAVES = Statement(
-    select(history.c.key, history.c.seq, history.c.digest, sayable(history.c.at))
-    .where(history.c.storage_id == _STORAGE, _SEALED)
+    select(history.c.key, history.c.seq, history.c.digest, sayable(history.c.at), history.c.xid)
+    .where(history.c.storage_id == STORAGE, SEALED)
     .order_by(history.c.key, history.c.seq)
 )
 """What a seal covers."""

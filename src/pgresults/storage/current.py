@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from pgresults.database.following import Wanted
 from pgresults.database.observing import observed, of_record
-from pgresults.database.programs import Program, call, compute
-from pgresults.errors import MissingResult, SerializationError
+from pgresults.database.programs import Program, compute
+from pgresults.database.standbys import reading
+from pgresults.errors import SerializationError
 from pgresults.operations.results import Found, Head, read_all
 from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord
@@ -13,13 +15,17 @@ from pgresults.serializers import Serializer
 from pgresults.storage.cache import Kept, ResultCache
 from pgresults.storage.checking import require_signed
 from pgresults.storage.encoding import decode, loaded, metadata_of
-from pgresults.storage.misses import require_live
+from pgresults.storage.misses import is_live, require_live
 from pgresults.storage.postgres import PostgresStorage
 
 
-@observed("read", lambda storage, _serializer, key, _cache=None: storage._about(key), of_record)
+@observed("read", lambda storage, _serializer, key, *_: storage._about(key), of_record)
 def read_current(
-    storage: PostgresStorage, serializer: Serializer, key: str, cache: ResultCache | None = None
+    storage: PostgresStorage,
+    serializer: Serializer,
+    key: str,
+    cache: ResultCache | None = None,
+    wanted: Wanted | None = None,
 ) -> Program[ResultRecord[Any]]:
     """Read the current result of a key in a storage.
 
@@ -28,12 +34,14 @@ def read_current(
         serializer: for a payload that names none.
         key: where it is.
         cache: payloads that need not be fetched again while they are the key's.
+        wanted: how new it has to be; see `reading`.
 
     Raises: MissingResult with the reason; IntegrityError; SerializationError; StorageUnavailable.
     """
     place = (storage.id, require_key(key))
     kept = cache.kept(place) if cache is not None else None
-    found = require_live((yield from storage._fetch(key, None if kept is None else kept.payload_id)), key)
+    known = None if kept is None else kept.payload_id
+    found = require_live((yield from storage._fetch(key, known, wanted)), key)
     if kept is not None and found.head.payload_id == kept.payload_id:
         require_signed(found.head, key, storage._trust)
         return (yield from _again(storage, serializer, key, kept, found.head))
@@ -62,7 +70,11 @@ Unreadable: TypeAlias = Callable[[str, SerializationError], None]
 
 
 def read_all_current(
-    storage: PostgresStorage, serializer: Serializer, keys: Sequence[str], unreadable: Unreadable | None = None
+    storage: PostgresStorage,
+    serializer: Serializer,
+    keys: Sequence[str],
+    unreadable: Unreadable | None = None,
+    wanted: Wanted | None = None,
 ) -> Program[dict[str, ResultRecord[Any]]]:
     """Read the current results of keys in a storage, as they were at one moment; those without one are left out.
 
@@ -71,14 +83,28 @@ def read_all_current(
         serializer: for payloads that name none.
         keys: of which.
         unreadable: told of what cannot be loaded, which then is left out; None: that raises.
+        wanted: how new they have to be; see `reading`.
 
     Raises: IntegrityError; SerializationError; StorageUnavailable.
     """
     if not keys:
         return {}
     trust = yield from storage._trusted()
-    found = yield from call(storage.database, lambda _: read_all(storage.id, keys, storage._look()), atomic=True)
-    live = {key: found[key] for key in keys if key in found and _is_live(found[key], key)}
+
+    def live_in(found: dict[str, Found]) -> dict[str, Found]:
+        return {key: found[key] for key in keys if is_live(found.get(key))}
+
+    live = live_in(
+        (
+            yield from reading(
+                storage.database,
+                lambda at, _: read_all(storage.id, keys, storage._look(at)),
+                wanted,
+                atomic=True,
+                believed=lambda found: len(live_in(found)) == len(set(keys)),
+            )
+        )
+    )
     size = sum(len(one.payload or b"") for one in live.values())
 
     def decode_all() -> dict[str, ResultRecord[Any]]:
@@ -93,11 +119,3 @@ def read_all_current(
         return records
 
     return (yield from compute(decode_all, small=size <= storage.settings.offload_bytes))
-
-
-def _is_live(found: Found, key: str) -> bool:
-    try:
-        require_live(found, key)
-    except MissingResult:
-        return False
-    return True

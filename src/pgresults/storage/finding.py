@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pgresults.arguments import require_moment, require_number, require_tags, require_text
-from pgresults.database.programs import Program, call
+from pgresults.database.following import Wanted
+from pgresults.database.programs import Program
+from pgresults.database.standbys import reading
 from pgresults.errors import InvalidArgument
 from pgresults.operations import history, views
 from pgresults.operations.results import Listed
@@ -18,7 +20,11 @@ PAGE = 1000
 
 
 def find(
-    storage: PostgresStorage, conditions: Mapping[str, Any], after: str | None, limit: int | None
+    storage: PostgresStorage,
+    conditions: Mapping[str, Any],
+    after: str | None,
+    limit: int | None,
+    wanted: Wanted | None = None,
 ) -> Program[list[FoundResult]]:
     """The live results that meet conditions, by key, found page by page; see `ResultStore.find`."""
     if limit is not None and (not isinstance(limit, int) or limit < 1):
@@ -26,36 +32,38 @@ def find(
     found: list[FoundResult] = []
     last = "" if after is None else require_key(after)
     while limit is None or len(found) < limit:
-        wanted = PAGE if limit is None else min(PAGE, limit - len(found))
-        page = yield from page_of(storage, conditions, last, wanted)
+        size = PAGE if limit is None else min(PAGE, limit - len(found))
+        page = yield from page_of(storage, conditions, last, size, wanted)
         found += page
-        if len(page) < wanted:
+        if len(page) < size:
             break
         last = page[-1].key
     return found
 
 
 def page_of(
-    storage: PostgresStorage, conditions: Mapping[str, Any], after: str, limit: int
+    storage: PostgresStorage, conditions: Mapping[str, Any], after: str, limit: int, wanted: Wanted | None = None
 ) -> Program[list[FoundResult]]:
     """The first of the live results that meet conditions and come after a key."""
     page = {"storage_id": storage.id, "after": after, "limit": limit}
     chosen = frozenset(conditions)
-    return call(storage.database, lambda _: views.find({**page, **bound(conditions)}, chosen))
+    return reading(storage.database, lambda *_: views.find({**page, **bound(conditions)}, chosen), wanted)
 
 
 _FOR_EVER = timedelta(days=100_000_000)
 """Added to the time now it is within what the server can say, and beyond what Python can."""
 
 
-def expiring(storage: PostgresStorage, within: timedelta, limit: int | None) -> Program[list[Listed]]:
+def expiring(
+    storage: PostgresStorage, within: timedelta, limit: int | None, wanted: Wanted | None = None
+) -> Program[list[Listed]]:
     """What is live and expires within a time from now; see `ResultStore.expiring`."""
     if not isinstance(within, timedelta):
         raise InvalidArgument("within is a timedelta", argument="within", value=within)
     if limit is not None:
         require_number(limit, "limit")
     span = min(max(within, timedelta()), _FOR_EVER)
-    return (yield from call(storage.database, lambda _: history.expiring(storage.id, span, limit)))
+    return (yield from reading(storage.database, lambda *_: history.expiring(storage.id, span, limit), wanted))
 
 
 def chosen_conditions(

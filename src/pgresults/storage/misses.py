@@ -18,12 +18,17 @@ def require_live(found: Found | None, key: str) -> Found:
     """
     if found is None or found.head.version == 0:
         raise never_written(key)
-    head = found.head
-    if head.payload_id is not None and not head.expired:
+    if is_live(found):
         return found
+    head = found.head
     if head.expired:
         raise _gone(key, "expired", expiry(head.expires_at), None)
     raise _gone(key, _REASONS.get(head.action, "deleted"), utc(head.at), head.actor, swept=head.action == "expire")
+
+
+def is_live(found: Found | None) -> bool:
+    """Whether what was found is live; see `require_live`."""
+    return found is not None and found.head.payload_id is not None and not found.head.expired
 
 
 def never_written(key: str, moment: datetime | None = None) -> MissingResult:

@@ -4,11 +4,15 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import URL
+
 from pgresults.arguments import flaw_of, require_text
 from pgresults.database.database import Database
+from pgresults.database.following import Wanted
 from pgresults.database.observing import HIT, KEY, SIZE, About, observed
 from pgresults.database.programs import Program, aperform, call, compute, perform
-from pgresults.database.targets import Target
+from pgresults.database.standbys import reading
+from pgresults.database.targets import Target, standby_of
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
 from pgresults.locking.postgres import PostgresLockManager
 from pgresults.operations import registry, results
@@ -22,7 +26,7 @@ from pgresults.settings import Settings, current_settings
 from pgresults.sql.results import Look
 from pgresults.storage.checking import require_intact, require_signed
 from pgresults.storage.encoding import prepare
-from pgresults.storage.misses import require_live
+from pgresults.storage.misses import is_live, require_live
 
 __all__ = ["EmbeddedPostgres", "NullStorage", "PostgresStorage", "default_storage"]
 
@@ -36,15 +40,23 @@ class PostgresStorage:
         name: the collection's name; its id is derived from it.
         schema: the schema that holds the tables; None: that of the settings.
         settings: pool sizes, time-outs and limits; by default from the environment.
+        read_url: a standby of the database, which answers what may be answered there; None: that of the settings, if
+            the database is that of the settings, too.
 
     Raises: ConfigurationError when the database is none; InvalidArgument for a name that is none.
     """
 
     def __init__(
-        self, database: Target, name: str = "default", schema: str | None = None, settings: Settings | None = None
+        self,
+        database: Target,
+        name: str = "default",
+        schema: str | None = None,
+        settings: Settings | None = None,
+        read_url: str | URL | None = None,
     ) -> None:
         require_name(name)
-        self.database = Database(database, schema, settings)
+        settings = settings or current_settings()
+        self.database = Database(database, schema, settings, read_url or standby_of(database, settings))
         self._call(name)
 
     def _call(self, name: str) -> None:
@@ -137,19 +149,26 @@ class PostgresStorage:
             said[KEY] = key
         return About(self.database.described, said)
 
-    def _fetch(self, key: str, known: UUID | None = None) -> Program[Found | None]:
-        """Fetch a key's head and payload, leaving a known payload out."""
+    def _fetch(self, key: str, known: UUID | None = None, wanted: Wanted | None = None) -> Program[Found | None]:
+        """Fetch a key's head and payload, leaving a known payload out; see `reading` for how new it has to be."""
         yield from self._trusted()
-        return (yield from call(self.database, lambda _: results.read(self.id, key, self._look(), known)))
+        return (
+            yield from reading(
+                self.database,
+                lambda at, _: results.read(self.id, key, self._look(at), known),
+                wanted,
+                believed=is_live,
+            )
+        )
 
-    def _look(self) -> Look:
-        """How this storage reads; to be asked once it is connected."""
-        return Look(self.database.sees_payloads, bool(self._trust.keys))
+    def _look(self, at: Database | None = None) -> Look:
+        """How this storage reads at its database or a standby; to be asked once that is connected."""
+        return Look((at or self.database).sees_payloads, bool(self._trust.keys))
 
-    @observed("exists", _about, lambda found: {HIT: found})
-    def _has(self, key: str) -> Program[bool]:
+    @observed("exists", lambda self, key, _=None: self._about(key), lambda found: {HIT: found})
+    def _has(self, key: str, wanted: Wanted | None = None) -> Program[bool]:
         """Whether the key has a live result."""
-        return call(self.database, lambda _: results.exists(self.id, key))
+        return reading(self.database, lambda *_: results.exists(self.id, key), wanted, believed=bool)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PostgresStorage) and (self.name, self.database) == (

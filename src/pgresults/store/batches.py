@@ -1,12 +1,14 @@
 """Several results read at once, in few round trips."""
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from typing import Any
 
 from pgresults.database.observing import FOUND, SIZE, observed
-from pgresults.database.programs import Program, call, calling
+from pgresults.database.programs import Program, calling
+from pgresults.database.standbys import current, reading
 from pgresults.operations.bulk import exist
 from pgresults.operations.requests import Operation
 from pgresults.records.keys import require_keys
@@ -26,7 +28,10 @@ def _of_many(records: Mapping[str, ResultRecord[Any]]) -> Mapping[str, Any]:
 
 @observed("read_many", lambda keyspace, *_: keyspace.payloads._about(), _of_many)
 def read_many(
-    keyspace: Keyspace, keys: Iterable[str], unreadable: Unreadable | None = None
+    keyspace: Keyspace,
+    keys: Iterable[str],
+    unreadable: Unreadable | None = None,
+    stale_ok: timedelta | None = None,
 ) -> Program[dict[str, ResultRecord[Any]]]:
     """Read the current results of keys, as they were at one moment; see `ResultStore.read_many`.
 
@@ -34,25 +39,34 @@ def read_many(
         keyspace: where they are.
         keys: of which.
         unreadable: told of what cannot be loaded, which then is left out; None: that raises.
+        stale_ok: by how much they may be behind; None: not at all.
     """
-    wanted = list(require_keys(keys))
+    wanted = current(stale_ok)
+    asked = list(require_keys(keys))
     storage, serializer = keyspace.payloads, keyspace.serializer
     if keyspace.apart is None:
-        return (yield from read_all_current(storage, serializer, wanted, unreadable))
-    pointers = yield from read_all_current(keyspace.apart, serializer, wanted)
+        return (yield from read_all_current(storage, serializer, asked, unreadable, wanted))
+    pointers = yield from read_all_current(keyspace.apart, serializer, asked, None, wanted)
     targets = {key: pointed_to(pointer) for key, pointer in pointers.items()}
-    found = yield from read_all_current(storage, serializer, list(targets.values()), unreadable)
+    found = yield from read_all_current(storage, serializer, list(targets.values()), unreadable, wanted)
     return {key: found[target] for key, target in targets.items() if target in found}
 
 
-@observed("exists_many", lambda keyspace, _: keyspace.payloads._about(), lambda found: {FOUND: len(found)})
-def exists_many(keyspace: Keyspace, keys: Iterable[str]) -> Program[set[str]]:
+@observed("exists_many", lambda keyspace, *_: keyspace.payloads._about(), lambda found: {FOUND: len(found)})
+def exists_many(keyspace: Keyspace, keys: Iterable[str], stale_ok: timedelta | None = None) -> Program[set[str]]:
     """Which of the keys have a live result; see `ResultStore.exists_many`."""
+    wanted = current(stale_ok)
     storage, left, live = keyspace.entries, require_keys(keys), set[str]()
     while page := calling(lambda: list(islice(left, _KEYS_A_STATEMENT))):
-        live |= yield from call(storage.database, partial(_existing, storage, page))
+        live |= yield from reading(
+            storage.database, partial(_existing, storage, page), wanted, believed=partial(_is_all, page)
+        )
     return live
 
 
-def _existing(storage: PostgresStorage, keys: list[str], _: bool) -> Operation[set[str]]:
+def _is_all(keys: list[str], found: set[str]) -> bool:
+    return found == set(keys)
+
+
+def _existing(storage: PostgresStorage, keys: list[str], *_: object) -> Operation[set[str]]:
     return exist(storage.id, keys)

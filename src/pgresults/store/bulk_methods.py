@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from pgresults.audit.changes import delete_many
 from pgresults.database.programs import Program, aperform, perform
+from pgresults.database.standbys import looking_back
 from pgresults.operations.views import FoundResult
 from pgresults.records.keys import require_keys
 from pgresults.records.listings import Listing
@@ -139,49 +140,62 @@ class BulkMethods(ABC):
         writing = Writing(ItemOptions(expiration, expires_in, tags, provenance), holder, atomic, progress)
         return await aperform(self._write_many(items, writing))
 
-    def read_many(self, keys: Iterable[str]) -> dict[str, ResultRecord[Any]]:
+    def read_many(self, keys: Iterable[str], stale_ok: timedelta | None = None) -> dict[str, ResultRecord[Any]]:
         """Read the current results of keys, as they were at one moment; keys without a live one are left out.
 
         Unlike `read` it waits for no locks.
 
+        Parameters:
+            keys: of which.
+            stale_ok: by how much all of them may be behind; see `read`.
+
         Raises: InvalidKey; InvalidArgument; IntegrityError; SerializationError; StorageUnavailable.
         """
-        return perform(self._read_many(keys))
+        return perform(self._read_many(keys, None, stale_ok))
 
-    async def aread_many(self, keys: Iterable[str]) -> dict[str, ResultRecord[Any]]:
+    async def aread_many(self, keys: Iterable[str], stale_ok: timedelta | None = None) -> dict[str, ResultRecord[Any]]:
         """Read the current results of keys, as they were at one moment; see `read_many`."""
-        return await aperform(self._read_many(keys))
+        return await aperform(self._read_many(keys, None, stale_ok))
 
-    def iter_many(self, keys: Iterable[str]) -> Iterator[tuple[str, ResultRecord[Any]]]:
+    def iter_many(
+        self, keys: Iterable[str], stale_ok: timedelta | None = None
+    ) -> Iterator[tuple[str, ResultRecord[Any]]]:
         """Read the current results of any number of keys, of which a hundred at a time are in memory.
 
         Parameters:
             keys: of which; those without a live result are left out.
+            stale_ok: by how much they may be behind; see `read`.
 
         Returns: an iterator of keys and records, in the order of the keys; a hundred are as they were at one moment.
         Raises: what `read_many` raises, when it comes to that.
         """
         left = require_keys(keys)
         while page := list(islice(left, _KEYS_AT_A_TIME)):
-            yield from perform(self._read_many(page)).items()
+            yield from perform(self._read_many(page, None, stale_ok)).items()
 
-    async def aiter_many(self, keys: Iterable[str]) -> AsyncIterator[tuple[str, ResultRecord[Any]]]:
+    async def aiter_many(
+        self, keys: Iterable[str], stale_ok: timedelta | None = None
+    ) -> AsyncIterator[tuple[str, ResultRecord[Any]]]:
         """Read the current results of any number of keys; see `iter_many`."""
         left = require_keys(keys)
         while page := list(islice(left, _KEYS_AT_A_TIME)):
-            for found in (await aperform(self._read_many(page))).items():
+            for found in (await aperform(self._read_many(page, None, stale_ok))).items():
                 yield found
 
-    def exists_many(self, keys: Iterable[str]) -> set[str]:
+    def exists_many(self, keys: Iterable[str], stale_ok: timedelta | None = None) -> set[str]:
         """Those of several keys that have a live result; reads no payload. See `exists`.
+
+        Parameters:
+            keys: of which.
+            stale_ok: by how much the answer may be behind; see `read`.
 
         Raises: InvalidKey; InvalidArgument; StorageUnavailable.
         """
-        return perform(self._exists_many(keys))
+        return perform(self._exists_many(keys, stale_ok))
 
-    async def aexists_many(self, keys: Iterable[str]) -> set[str]:
+    async def aexists_many(self, keys: Iterable[str], stale_ok: timedelta | None = None) -> set[str]:
         """Those of several keys that have a live result; see `exists_many`."""
-        return await aperform(self._exists_many(keys))
+        return await aperform(self._exists_many(keys, stale_ok))
 
     def delete_many(self, keys: Iterable[str], reason: str | None = None) -> int:
         """Take the live results of several keys away, all of them or none; their history stays.
@@ -212,6 +226,7 @@ class BulkMethods(ABC):
         max_size: int | None = None,
         after: str | None = None,
         limit: int | None = None,
+        stale_ok: timedelta | None = None,
     ) -> Listing[FoundResult]:
         """The live results that meet every given condition, by key: all of them, unless a limit is given.
 
@@ -230,12 +245,14 @@ class BulkMethods(ABC):
             max_size: bytes of payload, at most.
             after: the key after which to begin, such as the last one found before; None: at the first.
             limit: how many at most; None: all.
+            stale_ok: by how much the answer may be behind; None: where a standby may answer (`PGRESULTS_READ_URL`), as
+                the settings say, but with what this process has written.
 
         Raises: InvalidArgument; StorageUnavailable.
         """
         moments = (written_after, written_before, expires_before)
         given = finding.conditions(prefix, tags, task, flow, *moments, min_size, max_size)
-        return perform(self._find(given, after, limit))
+        return perform(self._find(given, after, limit, stale_ok))
 
     async def afind(
         self,
@@ -250,27 +267,30 @@ class BulkMethods(ABC):
         max_size: int | None = None,
         after: str | None = None,
         limit: int | None = None,
+        stale_ok: timedelta | None = None,
     ) -> Listing[FoundResult]:
         """The live results that meet every given condition, by key; see `find`."""
         moments = (written_after, written_before, expires_before)
         given = finding.conditions(prefix, tags, task, flow, *moments, min_size, max_size)
-        return await aperform(self._find(given, after, limit))
+        return await aperform(self._find(given, after, limit, stale_ok))
 
     def _write_many(self, items: Any, writing: Writing) -> Program[dict[str, ResultRecordMetadata] | int]:
         return (yield from write_many((yield from self._keyspace()), items, self._new_key, writing))
 
     def _read_many(
-        self, keys: Iterable[str], unreadable: Unreadable | None = None
+        self, keys: Iterable[str], unreadable: Unreadable | None = None, stale_ok: timedelta | None = None
     ) -> Program[dict[str, ResultRecord[Any]]]:
-        return (yield from batches.read_many((yield from self._keyspace()), keys, unreadable))
+        return (yield from batches.read_many((yield from self._keyspace()), keys, unreadable, stale_ok))
 
-    def _exists_many(self, keys: Iterable[str]) -> Program[set[str]]:
-        return (yield from batches.exists_many((yield from self._keyspace()), keys))
+    def _exists_many(self, keys: Iterable[str], stale_ok: timedelta | None) -> Program[set[str]]:
+        return (yield from batches.exists_many((yield from self._keyspace()), keys, stale_ok))
 
     def _delete_many(self, keys: Iterable[str], reason: str | None) -> Program[int]:
         return (yield from delete_many((yield from self._keyspace()), keys, reason))
 
-    def _find(self, given: dict[str, Any], after: str | None, limit: int | None) -> Program[Listing[FoundResult]]:
-        return Listing(
-            (yield from finding.find((yield from self._keyspace()).entries, given, after, limit)), FoundResult
-        )
+    def _find(
+        self, given: dict[str, Any], after: str | None, limit: int | None, stale_ok: timedelta | None
+    ) -> Program[Listing[FoundResult]]:
+        storage = (yield from self._keyspace()).entries
+        wanted = looking_back(storage.database, stale_ok)
+        return Listing((yield from finding.find(storage, given, after, limit, wanted)), FoundResult)

@@ -12,6 +12,7 @@ from pgresults.audit.entries import HistoryEntry
 from pgresults.audit.past import history_of
 from pgresults.audit.sweeping import Taken, retain, sweep
 from pgresults.database.programs import Program, aperform, perform
+from pgresults.database.standbys import looking_back
 from pgresults.operations.holds import Hold
 from pgresults.operations.results import Listed
 from pgresults.records.keys import require_key
@@ -20,6 +21,7 @@ from pgresults.storage.finding import expiring
 from pgresults.storage.keyspace import Keyspace
 
 if TYPE_CHECKING:
+    from pgresults.audit.proofs import Proof
     from pgresults.audit.reports import VerifyReport
     from pgresults.audit.seals import Seal
 
@@ -34,20 +36,23 @@ class HistoryMethods(ABC):
     def _keyspace(self) -> Program[Keyspace]:
         """Where the results of the store lie."""
 
-    def history(self, key: str, with_results: bool = False) -> Listing[HistoryEntry]:
+    def history(self, key: str, with_results: bool = False, stale_ok: timedelta | None = None) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first.
 
         Parameters:
             key: whose history.
             with_results: whether to read the results, too, as far as their payloads are kept.
+            stale_ok: by how much the answer may be behind; see `find`.
 
         Raises: InvalidKey; StorageUnavailable; with results IntegrityError and SerializationError.
         """
-        return perform(self._history(key, with_results))
+        return perform(self._history(key, with_results, stale_ok))
 
-    async def ahistory(self, key: str, with_results: bool = False) -> Listing[HistoryEntry]:
+    async def ahistory(
+        self, key: str, with_results: bool = False, stale_ok: timedelta | None = None
+    ) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first; see `history`."""
-        return await aperform(self._history(key, with_results))
+        return await aperform(self._history(key, with_results, stale_ok))
 
     def delete(self, key: str, reason: str | None = None) -> bool:
         """Take the live result of a key away; its history stays.
@@ -129,20 +134,25 @@ class HistoryMethods(ABC):
         """Delete all results that meet every given condition; see `invalidate`."""
         return await aperform(self._invalidate(prefix, tags, task, flow, reason))
 
-    def expiring(self, within: timedelta, limit: int | None = None) -> Listing[Listed]:
+    def expiring(
+        self, within: timedelta, limit: int | None = None, stale_ok: timedelta | None = None
+    ) -> Listing[Listed]:
         """What is live and expires within a time from now, the next one first.
 
         Parameters:
             within: the time.
             limit: how many at most; None: all.
+            stale_ok: by how much the answer may be behind; see `find`.
 
         Raises: StorageUnavailable.
         """
-        return perform(self._expiring(within, limit))
+        return perform(self._expiring(within, limit, stale_ok))
 
-    async def aexpiring(self, within: timedelta, limit: int | None = None) -> Listing[Listed]:
+    async def aexpiring(
+        self, within: timedelta, limit: int | None = None, stale_ok: timedelta | None = None
+    ) -> Listing[Listed]:
         """What is live and expires within a time from now; see `expiring`."""
-        return await aperform(self._expiring(within, limit))
+        return await aperform(self._expiring(within, limit, stale_ok))
 
     def sweep(self, batch_size: int = 1000, dry_run: bool = False, progress: Progress | None = None) -> Taken:
         """Delete what has expired with its payloads, batch by batch; its history stays.
@@ -281,6 +291,7 @@ class HistoryMethods(ABC):
         since: "Seal | datetime | None" = None,
         against: "Seal | None" = None,
         progress: Progress | None = None,
+        chain: "Iterable[Seal]" = (),
     ) -> "VerifyReport":
         """Recompute what the history and the payloads must be, and report what is not.
 
@@ -289,11 +300,13 @@ class HistoryMethods(ABC):
             since: only entries that came after a seal or a moment (aware), and their payloads; None: all.
             against: a seal; what it covers must still be what it was. Seals are those of the payloads' storage.
             progress: told now and then how many more keys are done.
+            chain: seals, each of which must name and continue the one before it in time; what they cover must still be
+                what it was. A key that followed another is endorsed by that one.
 
         Returns: what was checked and found.
         Raises: IntegrityError for a seal that is not genuine; ConfigurationError; InvalidArgument; StorageUnavailable.
         """
-        return perform(self._verify(key, since, against, progress))
+        return perform(self._verify(key, since, against, progress, chain))
 
     async def averify(
         self,
@@ -301,29 +314,54 @@ class HistoryMethods(ABC):
         since: "Seal | datetime | None" = None,
         against: "Seal | None" = None,
         progress: Progress | None = None,
+        chain: "Iterable[Seal]" = (),
     ) -> "VerifyReport":
         """Recompute what the history and the payloads must be, and report what is not; see `verify`."""
-        return await aperform(self._verify(key, since, against, progress))
+        return await aperform(self._verify(key, since, against, progress, chain))
 
-    def seal(self, progress: Progress | None = None) -> "Seal":
+    def seal(self, progress: Progress | None = None, previous: "Seal | None" = None) -> "Seal":
         """Sign a root over all entries that are certainly committed; keep it where the database's users cannot reach.
 
         The key is in the file that the setting ``seal_key`` names, which is made where there is none.
 
         Parameters:
             progress: told now and then how many more entries are done.
+            previous: the seal that this one is to continue and name; what that covers is recomputed.
 
         Returns: the seal; its ``ahead`` counts what no seal can cover, which is logged as well.
-        Raises: ConfigurationError without the extra ``audit`` or with a file that holds no key; StorageUnavailable.
+        Raises: IntegrityError where what the previous one covers is not there as it was; ConfigurationError without the
+            extra ``audit`` or with a file that holds no key; StorageUnavailable.
         """
-        return perform(self._seal(progress))
+        return perform(self._seal(progress, previous))
 
-    async def aseal(self, progress: Progress | None = None) -> "Seal":
+    async def aseal(self, progress: Progress | None = None, previous: "Seal | None" = None) -> "Seal":
         """Sign a root over all entries that are certainly committed; see `seal`."""
-        return await aperform(self._seal(progress))
+        return await aperform(self._seal(progress, previous))
 
-    def _history(self, key: str, with_results: bool) -> Program[Listing[HistoryEntry]]:
-        return Listing((yield from history_of((yield from self._keyspace()), key, with_results)), HistoryEntry)
+    def prove(self, key: str, version: int | None = None, *, seal: "Seal", salt: bool = True) -> "Proof":
+        """Show that a version of a key was sealed, to somebody without the database: see `Proof.check`.
+
+        Parameters:
+            key: whose.
+            version: which; None: the newest one.
+            seal: that covers it; it has to be genuine.
+            salt: whether the proof says what the payload's salted digest is made of, as far as the payload is there.
+                With it one can check a payload, and test guesses at it, also when that is erased one day.
+
+        Returns: the proof, some kilobytes in size.
+        Raises: MissingResult, also for a version that is newer than the seal; IntegrityError for a seal that is not
+            genuine and where what it covers is not as it was; InvalidKey; InvalidArgument; StorageUnavailable.
+        """
+        return perform(self._prove(key, version, seal, salt))
+
+    async def aprove(self, key: str, version: int | None = None, *, seal: "Seal", salt: bool = True) -> "Proof":
+        """Show that a version of a key was sealed; see `prove`."""
+        return await aperform(self._prove(key, version, seal, salt))
+
+    def _history(self, key: str, with_results: bool, stale_ok: timedelta | None) -> Program[Listing[HistoryEntry]]:
+        return Listing(
+            (yield from history_of((yield from self._keyspace()), key, with_results, stale_ok)), HistoryEntry
+        )
 
     def _delete(self, key: str, reason: str | None) -> Program[bool]:
         return (yield from changes.delete((yield from self._keyspace()), key, reason))
@@ -339,8 +377,9 @@ class HistoryMethods(ABC):
     ) -> Program[int]:
         return (yield from changes.invalidate((yield from self._keyspace()), prefix, tags, task, flow, reason))
 
-    def _expiring(self, within: timedelta, limit: int | None) -> Program[Listing[Listed]]:
-        return Listing((yield from expiring((yield from self._keyspace()).entries, within, limit)), Listed)
+    def _expiring(self, within: timedelta, limit: int | None, stale_ok: timedelta | None) -> Program[Listing[Listed]]:
+        storage = (yield from self._keyspace()).entries
+        return Listing((yield from expiring(storage, within, limit, looking_back(storage.database, stale_ok))), Listed)
 
     def _sweep(self, batch_size: int, dry_run: bool, progress: Progress | None) -> Program[Taken]:
         keyspace, taken, held = (yield from self._keyspace()), 0, 0
@@ -378,7 +417,12 @@ class HistoryMethods(ABC):
         return Listing((yield from holding.holds((yield from self._keyspace()))), Hold)
 
     def _verify(
-        self, key: str | None, since: "Seal | datetime | None", against: "Seal | None", progress: Progress | None
+        self,
+        key: str | None,
+        since: "Seal | datetime | None",
+        against: "Seal | None",
+        progress: Progress | None,
+        chain: "Iterable[Seal]",
     ) -> "Program[VerifyReport]":
         from pgresults.audit.seals import Seal
         from pgresults.audit.verifying import verify
@@ -386,9 +430,14 @@ class HistoryMethods(ABC):
         if since is not None and not isinstance(since, Seal):
             since = require_moment(since, "since")
         checked = None if key is None else require_key(key)
-        return (yield from verify((yield from self._keyspace()), checked, since, against, progress))
+        return (yield from verify((yield from self._keyspace()), checked, since, against, progress, chain))
 
-    def _seal(self, progress: Progress | None) -> "Program[Seal]":
-        from pgresults.audit.verifying import seal
+    def _seal(self, progress: Progress | None, previous: "Seal | None") -> "Program[Seal]":
+        from pgresults.audit.sealing import seal
 
-        return (yield from seal((yield from self._keyspace()).payloads, progress))
+        return (yield from seal((yield from self._keyspace()).payloads, previous, progress))
+
+    def _prove(self, key: str, version: int | None, seal: "Seal", salt: bool) -> "Program[Proof]":
+        from pgresults.audit.proving import prove
+
+        return (yield from prove((yield from self._keyspace()).payloads, key, version, seal, salt))

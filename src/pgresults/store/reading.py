@@ -1,11 +1,13 @@
 """Reading results by key: the current one, an earlier one, or whether there is one."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pgresults.arguments import require_moment, require_text
 from pgresults.audit.past import exists_as_of, find_version, read_past
+from pgresults.database.following import Wanted
 from pgresults.database.programs import Program, aperform, perform
+from pgresults.database.standbys import current, looking_back
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
 from pgresults.locking.proofs import await_others
 from pgresults.records.keys import require_key
@@ -26,29 +28,35 @@ def read(
     version: int | None = None,
     as_of: datetime | None = None,
     cache: ResultCache | None = None,
+    stale_ok: timedelta | None = None,
 ) -> Program[ResultRecord[Any]]:
     """Read a result; see `ResultStore.read`."""
     if version is not None or as_of is not None:
-        return (yield from read_past(keyspace, key, version, as_of))
-    if keyspace.locks is not None:
+        return (yield from read_past(keyspace, key, version, as_of, stale_ok))
+    wanted = current(stale_ok)
+    if keyspace.locks is not None and wanted is None:
         reader = require_text(holder, "holder") or default_holder()
         yield from await_others(keyspace.locks, require_key(key), reader, keyspace.payloads.settings.read_lock_timeout)
-    return (yield from read_at_once(keyspace, key, cache))
+    return (yield from read_at_once(keyspace, key, cache, wanted))
 
 
-def read_at_once(keyspace: Keyspace, key: str, cache: ResultCache | None = None) -> Program[ResultRecord[Any]]:
+def read_at_once(
+    keyspace: Keyspace, key: str, cache: ResultCache | None = None, wanted: Wanted | None = None
+) -> Program[ResultRecord[Any]]:
     """Read what is current under a key, whoever has its lock; see `ResultStore.read`."""
     storage, serializer = keyspace.payloads, keyspace.serializer
     if keyspace.apart is not None:
-        key = pointed_to((yield from read_current(keyspace.apart, serializer, key, cache)))
-    return (yield from read_current(storage, serializer, key, cache))
+        key = pointed_to((yield from read_current(keyspace.apart, serializer, key, cache, wanted)))
+    return (yield from read_current(storage, serializer, key, cache, wanted))
 
 
-def exists(keyspace: Keyspace, key: str, as_of: datetime | None) -> Program[bool]:
+def exists(keyspace: Keyspace, key: str, as_of: datetime | None, stale_ok: timedelta | None = None) -> Program[bool]:
     """Whether a key has, or had at a moment, a live result; see `ResultStore.exists`."""
+    storage = keyspace.entries
     if as_of is None:
-        return keyspace.entries._has(require_key(key))
-    return exists_as_of(keyspace.entries, key, require_moment(as_of, "as_of"))
+        return storage._has(require_key(key), current(stale_ok))
+    moment = require_moment(as_of, "as_of")
+    return exists_as_of(storage, key, moment, looking_back(storage.database, stale_ok, moment))
 
 
 class _Source:

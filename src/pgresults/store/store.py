@@ -226,7 +226,12 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Lifet
         return await aperform(self._write(Draft.of(result_record), holder))
 
     def read(
-        self, key: str, holder: str | None = None, version: int | None = None, as_of: datetime | None = None
+        self,
+        key: str,
+        holder: str | None = None,
+        version: int | None = None,
+        as_of: datetime | None = None,
+        stale_ok: timedelta | None = None,
     ) -> ResultRecord[Any]:
         """Read the current result of a key, or what it was.
 
@@ -235,32 +240,40 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Lifet
             holder: who reads; None: this thread.
             version: a version, current or not, as long as its payload is kept; None: the current one.
             as_of: a moment (aware) whose live result to read; None: now.
+            stale_ok: by how much the answer may be behind, so that a standby (`PGRESULTS_READ_URL`) may give it; the
+                lock of the key is not waited for then. None: not at all, or with version or as_of as the settings say.
 
         Returns: the record, with version, time, size and digest in its metadata.
         Raises: MissingResult with the reason; IntegrityError; SerializationError; StorageUnavailable.
         """
-        return perform(self._read(key, holder, version, as_of))
+        return perform(self._read(key, holder, version, as_of, stale_ok))
 
     async def aread(
-        self, key: str, holder: str | None = None, version: int | None = None, as_of: datetime | None = None
+        self,
+        key: str,
+        holder: str | None = None,
+        version: int | None = None,
+        as_of: datetime | None = None,
+        stale_ok: timedelta | None = None,
     ) -> ResultRecord[Any]:
         """Read the current result of a key, or what it was; see `read`."""
-        return await aperform(self._read(key, holder, version, as_of))
+        return await aperform(self._read(key, holder, version, as_of, stale_ok))
 
-    def exists(self, key: str, as_of: datetime | None = None) -> bool:
+    def exists(self, key: str, as_of: datetime | None = None, stale_ok: timedelta | None = None) -> bool:
         """Whether a key has a live result: neither expired nor deleted. Reads no payload.
 
         Parameters:
             key: where it is.
             as_of: a moment (aware) to ask about; None: now.
+            stale_ok: by how much the answer may be behind; see `read`.
 
         Raises: InvalidKey; InvalidArgument; StorageUnavailable (an outage is not an answer).
         """
-        return perform(self._exists(key, as_of))
+        return perform(self._exists(key, as_of, stale_ok))
 
-    async def aexists(self, key: str, as_of: datetime | None = None) -> bool:
+    async def aexists(self, key: str, as_of: datetime | None = None, stale_ok: timedelta | None = None) -> bool:
         """Whether a key has a live result; see `exists`."""
-        return await aperform(self._exists(key, as_of))
+        return await aperform(self._exists(key, as_of, stale_ok))
 
     # For flows and tasks
 
@@ -402,13 +415,18 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Lifet
         return (yield from writing.write(keyspace, draft, self._new_key, holder, tags, provenance))
 
     def _read(
-        self, key: str, holder: str | None = None, version: int | None = None, as_of: datetime | None = None
+        self,
+        key: str,
+        holder: str | None = None,
+        version: int | None = None,
+        as_of: datetime | None = None,
+        stale_ok: timedelta | None = None,
     ) -> Program[ResultRecord[Any]]:
         cache = self.cache if self.cache_result_in_memory else None
-        return (yield from reading.read((yield from self._keyspace()), key, holder, version, as_of, cache))
+        return (yield from reading.read((yield from self._keyspace()), key, holder, version, as_of, cache, stale_ok))
 
-    def _exists(self, key: str, as_of: datetime | None = None) -> Program[bool]:
-        return (yield from reading.exists((yield from self._keyspace()), key, as_of))
+    def _exists(self, key: str, as_of: datetime | None = None, stale_ok: timedelta | None = None) -> Program[bool]:
+        return (yield from reading.exists((yield from self._keyspace()), key, as_of, stale_ok))
 
     def _update_for_flow(self, flow: Any) -> Program[Self]:
         return self.model_copy(update=(yield from run_options.flow_options(flow)))
