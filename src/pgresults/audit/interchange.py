@@ -28,30 +28,30 @@ def prov(lineage: Lineage) -> dict[str, Any]:
     """A document of PROV-JSON: versions are entities, what wrote each is an activity, whoever did so an agent."""
     document: dict[str, dict[str, Any]] = {"prefix": dict(_PREFIXES), "entity": {}, "activity": {}, "agent": {}}
     for one in lineage.versions:
-        run, who = _run(one), f"who:{_quoted(one.actor)}"
         document["entity"][_entity(one)] = {
             "prov:label": str(one),
             "pgresults:storage": one.storage,
             "pgresults:key": one.key,
             "pgresults:version": one.version,
         }
-        document["activity"][run] = {"prov:label": _job(one)}
-        document["agent"][who] = {"prov:label": one.actor}
-        _relate(document, "wasGeneratedBy", {"prov:entity": _entity(one), "prov:activity": run, "prov:time": _time(one)})
-        _relate(document, "wasAssociatedWith", {"prov:activity": run, "prov:agent": who})
-        _relate(document, "wasAttributedTo", {"prov:entity": _entity(one), "prov:agent": who})
-    for edge in lineage.edges:
-        made, source, run = _entity(edge.version), _entity(edge.parent), _run(edge.version)
-        _relate(document, "used", {"prov:activity": run, "prov:entity": source})
-        derivation = {"prov:generatedEntity": made, "prov:usedEntity": source, "prov:activity": run}
-        _relate(document, "wasDerivedFrom", derivation)
+        document["activity"][_run(one)] = {"prov:label": _job(one)}
+        document["agent"][_agent(one)] = {"prov:label": one.actor}
+    for kind, said in dict.fromkeys((kind, tuple(said.items())) for kind, said in _relations(lineage)):
+        relations = document.setdefault(kind, {})
+        relations[f"_:{kind}{len(relations) + 1}"] = dict(said)
     return document
 
 
-def _relate(document: dict[str, dict[str, Any]], kind: str, said: dict[str, Any]) -> None:
-    relations = document.setdefault(kind, {})
-    if said not in relations.values():
-        relations[f"_:{kind}{len(relations) + 1}"] = said
+def _relations(lineage: Lineage) -> Iterator[tuple[str, dict[str, str]]]:
+    for one in lineage.versions:
+        entity, run, agent = {"prov:entity": _entity(one)}, {"prov:activity": _run(one)}, {"prov:agent": _agent(one)}
+        yield "wasGeneratedBy", entity | run | {"prov:time": _time(one)}
+        yield "wasAssociatedWith", run | agent
+        yield "wasAttributedTo", entity | agent
+    for edge in lineage.edges:
+        source, run = _entity(edge.parent), {"prov:activity": _run(edge.version)}
+        yield "used", run | {"prov:entity": source}
+        yield "wasDerivedFrom", {"prov:generatedEntity": _entity(edge.version), "prov:usedEntity": source} | run
 
 
 def openlineage(lineage: Lineage) -> list[dict[str, Any]]:
@@ -112,6 +112,10 @@ def _run(one: LineageVersion) -> str:
 
 def _entity(one: LineageVersion) -> str:
     return f"version:{_quoted(one.storage)}/{_quoted(one.key)}/{one.version}"
+
+
+def _agent(one: LineageVersion) -> str:
+    return f"who:{_quoted(one.actor)}"
 
 
 def _quoted(text: str) -> str:

@@ -230,6 +230,14 @@ lock = Table(
     prefixes=["UNLOGGED"],
 )
 
+hold_gate = Table(
+    "hold_gate",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("changes", BigInteger, nullable=False),
+)
+"""What takes away and what places a hold meet here: one row, which has the number of holds that were placed."""
+
 waiting = Table(
     "waiting",
     metadata,
