@@ -13,6 +13,7 @@ from pgresults.locking.postgres import PostgresLockManager
 from pgresults.locking.proofs import prove
 from pgresults.operations import history as operations
 from pgresults.operations import results
+from pgresults.operations.lineage import invalidate_downstream
 from pgresults.operations.requests import Operation
 from pgresults.records.keys import require_key, require_keys
 from pgresults.records.provenance import actor, default_holder
@@ -99,12 +100,13 @@ def invalidate(
     task: str | None,
     flow: str | None,
     reason: str | None = None,
+    downstream: bool = False,
 ) -> Program[int]:
     """Delete all live results that meet every given condition; see `ResultStore.invalidate`."""
     given = chosen_conditions(prefix=prefix, tags=tags, task=task, flow=flow)
     if not given:
         raise InvalidArgument("say what to invalidate: a prefix, tags, a task or a flow", argument="prefix")
-    return (yield from _invalidate(keyspace, given, require_text(reason, "reason")))
+    return (yield from _invalidate(keyspace, given, require_text(reason, "reason"), downstream=downstream))
 
 
 def invalidate_task(keyspace: Keyspace, identity: str) -> Program[int]:
@@ -112,18 +114,22 @@ def invalidate_task(keyspace: Keyspace, identity: str) -> Program[int]:
     return (yield from _invalidate(keyspace, {"identity": identity}))
 
 
-def _invalidate(keyspace: Keyspace, given: dict[str, Any], reason: str | None = None) -> Program[int]:
+def _invalidate(
+    keyspace: Keyspace, given: dict[str, Any], reason: str | None = None, *, downstream: bool = False
+) -> Program[int]:
     storage, manager = keyspace.entries, keyspace.locks
-    entry = _said("delete", reason or f"invalidated by {', '.join(sorted(given))}")
+    why = reason or f"invalidated by {', '.join(sorted(given))}"
+    entry = _said("delete", why)
     parameters = {**entry, "content": content_digest(entry), "storage_id": storage.id, **bound(given)}
     guarded = isinstance(manager, PostgresLockManager) and manager._guards(storage.database, storage.id)
-    return (
-        yield from call(
-            storage.database,
-            lambda _: operations.invalidate(parameters, frozenset(given), guarded=guarded),
-            repeatable=False,
-        )
-    )
+
+    def start(_: bool) -> Operation[int]:
+        chosen = frozenset(given)
+        if downstream:
+            return invalidate_downstream(parameters, chosen, why, guarded=guarded)
+        return operations.invalidate(parameters, chosen, guarded=guarded)
+
+    return (yield from call(storage.database, start, atomic=downstream, repeatable=False))
 
 
 def _said(action: str, reason: str | None = None) -> dict[str, Any]:

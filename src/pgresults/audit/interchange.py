@@ -1,16 +1,12 @@
 """A lineage in the words of others: W3C PROV as PROV-JSON, and OpenLineage."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import quote
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from pgresults.audit.descent import LineageEdge, LineageVersion
 from pgresults.records.records import VERSION
-
-if TYPE_CHECKING:
-    from pgresults.audit.lineage import Lineage, LineageVersion
 
 _PREFIXES = {
     "version": "urn:pgresults:version:",
@@ -24,10 +20,10 @@ _EVENT = f"{_SPECIFICATION}/2-0-2/OpenLineage.json#/$defs/RunEvent"
 _DATASET_VERSION = f"{_SPECIFICATION}/facets/1-0-1/DatasetVersionDatasetFacet.json#/$defs/DatasetVersionDatasetFacet"
 
 
-def prov(lineage: Lineage) -> dict[str, Any]:
+def prov(versions: Iterable[LineageVersion], edges: Iterable[LineageEdge]) -> dict[str, Any]:
     """A document of PROV-JSON: versions are entities, what wrote each is an activity, whoever did so an agent."""
     document: dict[str, dict[str, Any]] = {"prefix": dict(_PREFIXES), "entity": {}, "activity": {}, "agent": {}}
-    for one in lineage.versions:
+    for one in versions:
         document["entity"][_entity(one)] = {
             "prov:label": str(one),
             "pgresults:storage": one.storage,
@@ -36,30 +32,32 @@ def prov(lineage: Lineage) -> dict[str, Any]:
         }
         document["activity"][_run(one)] = {"prov:label": _job(one)}
         document["agent"][_agent(one)] = {"prov:label": one.actor}
-    for kind, said in dict.fromkeys((kind, tuple(said.items())) for kind, said in _relations(lineage)):
+    for kind, said in dict.fromkeys((kind, tuple(said.items())) for kind, said in _relations(versions, edges)):
         relations = document.setdefault(kind, {})
         relations[f"_:{kind}{len(relations) + 1}"] = dict(said)
     return document
 
 
-def _relations(lineage: Lineage) -> Iterator[tuple[str, dict[str, str]]]:
-    for one in lineage.versions:
+def _relations(
+    versions: Iterable[LineageVersion], edges: Iterable[LineageEdge]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    for one in versions:
         entity, run, agent = {"prov:entity": _entity(one)}, {"prov:activity": _run(one)}, {"prov:agent": _agent(one)}
         yield "wasGeneratedBy", entity | run | {"prov:time": _time(one)}
         yield "wasAssociatedWith", run | agent
         yield "wasAttributedTo", entity | agent
-    for edge in lineage.edges:
+    for edge in edges:
         source, run = _entity(edge.parent), {"prov:activity": _run(edge.version)}
         yield "used", run | {"prov:entity": source}
         yield "wasDerivedFrom", {"prov:generatedEntity": _entity(edge.version), "prov:usedEntity": source} | run
 
 
-def openlineage(lineage: Lineage) -> list[dict[str, Any]]:
+def openlineage(versions: Iterable[LineageVersion], edges: Iterable[LineageEdge]) -> list[dict[str, Any]]:
     """The events by which OpenLineage would have heard of it, in the order of the versions' writing."""
     inputs: dict[LineageVersion, list[LineageVersion]] = {}
-    for edge in lineage.edges:
+    for edge in edges:
         inputs.setdefault(edge.version, []).append(edge.parent)
-    return [_event(one, inputs.get(one, [])) for one in sorted(lineage.versions, key=lambda one: one.at)]
+    return [_event(one, inputs.get(one, [])) for one in sorted(versions, key=lambda one: one.at)]
 
 
 def _event(made: LineageVersion, inputs: list[LineageVersion]) -> dict[str, Any]:

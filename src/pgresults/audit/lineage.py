@@ -1,21 +1,18 @@
 """What a version was computed from, and what was computed from it."""
 
-from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
-from uuid import UUID
 
+from pgresults.audit.descent import LineageEdge, LineageVersion
 from pgresults.audit.interchange import openlineage, prov
 from pgresults.database.programs import Program
 from pgresults.database.standbys import looking_back, reading
 from pgresults.errors import InvalidArgument, MissingResult
 from pgresults.operations import lineage as operations
-from pgresults.operations.lineage import Visited
+from pgresults.operations.lineage import Place, Visited
 from pgresults.records.keys import require_key
-from pgresults.records.lineage import parsed_parent
 from pgresults.records.provenance import shown
 from pgresults.sql.times import utc
 from pgresults.storage.keyspace import Keyspace
@@ -26,39 +23,6 @@ Direction: TypeAlias = Literal["up", "down"]
 
 MOST_VERSIONS = 10_000
 """How many versions of a lineage are given unless more are asked for."""
-
-_Place: TypeAlias = tuple[UUID, str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class LineageVersion:
-    """A version in a lineage, and how many steps at least lead to it.
-
-    ``at`` is when it was written (in UTC), ``size`` its bytes; ``live`` says whether it is what its key has now.
-    """
-
-    storage: str
-    key: str
-    version: int
-    distance: int
-    at: datetime
-    actor: str
-    size: int | None
-    task: str | None
-    flow: str | None
-    live: bool
-    provenance: dict[str, Any] | None = field(compare=False, repr=False)
-
-    def __str__(self) -> str:
-        return f"{self.key} version {self.version}"
-
-
-@dataclass(frozen=True, slots=True)
-class LineageEdge:
-    """That one version was computed from another, its parent."""
-
-    version: LineageVersion
-    parent: LineageVersion
 
 
 @dataclass(frozen=True)
@@ -92,11 +56,11 @@ class Lineage:
 
     def to_prov(self) -> dict[str, Any]:
         """The lineage as a document of PROV-JSON: versions are entities, what wrote them activities, who did agents."""
-        return prov(self)
+        return prov(self.versions, self.edges)
 
     def to_openlineage(self) -> list[dict[str, Any]]:
         """The lineage as events of OpenLineage: one for each version, with what it was computed from as inputs."""
-        return openlineage(self)
+        return openlineage(self.versions, self.edges)
 
 
 def lineage(
@@ -142,35 +106,23 @@ def _missing(storage: PostgresStorage, key: str, version: int | None) -> Program
 
 def _arranged(visited: list[Visited], direction: Direction, depth: int | None, limit: int) -> Lineage:
     by_place = {one.place: one for one in visited}
-    pairs = [(one.place, parent) for one in visited for parent in _parents(one) if parent in by_place]
-    ways: dict[_Place, list[_Place]] = {}
+    pairs = [
+        (one.place, parent)
+        for one in visited
+        for parent in operations.parents_of(one.place, one.derived_from)
+        if parent in by_place
+    ]
+    ways: dict[Place, list[Place]] = {}
     for child, parent in pairs:
         here, there = (child, parent) if direction == "up" else (parent, child)
         ways.setdefault(here, []).append(there)
-    start = next(one.place for one in visited if one.is_start)
-    distances = dict(_distances(start, ways, depth))
-    kept = {place: _shown(by_place[place], distances[place]) for place in list(distances)[:limit]}
+    start = [one.place for one in visited if one.is_start]
+    steps = {place: distance for place, distance, _ in operations.distances(start, ways)}
+    within = [place for place, distance in steps.items() if depth is None or distance <= depth]
+    kept = {place: _shown(by_place[place], steps[place]) for place in within[:limit]}
     edges = (LineageEdge(kept[child], kept[parent]) for child, parent in pairs if child in kept and parent in kept)
-    complete = len(distances) <= limit and len(visited) <= limit
+    complete = len(within) <= limit and len(visited) <= limit
     return Lineage(direction, tuple(kept.values()), tuple(edges), complete)
-
-
-def _parents(one: Visited) -> Iterator[_Place]:
-    for name in one.derived_from or ():
-        if (parent := parsed_parent(name, one.storage_id)) is not None:
-            yield parent
-
-
-def _distances(start: _Place, ways: dict[_Place, list[_Place]], depth: int | None) -> Iterator[tuple[_Place, int]]:
-    """How many steps lead to each, nearest first; a version that was forged may lead to itself."""
-    seen, waiting = {start}, deque([(start, 0)])
-    while waiting:
-        here, distance = waiting.popleft()
-        yield here, distance
-        if distance != depth:
-            further = [there for there in ways.get(here, ()) if there not in seen]
-            seen.update(further)
-            waiting.extend((there, distance + 1) for there in dict.fromkeys(further))
 
 
 def _shown(one: Visited, distance: int) -> LineageVersion:

@@ -154,7 +154,7 @@ def names_of(lineage: Iterable[Parent], own: Origin, *, complete: bool) -> list[
             )
         elif one.version is not None and complete:
             raise InvalidArgument(
-                f"version {one.version} of {one.key!r} is in another database, to which no lineage of what is stored here "
+                f"version {one.version} of {one.key!r} is in another database, where no lineage of what is stored here "
                 "leads: say so in the provenance",
                 argument="derived_from",
                 value=(one.key, one.version),

@@ -38,7 +38,7 @@ _MAKING = f"""
     FROM {{schema}}.history h
     WHERE h.storage_id = v.storage_id AND h.key = v.key AND h.seq >= v.version AND h.version = v.version AND {MADE}
     ORDER BY h.seq LIMIT 1
-"""
+"""  # noqa: S608 (the names are ours)
 
 _START = """
     SELECT r.storage_id, r.key, coalesce($3::bigint, r.version), 0::bigint
@@ -57,7 +57,7 @@ _PARENTS = f"""
     CROSS JOIN LATERAL unnest(made.derived_from) AS given(parent)
     CROSS JOIN LATERAL (SELECT split_part(given.parent, ':', 1) AS place) said
     WHERE {_WITHIN}
-"""
+"""  # noqa: S608 (the names are ours)
 
 NAMED = "v.version || ':' || v.key"
 NAMED_ELSEWHERE = "v.version || '@' || v.storage_id || ':' || v.key"
@@ -72,7 +72,7 @@ _CHILDREN = f"""
     FROM walk v
     CROSS JOIN LATERAL (SELECT h.storage_id, h.key, h.version FROM {{schema}}.history h WHERE {OF_PARENT}) child
     WHERE {_WITHIN}
-"""
+"""  # noqa: S608 (the names are ours)
 
 
 def _walk(step: str) -> Walk:
@@ -96,3 +96,27 @@ LEFT JOIN {{schema}}.storage s ON s.id = v.storage_id
 
 WALKS = {"up": _walk(_PARENTS), "down": _walk(_CHILDREN)}
 """The versions that one was computed from, or those that were from it, itself included, each as what made it says."""
+
+_LIVE = "r.payload_id IS NOT NULL AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp())"
+
+DOWNSTREAM = Walk(
+    f"""
+WITH RECURSIVE v (storage_id, key, version) AS (
+    SELECT $1::uuid, given.key COLLATE "C", given.version FROM unnest($2::text[], $3::bigint[]) AS given(key, version)
+    UNION
+    SELECT child.storage_id, child.key, child.version
+    FROM v
+    CROSS JOIN LATERAL (
+        SELECT h.storage_id, h.key, h.version
+        FROM {{schema}}.history h
+        JOIN {{schema}}.result r ON r.storage_id = h.storage_id AND r.key = h.key AND r.version = h.version
+        WHERE {OF_PARENT} AND {_LIVE}
+    ) child
+)
+SELECT v.storage_id, v.key, v.version, made.derived_from FROM v CROSS JOIN LATERAL ({_MAKING}) made
+""",  # noqa: S608 (the names are ours)
+    "storage_id",
+    "keys",
+    "versions",
+)
+"""Versions, and what is live of what was computed from them by what is live, each with what it was computed from."""
