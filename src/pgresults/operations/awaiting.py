@@ -1,8 +1,7 @@
 """Versions that are stored together, of which one was computed from another: that has its number first."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pgresults.records.lineage import Origin, Parent, names_of, require_stored
@@ -64,20 +63,19 @@ def _numbered(parent: Parent, written: Mapping[Origin, int]) -> Parent:
     return Origin(parent.key, parent.place, parent.storage_id, written[parent])
 
 
-def generations(versions: Sequence[tuple[Origin | None, Awaiting | None]]) -> list[list[int]]:
+def generations(versions: Sequence[tuple[Origin | None, Awaiting | None]]) -> Iterator[list[int]]:
     """The numbers of versions, those first that await none of the others, then those that await only these, and so on.
 
     Parameters:
-        versions: what others know each by, and what it awaits; that comes before it, for it was there when it began.
+        versions: what others know each by, and what it awaits.
     """
-    if not any(awaiting for _, awaiting in versions):
-        return [list(range(len(versions)))]
-    known: dict[object, int] = {}
-    heights: list[int] = []
-    for origin, awaiting in versions:
-        parents = () if awaiting is None else awaiting.lineage.parents
-        heights.append(1 + max((known.get(one, -1) for one in parents), default=-1))
-        if origin is not None:
-            known[origin] = heights[-1]
-    ordered = sorted(range(len(versions)), key=heights.__getitem__)
-    return [list(group) for _, group in groupby(ordered, heights.__getitem__)]
+    made = {origin for origin, _ in versions if origin is not None}
+    awaited = [
+        set[object]() if awaiting is None else made.intersection(awaiting.lineage.parents) for _, awaiting in versions
+    ]
+    left = list(range(len(versions)))
+    while left:
+        ready = [number for number in left if not awaited[number] & made] or left
+        yield ready
+        made.difference_update(versions[number][0] for number in ready)
+        left = [number for number in left if number not in ready] if len(ready) < len(left) else []

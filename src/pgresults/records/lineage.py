@@ -185,6 +185,9 @@ class Sources:
     def __iter__(self) -> Iterator[Origin]:
         return iter(list(self._found.values()))
 
+    def __reduce__(self) -> Any:
+        return Sources, ()  # what is used in another process is told by what comes back from there
+
 
 SOURCES: ContextVar[Sources | None] = ContextVar("pgresults.sources", default=None)
 """What the enclosing run has used."""

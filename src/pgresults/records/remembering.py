@@ -16,7 +16,7 @@ from threading import Lock
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from pgresults.records.lineage import Origin
+from pgresults.records.lineage import Origin, note
 
 _PARTS_KEPT = 1_000
 _PARTS_ASKED = 100_000
@@ -137,3 +137,23 @@ _ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
 
 REMEMBERED: ContextVar[Remembered | None] = ContextVar("pgresults.remembered", default=None)
 """What the outermost run around knows of objects."""
+
+
+def use(result: Any, origins: tuple[Origin, ...], size: int, given: Iterable[Origin] = ()) -> None:
+    """Have the enclosing run, if there is one, know that it uses a result, and remember where that came from.
+
+    Parameters:
+        result: what a call gave it.
+        origins: the version it is, or what it was computed from.
+        size: about how many bytes it has.
+        given: what the call used.
+    """
+    note(origins)
+    if origins and (memory := REMEMBERED.get()) is not None:
+        memory.keep(result, origins, given, size)
+
+
+def sources_of(values: Iterable[Any]) -> tuple[Origin, ...]:
+    """The versions that some values came from, as far as the enclosing run remembers."""
+    memory = REMEMBERED.get()
+    return () if memory is None else tuple(memory.origins_in(values))

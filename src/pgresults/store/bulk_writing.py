@@ -28,12 +28,12 @@ from pgresults.store.spool import Spool
 from pgresults.store.writing import (
     Draft,
     Staged,
+    ancestry_of,
     columns_of,
     describe,
     draft_of,
     encode_described,
     encoded,
-    lineage_of,
     store_staged,
     stored_metadata,
 )
@@ -90,10 +90,10 @@ class _Given:
         self.described = described
         entries = keyspace.entries
         own = Origin("", entries.database.place, entries.id)
-        named = names_of(draft.lineage.parents, own, complete=True)
+        named = names_of(draft.ancestry.parents, own, complete=True)
         columns = {**columns_of(self.draft, ""), **described, "derived_from": named}
         self._said = Said(storage._trust, columns, storage.settings.max_payload_bytes)
-        self.parents = {one.key if isinstance(one, Origin) else one[0] for one in draft.lineage.parents}
+        self.parents = {one.key if isinstance(one, Origin) else one[0] for one in draft.ancestry.parents}
         """The keys of what each is derived from, which has to be written before."""
         self._derived_from = named
         self._permit = Permit.of(storage.settings)
@@ -204,8 +204,8 @@ class _Items:
         if options.keys() & {"expiration", "expires_in"}:
             usual |= {"expiration": None, "expires_in": None}
         said = ItemOptions(**{**usual, **options})
-        lineage = lineage_of(said.derived_from)
-        draft = draft_of(None, "", self._keyspace.serializer, said.expiration, said.expires_in, lineage)
+        ancestry = ancestry_of(said.derived_from)
+        draft = draft_of(None, "", self._keyspace.serializer, said.expiration, said.expires_in, ancestry)
         tags = said.tags if said.tags is None or isinstance(said.tags, str) else list(said.tags)
         return _Given(self._keyspace, draft, describe(self._writing.holder, tags, said.provenance))
 

@@ -46,7 +46,7 @@ from pgresults.store.lock_methods import LockMethods
 from pgresults.store.persisted import PersistedResult
 from pgresults.store.run_options import resolve_serializer
 from pgresults.store.stream_methods import StreamMethods
-from pgresults.store.writing import Draft, Staged, draft_of, lineage_of
+from pgresults.store.writing import Draft, Staged, ancestry_of, draft_of
 
 R = TypeVar("R")
 
@@ -393,8 +393,8 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Linea
         expires_in: timedelta | None = None,
         derived_from: Iterable[GivenParent] | None = None,
     ) -> Draft:
-        lineage = lineage_of(derived_from)
-        return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in, lineage)
+        ancestry = ancestry_of(derived_from)
+        return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in, ancestry)
 
     def _drafted(self, value: Any, key: str) -> Draft:
         """The draft that a value is, or of a record under the key that it names, or of anything else under a key."""

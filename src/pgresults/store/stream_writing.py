@@ -24,10 +24,10 @@ from pgresults.sql.schema import CHUNK_SIZE
 from pgresults.storage.keyspace import Keyspace
 from pgresults.store.writing import (
     Draft,
+    ancestry_of,
     describe,
     draft_of,
     encode_described,
-    lineage_of,
     store_staged,
     stored_metadata,
 )
@@ -132,7 +132,7 @@ class Incoming:
 def opened(keyspace: Keyspace, key: str, options: StreamOptions, new_key: Callable[[], str]) -> Program[Incoming]:
     """Begin to write a result; see `ResultStore.open_write`."""
     draft = draft_of(None, require_key(key), BytesSerializer(), options.expiration, options.expires_in)
-    draft = draft._replace(lineage=lineage_of(options.derived_from))
+    draft = draft._replace(ancestry=ancestry_of(options.derived_from))
     described = describe(options.holder, options.tags, options.provenance)
     if keyspace.locks is not None:
         yield from refuse_others(keyspace.locks, key, described["holder"])

@@ -53,7 +53,7 @@ class Draft(NamedTuple):
     """Whether it is stored before its caller goes on: then the result's own memory may serve as part of the payload."""
     run: Mapping[str, Any] | None = None
     """What is recorded of the flow and task that it comes from; None: those within which it is stored."""
-    lineage: Ancestry = UNKNOWN
+    ancestry: Ancestry = UNKNOWN
     """What it was computed from."""
 
     @classmethod
@@ -134,7 +134,7 @@ def draft_of(
     serializer: Serializer,
     expiration: datetime | None,
     expires_in: timedelta | None = None,
-    lineage: Ancestry = UNKNOWN,
+    ancestry: Ancestry = UNKNOWN,
 ) -> Draft:
     """An object that is to be stored; its key is yet to be looked at.
 
@@ -144,10 +144,10 @@ def draft_of(
         raise InvalidArgument("give expiration or expires_in, not both", argument="expires_in", value=expires_in)
     moment = None if expiration is None else require_moment(expiration, "expiration")
     span = None if expires_in is None else require_span(expires_in, "expires_in")
-    return Draft(obj, key, serializer, moment, expires_in=span, lineage=lineage)
+    return Draft(obj, key, serializer, moment, expires_in=span, ancestry=ancestry)
 
 
-def lineage_of(derived_from: Iterable[GivenParent] | None) -> Ancestry:
+def ancestry_of(derived_from: Iterable[GivenParent] | None) -> Ancestry:
     """What a caller says that a version is computed from, which is stored at once.
 
     Raises: InvalidArgument.
@@ -216,21 +216,21 @@ def encode_described(
     draft = draft._replace(storage_block_id=storage.storage_block_id)  # whichever a record says that it was in before
     locked = keys or storage
     proof = yield from prove(keyspace.locks, key, described["holder"], locked.database, locked.id)
-    origin = draft.lineage.origin or Origin(key)
+    origin = draft.ancestry.origin or Origin(key)
     origin.key, origin.place, origin.storage_id = key, locked.database.place, locked.id
-    lineage = draft.lineage._replace(origin=origin)
-    named = names_of(lineage.parents, origin, complete=lineage.complete)
+    ancestry = draft.ancestry._replace(origin=origin)
+    named = names_of(ancestry.parents, origin, complete=ancestry.complete)
     proven = {**described, **proof.parameters, "derived_from": named}
     small = draft.is_small(storage.settings.offload_bytes)
     for place in filter(None, (storage, keys)):
         yield from place._trusted(register=True)
     if keys is None:
-        known = draft._replace(lineage=lineage)
+        known = draft._replace(ancestry=ancestry)
         return [(yield from compute(lambda: encoded(storage, key, known, proven, proof.guard), small=small))]
     elsewhere = require_key(new_key())
-    moved = draft._replace(storage_key=elsewhere, lineage=UNKNOWN)
+    moved = draft._replace(storage_key=elsewhere, ancestry=UNKNOWN)
     staged = yield from compute(lambda: encoded(storage, elsewhere, moved, described), small=small)
-    pointer = pointer_to(moved, staged.upload, key)._replace(lineage=lineage)
+    pointer = pointer_to(moved, staged.upload, key)._replace(ancestry=ancestry)
     return [staged, encoded(keys, key, pointer, proven, proof.guard)]
 
 
@@ -250,7 +250,7 @@ def encoded(
     if done.outline is not None:
         said["provenance"] = {**said["provenance"], OUTLINE: done.outline}
     limit = storage.settings.max_payload_bytes
-    upload = prepare(storage._trust, key, done.payload or b"", said, limit, guard, draft.lineage)
+    upload = prepare(storage._trust, key, done.payload or b"", said, limit, guard, draft.ancestry)
     return Staged(storage, upload, draft)
 
 

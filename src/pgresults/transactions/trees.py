@@ -142,9 +142,9 @@ class Member:
         if self.key is None or self.store is None or not self.write_on_commit:
             return None
         draft = self.store._drafted(value, self.key)
-        if draft.lineage is UNKNOWN:
-            draft = draft._replace(lineage=Ancestry(derived_from, Origin(self.key), complete=True))
-        self._origin = draft.lineage.origin
+        if draft.ancestry is UNKNOWN:
+            draft = draft._replace(ancestry=Ancestry(derived_from, Origin(self.key), complete=True))
+        self._origin = draft.ancestry.origin
         return self.store._taken(draft)
 
     def _rollback(self) -> Program[bool]:
