@@ -87,12 +87,63 @@ def _corrections(schema: str) -> str:
     return _CORRECTIONS.replace("{parents}", sql.Literal(f"{parents}\\1\\2").as_string(None))
 
 
+_HISTORY = """
+CREATE OR REPLACE VIEW result_history AS
+SELECT coalesce(s.name, h.storage_id::text) AS storage, h.key, h.seq, h.version, h.action, h.at, h.actor,
+       h.db_user, h.holder, h.fence, h.expires_at, h.size, h.serializer ->> 'type' AS serializer, h.reason,
+       h.tags, h.provenance, encode(h.digest, 'hex') AS digest, h.storage_id,
+       encode(h.previous, 'hex') AS previous, h.payload_id, encode(h.payload_digest, 'hex') AS payload_digest,
+       h.serializer AS serializer_settings, h.storage_key, h.storage_block_id, h.pgresults_version,
+       h.prefect_version, encode(h.signature, 'hex') AS signature, h.xid, h.derived_from
+FROM history h LEFT JOIN storage s ON s.id = h.storage_id
+"""
+
+_LINEAGE = """
+CREATE VIEW lineage AS
+SELECT coalesce(s.name, h.storage_id::text) AS storage, h.key, h.version, h.at, h.actor,
+       h.provenance #>> '{task,name}' AS task, coalesce(o.name, p.storage_id::text) AS parent_storage,
+       p.key AS parent_key, p.version AS parent_version, h.derived_from, h.storage_id,
+       p.storage_id AS parent_storage_id
+FROM history h
+CROSS JOIN LATERAL unnest(h.derived_from) AS given(parent)
+CROSS JOIN LATERAL (SELECT split_part(given.parent, ':', 1) AS place) said
+CROSS JOIN LATERAL (
+    SELECT coalesce(nullif(split_part(said.place, '@', 2), '')::uuid, h.storage_id) AS storage_id,
+           substr(given.parent, length(said.place) + 2) AS key, split_part(said.place, '@', 1)::bigint AS version
+) p
+LEFT JOIN storage s ON s.id = h.storage_id
+LEFT JOIN storage o ON o.id = p.storage_id
+WHERE h.derived_from IS NOT NULL AND h.action IN ('write', 'import')
+"""
+
+_LET = """
+DO $$
+DECLARE
+    held record;
+BEGIN
+    FOR held IN
+        SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee, f.granted
+        FROM pg_class c
+        CROSS JOIN LATERAL aclexplode(c.relacl) a
+        JOIN (VALUES ('SELECT', 'SELECT'), ('TRUNCATE', 'ALL')) AS f(privilege, granted)
+             ON a.privilege_type = f.privilege
+        WHERE c.oid = 'history'::regclass AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('GRANT %s ON lineage TO %s', held.granted, held.grantee);
+    END LOOP;
+END
+$$
+"""
+"""Who sees the history sees the lineage, which is a part of it."""
+
+
 def upgrade() -> None:
     # Unless it is named last, the schema of temporary tables comes before all others.
     op.execute("SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)")
     for table in ("result", "history"):
         op.add_column(table, sa.Column("derived_from", _PARENTS))
-    op.execute(_INDEX)
+    for statement in (_INDEX, _HISTORY.replace(":", r"\:"), _LINEAGE.replace(":", r"\:"), _LET.replace(":", r"\:")):
+        op.execute(statement)
     op.execute(sa.text(_corrections(op.get_context().version_table_schema).replace(":", r"\:")))
 
 

@@ -69,12 +69,25 @@ def lineage(
     version: int | None,
     direction: Direction,
     depth: int | None,
+    limit: int,
+    stale_ok: timedelta | None,
+) -> Program[Lineage]:
+    """Go along a lineage; see `ResultStore.lineage`."""
+    return lineage_in(keyspace.entries, key, version, direction, depth, limit, stale_ok)
+
+
+def lineage_in(
+    storage: PostgresStorage,
+    key: str,
+    version: int | None = None,
+    direction: Direction = "up",
+    depth: int | None = None,
     limit: int = MOST_VERSIONS,
     stale_ok: timedelta | None = None,
 ) -> Program[Lineage]:
-    """Go along a lineage; see `ResultStore.lineage`."""
+    """Go along a lineage in a storage; see `ResultStore.lineage`."""
     _require(version, direction, depth, limit)
-    storage, checked = keyspace.entries, require_key(key)
+    checked = require_key(key)
     visited = yield from reading(
         storage.database,
         lambda *_: operations.walk(storage.id, checked, version, direction, depth, _visits(depth, limit)),

@@ -1,7 +1,7 @@
 """Asking what a version was computed from, and what was from it."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
@@ -61,6 +61,12 @@ def parents_of(place: Place, derived_from: list[str] | None) -> Iterator[Place]:
     for name in derived_from or ():
         if (parent := parsed_parent(name, place[0])) is not None:
             yield parent
+
+
+def parents_of_current(storage_id: UUID, keys: Sequence[str]) -> Operation[dict[tuple[str, int], list[str]]]:
+    """What the current versions of some keys were computed from, as they name it, by key and version."""
+    rows = yield Execute(statements.PARENTS_OF_CURRENT, {"storage_id": storage_id, "keys": list(keys)})
+    return {(key, version): derived_from for key, version, derived_from in rows}
 
 
 def distances(start: list[Place], ways: Mapping[Place, list[Place]]) -> Iterator[tuple[Place, int, Place | None]]:

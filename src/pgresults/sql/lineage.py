@@ -120,3 +120,13 @@ SELECT v.storage_id, v.key, v.version, made.derived_from FROM v CROSS JOIN LATER
     "versions",
 )
 """Versions, and what is live of what was computed from them by what is live, each with what it was computed from."""
+
+PARENTS_OF_CURRENT = Walk(
+    """
+SELECT r.key, r.version, r.derived_from FROM {schema}.result r
+WHERE r.storage_id = $1::uuid AND r.key = ANY ($2::text[]) AND r.derived_from IS NOT NULL
+""",
+    "storage_id",
+    "keys",
+)
+"""What the current versions of some keys were computed from."""
