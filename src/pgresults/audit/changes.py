@@ -12,8 +12,7 @@ from pgresults.errors import InvalidArgument, MissingResult
 from pgresults.locking.postgres import PostgresLockManager
 from pgresults.locking.proofs import prove
 from pgresults.operations import history as operations
-from pgresults.operations import results
-from pgresults.operations.lineage import invalidate_downstream
+from pgresults.operations import lineage, results
 from pgresults.operations.requests import Operation
 from pgresults.records.keys import require_key, require_keys
 from pgresults.records.provenance import actor, default_holder
@@ -109,6 +108,21 @@ def invalidate(
     return (yield from _invalidate(keyspace, given, require_text(reason, "reason"), downstream=downstream))
 
 
+def downstream_of(keyspace: Keyspace, given: dict[str, Any]) -> Program[list[str]]:
+    """The keys of live results that meet every given condition, and of what is live of what was computed from them."""
+    storage = keyspace.entries
+    parameters = {"storage_id": storage.id, **bound(given)}
+    found = yield from call(
+        storage.database, lambda _: lineage.downstream(parameters, frozenset(given)), atomic=True, repeatable=True
+    )
+    return [key for _, key, _ in found]
+
+
+def invalidate_downstream(keyspace: Keyspace, given: dict[str, Any], reason: str | None) -> Program[int]:
+    """Delete the live results that meet every given condition, keys or others, and what was computed from them."""
+    return _invalidate(keyspace, given, require_text(reason, "reason"), downstream=True)
+
+
 def invalidate_task(keyspace: Keyspace, identity: str) -> Program[int]:
     """Delete the live results of one task, and of none that merely has its name; see `Task.invalidate`."""
     return (yield from _invalidate(keyspace, {"identity": identity}))
@@ -126,7 +140,7 @@ def _invalidate(
     def start(_: bool) -> Operation[int]:
         chosen = frozenset(given)
         if downstream:
-            return invalidate_downstream(parameters, chosen, why, guarded=guarded)
+            return lineage.invalidate_downstream(parameters, chosen, why, guarded=guarded)
         return operations.invalidate(parameters, chosen, guarded=guarded)
 
     return (yield from call(storage.database, start, atomic=downstream, repeatable=False))

@@ -23,6 +23,7 @@ from pgresults.cli import (
     history,
     holding,
     importing,
+    lineage,
     listing,
     locks,
     log,
@@ -75,6 +76,7 @@ listing.register(app)
 removing.register(app)
 history.register(app)
 log.register(app)
+lineage.register(app)
 explaining.register(app)
 upkeep.register(app)
 holding.register(app)

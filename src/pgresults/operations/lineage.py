@@ -98,8 +98,23 @@ def invalidate_downstream(
 
     Raises: LockedError; then nothing is taken away.
     """
+    before = yield from downstream(entry, chosen)
+    ended = 0
+    for storage in sorted({place[0] for place in before}):
+        reasons = {place: _reason(place, before, reason) for place in sorted(before) if place[0] == storage}
+        ended += yield from _end_each({**entry, "storage_id": storage}, reasons, guarded=guarded)
+    return ended
+
+
+def downstream(entry: Mapping[str, Any], chosen: frozenset[str]) -> Operation[dict[Place, Place | None]]:
+    """The live results that meet the chosen conditions, and what is live of what was computed from them.
+
+    Those that meet the conditions are locked. To be run in a transaction.
+
+    Returns: by version, from which of the others it was computed, on the shortest way.
+    """
     storage_id = entry["storage_id"]
-    roots = yield Execute(history.invalidate(chosen, guarded=guarded).locked, entry)
+    roots = yield Execute(history.invalidate(chosen, guarded=False).locked, entry)
     given = {"keys": [key for key, _ in roots], "versions": [version for _, version in roots]}
     rows = yield Execute(statements.DOWNSTREAM, {"storage_id": storage_id, **given})
     ways: dict[Place, list[Place]] = {}
@@ -107,13 +122,8 @@ def invalidate_downstream(
         child: Place = (place[0], place[1], place[2])
         for parent in parents_of(child, derived_from):
             ways.setdefault(parent, []).append(child)
-    steps = list(distances([(storage_id, key, version) for key, version in roots], ways))
-    before = {place: last for place, _, last in steps}
-    ended = 0
-    for storage in sorted({place[0] for place in before}):
-        reasons = {place: _reason(place, before, reason) for place in sorted(before) if place[0] == storage}
-        ended += yield from _end_each({**entry, "storage_id": storage}, reasons, guarded=guarded)
-    return ended
+    steps = distances([(storage_id, key, version) for key, version in roots], ways)
+    return {place: last for place, _, last in steps}
 
 
 def _end_each(entry: Mapping[str, Any], reasons: Mapping[Place, str], *, guarded: bool) -> Operation[int]:
