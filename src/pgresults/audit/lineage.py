@@ -118,10 +118,10 @@ def _missing(storage: PostgresStorage, key: str, version: int | None) -> Program
 
 
 def _arranged(visited: list[Visited], direction: Direction, depth: int | None, limit: int) -> Lineage:
-    by_place = {one.place: one for one in visited}
+    by_place = {one.place: one for one in sorted(visited, key=lambda one: one.place)}
     pairs = [
         (one.place, parent)
-        for one in visited
+        for one in by_place.values()
         for parent in operations.parents_of(one.place, one.derived_from)
         if parent in by_place
     ]

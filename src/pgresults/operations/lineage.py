@@ -127,11 +127,12 @@ def downstream(entry: Mapping[str, Any], chosen: frozenset[str]) -> Operation[di
 
 
 def _end_each(entry: Mapping[str, Any], reasons: Mapping[Place, str], *, guarded: bool) -> Operation[int]:
+    entry_says = {name: entry[name] for name in ("action", "actor", "holder", "fence")}  # and not what was asked for
     said = {
         "keys": [key for _, key, _ in reasons],
         "versions": [version for _, _, version in reasons],
         "reasons": list(reasons.values()),
-        "contents": [content_digest({**entry, "reason": reason}) for reason in reasons.values()],
+        "contents": [content_digest({**entry_says, "reason": reason}) for reason in reasons.values()],
     }
     while True:
         number, obstacle = (yield Execute(history.END_EACH[guarded], {**entry, **said}))[0]

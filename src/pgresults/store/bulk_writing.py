@@ -1,7 +1,7 @@
 """Writing any number of results in bounded memory: in one transaction, or batch by batch."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -109,6 +109,10 @@ class _Given:
         return Staged(storage, self._said.upload(key, payload, guard), self.draft)
 
 
+_Stored: TypeAlias = tuple[Written, Written]
+"""What was written of an item: its payload, and what stands under its key, which may be the same."""
+
+
 class _Ready(NamedTuple):
     """An item ready to be stored: its key, and what is to be stored for it."""
 
@@ -127,11 +131,12 @@ class _Ready(NamedTuple):
         bare = draft._replace(result=None, payload=None)
         return _Ready(self.key, [Staged(storage, Upload(columns, upload.provenance), bare)])
 
-    def metadata(self, written: Written) -> ResultRecordMetadata:
-        """The metadata once it is stored."""
+    def metadata(self, written: _Stored, entries: PostgresStorage) -> ResultRecordMetadata:
+        """The metadata once it is stored; ``entries``: where its key is looked up."""
         storage, upload, draft = self.versions[0]
         named = draft if draft.storage_key else draft._replace(storage_key=self.key)
-        return stored_metadata(Staged(storage, upload, named), written)
+        origin = Origin(self.key, entries.database.place, entries.id, written[1].version)
+        return stored_metadata(Staged(storage, upload, named), written[0], origin)
 
 
 class _Items:
@@ -260,7 +265,7 @@ def _together(
                 waiting += (item.slim() for item in run)
             yield from _let_others_run()
         if items.taken:
-            _keep(kept, waiting, (yield from _stored(keyspace, spool, keep=kept is not None)))
+            _keep(kept, keyspace, waiting, (yield from _stored(keyspace, spool, keep=kept is not None)))
             _tell(writing, items.taken, size)
     return WriteProgress(items.taken, size)
 
@@ -277,8 +282,8 @@ def _in_batches(
                     spool.add(_uploads(run))
                     written = yield from _stored(keyspace, spool, keep=kept is not None)
             else:
-                written = (yield from store_staged(list(chain(*(item.versions for item in run)))))[::2]
-            _keep(kept, run, written)
+                written = _paired((yield from store_staged(list(chain(*(item.versions for item in run))))), 2)
+            _keep(kept, keyspace, run, written)
             stored, size = items.taken, size + sum(item.size for item in run)
             _tell(writing, stored, size)
             yield from _let_others_run()
@@ -296,22 +301,33 @@ def _uploads(run: Iterable[_Ready]) -> list[Upload]:
     return [version.upload for item in run for version in item.versions]
 
 
-def _stored(keyspace: Keyspace, spool: Spool, *, keep: bool) -> Program[list[Written]]:
+def _paired(written: Sequence[Written], each: int) -> list[_Stored]:
+    return list(zip(written[::each], written[each - 1 :: each], strict=True))
+
+
+def _stored(keyspace: Keyspace, spool: Spool, *, keep: bool) -> Program[list[_Stored]]:
     """Store what waits in a spool, in one transaction; what was written of each item is given if it is wanted."""
     each = 1 if keyspace.apart is None else 2
-    kept: list[Written] = []
+    kept: list[_Stored] = []
 
     def start(repeated: bool) -> Operation[None]:
         kept.clear()
-        return write_runs(spool.runs, (lambda written: kept.extend(written[::each] if keep else ())), repeated=repeated)
+        return write_runs(
+            spool.runs, (lambda written: kept.extend(_paired(written, each) if keep else ())), repeated=repeated
+        )
 
     yield from call(keyspace.payloads.database, start, atomic=True)
     return kept
 
 
-def _keep(kept: dict[str, ResultRecordMetadata] | None, run: Iterable[_Ready], written: Iterable[Written]) -> None:
+def _keep(
+    kept: dict[str, ResultRecordMetadata] | None,
+    keyspace: Keyspace,
+    run: Iterable[_Ready],
+    written: Iterable[_Stored],
+) -> None:
     if kept is not None:
-        kept |= {item.key: item.metadata(one) for item, one in zip(run, written, strict=True)}
+        kept |= {item.key: item.metadata(one, keyspace.entries) for item, one in zip(run, written, strict=True)}
 
 
 def _tell(writing: Writing, stored: int, size: int) -> None:
