@@ -28,6 +28,8 @@ class Finding:
     """Something that is not as it was written: what, and where.
 
     ``kind`` is "entry", "chain", "head", "payload", "seal" or "storage"; ``keys`` are those it may concern, mostly one.
+    Of what is around them it is "function", "table", "view", "sequence", "column", "trigger", "rule", "policy", "key",
+    "index", "owner", "grant" or "setting".
     """
 
     kind: str

@@ -12,7 +12,8 @@ class Covered:
     """A storage that was checked: how much of it.
 
     ``sealed_at`` is when the newest seal given that covers it was made (aware, UTC), None where there is none, and
-    ``newer`` how many entries that one does not cover. ``empty``: it holds nothing at all.
+    ``newer`` how many entries that one does not cover, the oldest of them of ``newer_since`` (aware, UTC): what
+    happens to these no seal would tell. ``empty``: it holds nothing at all.
     """
 
     storage: str
@@ -21,6 +22,7 @@ class Covered:
     payloads: int
     sealed_at: datetime | None = None
     newer: int | None = None
+    newer_since: datetime | None = None
     empty: bool = False
 
 
@@ -30,13 +32,15 @@ class VerifyReport:
 
     ``storages`` are those that were checked; ``unchecked`` names others that are registered in the same database;
     ``windows`` are the transactions for which an owner had opened the history, since the seal or time that was given,
-    else ever.
+    else ever. ``unseen`` is what of functions, views, rights and so on could not be compared with what they should be,
+    because the role may not read it.
     """
 
     storages: tuple[Covered, ...]
     findings: tuple[Finding, ...]
     unchecked: tuple[str, ...] = ()
     windows: tuple[Window, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def keys(self) -> int:

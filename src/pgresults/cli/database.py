@@ -4,10 +4,12 @@ from typing import Annotated, Any
 
 import typer
 
-from pgresults.cli.output import say
+from pgresults.audit.house import inspect
+from pgresults.cli.output import fail, say
 from pgresults.cli.progress import waiting
 from pgresults.cli.session import Session, session
 from pgresults.database import migrations
+from pgresults.database.programs import perform
 from pgresults.sql.grants import ROLES, Kind, granting, grants
 
 app = typer.Typer(no_args_is_help=True, help="The schema in the database.")
@@ -32,10 +34,20 @@ def current(context: typer.Context) -> None:
 
 @app.command()
 def check(context: typer.Context) -> None:
-    """Fail unless the schema is the one this version works with, and as it was made."""
+    """Fail unless the schema is the one this version works with, and as it was made.
+
+    Functions, views, triggers, keys, rights and so on are compared with those that this version ships.
+    """
     with session(context).storage() as storage:
         for doubt in migrations.require_sound(storage.database.url(), storage.schema):
             typer.echo(f"warning: {doubt}", err=True)
+        findings, unseen = perform(inspect(storage))
+        for part in unseen:
+            typer.echo(f"warning: not checked: {part}", err=True)
+        for finding in findings:
+            fail(f"{finding.kind}: {finding.message}")
+        if findings:
+            raise typer.Exit(1)
         say(f"schema {storage.schema} is up to date")
 
 

@@ -175,10 +175,10 @@ def has_history(storage_id: UUID) -> Operation[bool]:
     return bool((yield Execute(statements.HAS_HISTORY, {"storage_id": storage_id}))[0][0])
 
 
-def count_since(storage_id: UUID, span: Span) -> Operation[int]:
-    """How many entries of a storage a seal of that span does not cover."""
+def count_since(storage_id: UUID, span: Span) -> Operation[tuple[int, datetime | None]]:
+    """How many entries of a storage a seal of that span does not cover, and of when the oldest of them is."""
     rows = yield Execute(statements.COUNT_SINCE, {"storage_id": storage_id, **span._asdict()})
-    return int(rows[0][0])
+    return int(rows[0][0]), utc(rows[0][1])
 
 
 def is_registered(storage_id: UUID, name: str) -> Operation[bool]:

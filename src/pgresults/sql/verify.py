@@ -118,9 +118,9 @@ FIRST_KEYS_SINCE, NEXT_KEYS_SINCE = _keys_since(ge), _keys_since(gt)
 """A page of the keys with entries that no seal covers yet, with the first of these and about how many there are."""
 
 COUNT_SINCE = Statement(
-    select(func.count()).select_from(history).where(history.c.storage_id == _STORAGE, _SINCE), plan_anew=True
+    select(func.count(), as_utc(func.min(history.c.at))).where(history.c.storage_id == _STORAGE, _SINCE), plan_anew=True
 )
-"""How many entries no seal covers yet."""
+"""How many entries no seal covers yet, and of when the oldest of them is."""
 
 HAS_HISTORY = Statement(select(exists(select(history.c.seq).where(history.c.storage_id == _STORAGE))), plan_anew=True)
 """Whether there is any entry."""
