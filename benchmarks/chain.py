@@ -26,7 +26,7 @@ from pgresults.sql.compiled import Statement
 from pgresults.sql.guards import Guard
 from pgresults.sql.results import Kind
 from pgresults.sql.schema import history, result
-from pgresults.storage import PostgresStorage, encoding
+from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 
 _WRITERS = 16
@@ -46,28 +46,19 @@ def _without_chain() -> Iterator[None]:
     """Writes that keep a history whose entries have empty digests."""
     empty = literal_column("''::bytea", LargeBinary)
     with patch.object(statements, "entry_digest_sql", lambda *_: empty):
-        bare = statements._write(Guard.NONE, with_payload=True, relative=False)
-    with patch.object(statements, "WRITE", {_KIND: bare}), patch.object(encoding, "content_digest", lambda _: b""):
+        bare = Statement(statements._write(Guard.NONE, with_payload=True, relative=False))
+    with patch.object(statements, "WRITE", {_KIND: bare}):
         yield
 
 
 @contextmanager
 def _by_the_statement() -> Iterator[None]:
     """Writes that insert their entry themselves."""
-    upsert_head, names = statements._upsert_head, [name for name in history.c.keys() if name != "xid"]  # noqa: SIM118
-
-    def head_with_all(*arguments: object, **options: bool) -> object:
-        head = upsert_head(*arguments, **options).element  # type: ignore[arg-type]
-        further = (column for column in result.c if column.name not in _RETURNED)
-        return head.returning(*further).cte("head")
-
-    def statement(selected: object) -> Statement:
-        (head,) = [one for one in selected.get_final_froms() if one.name == "head"]  # type: ignore[attr-defined]
-        entry = insert(history).from_select(names, select(*(head.c[name] for name in names))).cte("entry")
-        return Statement(selected.add_cte(entry))  # type: ignore[attr-defined]
-
-    with patch.object(statements, "_upsert_head", head_with_all), patch.object(statements, "Statement", statement):
-        own = statements._write(Guard.NONE, with_payload=True, relative=False)
+    names = [name for name in history.c.keys() if name != "xid"]  # noqa: SIM118
+    written = statements._write(Guard.NONE, with_payload=True, relative=False)
+    head = written.returning(*(column for column in result.c if column.name not in _RETURNED)).cte("head")
+    entry = insert(history).from_select(names, select(*(head.c[name] for name in names))).cte("entry")
+    own = Statement(select(*(head.c[name] for name in _RETURNED)).add_cte(entry))
     with patch.object(statements, "WRITE", {_KIND: own}):
         yield
 

@@ -21,6 +21,7 @@ from pgresults.server import binaries
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
+from tests.support import citus
 from tests.support.calls import Call
 from tests.support.database import psycopg_url
 
@@ -32,11 +33,13 @@ hypothesis.settings.load_profile("pgresults")
 
 _URL = "PGRESULTS_TEST_DATABASE_URL"
 _DIRECTORY = "PGRESULTS_TEST_DIRECTORY"
+_IS_SPREAD = citus.VARIABLE in os.environ
+"""Whether the tests run on a Citus cluster."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the run's directory before workers start; they inherit it."""
-    if not hasattr(config, "workerinput") and _URL not in os.environ:
+    if not hasattr(config, "workerinput") and not {_URL, citus.VARIABLE} & set(os.environ):
         os.environ[_DIRECTORY] = tempfile.mkdtemp(prefix="pgresults-tests-")
 
 
@@ -67,8 +70,9 @@ def _locks_in_memory() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def server_url() -> URL:
     """The server's maintenance database, as a superuser or a user who may create databases."""
-    if _URL in os.environ:
-        return make_url(os.environ[_URL])
+    for variable in (_URL, citus.VARIABLE):
+        if variable in os.environ:
+            return make_url(os.environ[variable])
     return make_url(EmbeddedPostgres(Path(os.environ[_DIRECTORY]) / "server").url)
 
 
@@ -80,6 +84,9 @@ def _execute(url: URL, statement: str, *names: str) -> None:
 @pytest.fixture(scope="session")
 def template(server_url: URL) -> Iterator[str]:
     """A migrated database to clone; nobody connects to it."""
+    if _IS_SPREAD:
+        yield ""  # a database on several servers cannot be cloned
+        return
     name = f"pgresults_template_{uuid4().hex[:12]}"
     _execute(server_url, "CREATE DATABASE {}", name)
     migrations.upgrade(server_url.set(database=name, drivername="postgresql+psycopg"))
@@ -94,11 +101,16 @@ def create_database(server_url: URL, template: str) -> Iterator[Callable[[], URL
 
     def create() -> URL:
         created.append(f"pgresults_test_{uuid4().hex[:12]}")
+        if _IS_SPREAD:
+            return citus.create_spread(server_url, created[-1])
         _execute(server_url, "CREATE DATABASE {} TEMPLATE {}", created[-1], template)
         return server_url.set(database=created[-1])
 
     yield create
     for name in created:
+        if _IS_SPREAD:
+            citus.drop(server_url, name)
+            continue
         _execute(server_url, "DROP DATABASE {} WITH (FORCE)", name)
 
 
@@ -118,6 +130,10 @@ def fresh_url(create_database: Callable[[], URL]) -> URL:
 def empty_url(server_url: URL) -> Iterator[URL]:
     """A database without the schema."""
     name = f"pgresults_empty_{uuid4().hex[:12]}"
+    if _IS_SPREAD:
+        yield citus.create(server_url, name)
+        citus.drop(server_url, name)
+        return
     _execute(server_url, "CREATE DATABASE {}", name)
     yield server_url.set(database=name)
     _execute(server_url, "DROP DATABASE {} WITH (FORCE)", name)

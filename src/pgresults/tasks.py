@@ -127,6 +127,7 @@ class Task(Called[P, R]):
         executor: Executor | None = None,
         processes: int | None = None,
         progress: Callable[[MapProgress], None] | None = None,
+        store_within: timedelta | float | None = None,
         **keywords: Any,
     ) -> list[R]:
         """Call a sync task for every item, in threads or processes, within the runs around the caller.
@@ -140,6 +141,8 @@ class Task(Called[P, R]):
             processes: how many processes to start for this; None, and no executor: threads, as many as Python's
                 default. What runs in another process has no part in a transaction around the caller.
             progress: told before the first call and after every one, in the caller's thread.
+            store_within: how long results may wait to be stored together, a timedelta or seconds. Those that wait are
+                lost when the process is killed; when this returns, all are stored. None: each is stored at once.
             keywords: the same as iterables for parameters by name.
 
         Returns: the results in the items' order.
@@ -148,7 +151,9 @@ class Task(Called[P, R]):
         """
         if self.isasync:
             raise TypeError(f"{self.name} is async: await {self.name}.amap(...) instead")
-        return perform(mapping(self, Arguments(iterables, keywords), MapOptions(executor, processes, progress)))
+        return perform(
+            mapping(self, Arguments(iterables, keywords), MapOptions(executor, processes, progress, store_within))
+        )
 
     @overload
     async def amap(
@@ -157,6 +162,7 @@ class Task(Called[P, R]):
         executor: Executor | None = None,
         processes: int | None = None,
         progress: Callable[[MapProgress], None] | None = None,
+        store_within: timedelta | float | None = None,
         **keywords: Any,
     ) -> list[T]: ...
     @overload
@@ -166,6 +172,7 @@ class Task(Called[P, R]):
         executor: Executor | None = None,
         processes: int | None = None,
         progress: Callable[[MapProgress], None] | None = None,
+        store_within: timedelta | float | None = None,
         **keywords: Any,
     ) -> list[R]: ...
     async def amap(
@@ -174,13 +181,16 @@ class Task(Called[P, R]):
         executor: Executor | None = None,
         processes: int | None = None,
         progress: Callable[[MapProgress], None] | None = None,
+        store_within: timedelta | float | None = None,
         **keywords: Any,
     ) -> Any:
         """Call a task for every item without blocking the event loop; see `map`.
 
         Calls of an async task are awaited together, at most 32 at a time; a sync one is called in threads or processes.
         """
-        return await aperform(mapping(self, Arguments(iterables, keywords), MapOptions(executor, processes, progress)))
+        return await aperform(
+            mapping(self, Arguments(iterables, keywords), MapOptions(executor, processes, progress, store_within))
+        )
 
     def cache_info(self) -> CacheInfo:
         """How many calls in this process got a stored result, and how many ran the function."""

@@ -12,6 +12,7 @@ from pgresults.audit.seals import Seal
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
+from tests.support.database import guard_again
 from tests.support.sealing import TOMORROW, Sql, seal_over
 
 
@@ -46,7 +47,6 @@ def tamper(connection: Any, store: ResultStore) -> Sql:
                     part.replace("OF_K2", "storage_id = %(id)s AND key = 'k2'"),
                     {"id": store.result_storage.id, **parameters},
                 ).rowcount
-            connection.execute("ALTER TABLE pgresults.history ENABLE ALWAYS TRIGGER append_only")
-            connection.execute("ALTER TABLE pgresults.history ENABLE ALWAYS TRIGGER kept")
+            guard_again(connection)
 
     return run

@@ -18,7 +18,7 @@ from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from tests.support.calls import Call
-from tests.support.database import psycopg_url
+from tests.support.database import guard_again, psycopg_url
 from tests.support.sealing import seal_over
 
 TABLES = ("history", "result", "payload")
@@ -47,8 +47,7 @@ def sql(store: ResultStore, *statements: str, **parameters: Any) -> None:
         for statement in statements:
             connection.execute(statement, parameters)
         connection.execute("ALTER TABLE pgresults.history ENABLE TRIGGER ALL")
-        connection.execute("ALTER TABLE pgresults.history ENABLE ALWAYS TRIGGER append_only")
-        connection.execute("ALTER TABLE pgresults.history ENABLE ALWAYS TRIGGER kept")
+        guard_again(connection)
 
 
 def truncated(store: ResultStore, *more: str) -> None:

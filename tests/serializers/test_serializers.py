@@ -73,7 +73,9 @@ def test_serializers_differ_by_their_fields() -> None:
 
 @pytest.mark.parametrize("name", ["nonsense", None, 3, ["json"], ""])
 def test_unknown_types_are_refused_with_the_known_ones(name: Any) -> None:
-    known = "the known types are bytes, compressed, compressed/json, compressed/pickle, json, pickle, reversed"
+    known = (
+        "the known types are arrow, bytes, compressed, compressed/json, compressed/pickle, json, npy, pickle, reversed"
+    )
     for make in (lambda: Serializer(type=name), lambda: Serializer.model_validate({"type": name})):
         with pytest.raises(ValidationError, match=known):
             make()

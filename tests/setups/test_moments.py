@@ -34,7 +34,10 @@ async def test_what_an_operator_says_is_one_thing_everywhere(
     for conditions in ({}, {"tags": ["t"]}, {"prefix": "k"}):
         assert [found.key for found in await call(store, "find", **conditions)] == ["k"] * lives
     if lives:
-        assert (await call(store, "read", "k")).result == 1
+        read = await call(store, "read", "k")
+        (expires,) = {read.metadata.expiration, (await call(store, "find"))[0].expires_at}
+        assert read.result == 1
+        assert expires == (datetime.max.replace(tzinfo=UTC) if moment == FAR[-1] else None)
     else:
         with pytest.raises(MissingResult, match="expired"):
             await call(store, "read", "k")

@@ -17,6 +17,7 @@ from pgresults.errors import ConfigurationError, LockedError
 from pgresults.settings import Settings
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
+from tests.support.calls import Call
 from tests.support.database import psycopg_url
 from tests.support.sealing import seal_over
 
@@ -248,6 +249,30 @@ def test_nobody_deletes_a_lock_that_is_held(stores: dict[str, ResultStore], urls
                 connection.execute(change)
     assert holder.is_lock_holder("k", "somebody")
     holder.release_lock("k", "somebody")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_payloads_are_read_where_a_role_may_see_them(stores: dict[str, ResultStore], kind: str) -> None:
+    storage = stores[kind].result_storage
+    stores[kind].exists("k")
+    assert storage.database.sees_payloads is (kind in ("writer", "auditor", "sweeper", "owner"))
+    if kind != "historian":
+        assert stores[kind].read("k").result == 1
+
+
+async def test_who_may_no_longer_see_the_payloads_reads_what_is_current(
+    call: Call, stores: dict[str, ResultStore], urls: dict[str, URL], admin: Any
+) -> None:
+    auditor, right = stores["auditor"], ("ON pgresults.payload", urls["auditor"].username)
+    assert (await call(auditor, "read", "k")).result == 1
+    admin.execute("REVOKE SELECT {} FROM {}".format(*right))
+    try:
+        with pytest.raises(ConfigurationError, match="permission denied"):
+            await call(auditor, "read", "k")
+        assert (await call(auditor, "read", "k")).result == 1
+        assert [record.result for record in (await call(auditor, "read_many", ["k"])).values()] == [1]
+    finally:
+        admin.execute("GRANT SELECT {} TO {}".format(*right))
 
 
 CONFINED = """

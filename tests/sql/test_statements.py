@@ -106,8 +106,8 @@ VALUES: dict[str, Any] = {
     "after": "",
     "limit": 10,
 }
-HOT = ["READ", "READ_CHUNKS", "EXISTS", "FIND_WRITE", "LIST", "DELETE[Guard.NONE]"]
-HOT += [name for name in STATEMENTS if name.startswith("WRITE[Kind(guard=<Guard.NONE")]
+HOT = ["READ_CHUNKS", "EXISTS", "FIND_WRITE", "LIST", "DELETE[Guard.NONE]"]
+HOT += [name for name in STATEMENTS if name.startswith(("READ[", "READ_MANY[", "WRITE[Kind(guard=<Guard.NONE"))]
 HOT += ["WRITE_MANY[Guard.NONE]", "EXISTS_MANY", "READ_CHUNK"]
 
 

@@ -84,7 +84,7 @@ def test_a_storage_has_the_schema_of_the_settings(fresh_url: URL, monkeypatch: p
 
 
 def test_an_unknown_serializer_is_refused_with_those_there_are(storage: PostgresStorage) -> None:
-    advice = r"unknown serializer type 'parquet'; the known types are bytes, compressed.* subclass of"
+    advice = r"unknown serializer type 'parquet'; the known types are arrow, bytes, compressed.* subclass of"
     with pytest.raises(ConfigurationError, match=advice):
         ResultStore(serializer="parquet")
     with pytest.raises(InvalidArgument, match=advice):

@@ -25,3 +25,13 @@ def terminate_all(connection: psycopg.Connection[Any]) -> int:
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     return len(ended.fetchall())
+
+
+def guard_again(connection: psycopg.Connection[Any]) -> None:
+    """Have what keeps the history keep it again after a test has tampered with it."""
+    rows = connection.execute(
+        "SELECT tgname FROM pg_trigger"
+        " WHERE tgrelid = 'pgresults.history'::regclass AND tgname IN ('append_only', 'kept')"
+    ).fetchall()
+    for (name,) in rows:
+        connection.execute(f"ALTER TABLE pgresults.history ENABLE ALWAYS TRIGGER {name}")

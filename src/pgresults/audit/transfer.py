@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import accumulate
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 from pgresults.arguments import flaw_of
 from pgresults.database.programs import call, perform
-from pgresults.errors import IntegrityError, SerializationError
+from pgresults.errors import IntegrityError, InvalidArgument, SerializationError
 from pgresults.operations import results
 from pgresults.operations.results import Found, Listed
 from pgresults.records.keys import require_key
@@ -108,7 +109,7 @@ def _as_much_as_fits(page: list[Listed]) -> list[Listed]:
 
 
 def _live(storage: PostgresStorage, keys: list[str]) -> Iterator[tuple[str, Found]]:
-    found = perform(call(storage.database, lambda _: results.read_all(storage.id, keys)))
+    found = perform(call(storage.database, lambda _: results.read_all(storage.id, keys, storage._look())))
     for key in keys:
         one = found.get(key)
         if one is not None and one.head.payload_id is not None and not one.head.expired:
@@ -162,9 +163,10 @@ def import_result(storage: PostgresStorage, one: Exported, *, overwrite: bool = 
     Returns: whether it was stored.
     Raises: IntegrityError when it is not signed as the storage demands; SerializationError when the payload is not
         what was exported, or names an unknown serializer; LockedError when another holder has the key's lock;
-        InvalidKey; PayloadTooLarge; StorageUnavailable.
+        PayloadTooLarge; StorageUnavailable.
     """
-    key = require_key(one.key)
+    with _named_by_its_file(one.key):
+        key, provenance = require_key(one.key), require_json(one.provenance or {}, "provenance")
     if hashlib.sha256(one.payload).hexdigest() != one.sha256:
         raise SerializationError(f"the payload of {key!r} is not what was exported: its digest does not match")
     trust = perform(storage._trusted(register=True))
@@ -178,7 +180,7 @@ def import_result(storage: PostgresStorage, one: Exported, *, overwrite: bool = 
         "expires_at": one.expiration,
         "serializer": _known(one, trust),
         "tags": one.tags,
-        "provenance": require_json({**(one.provenance or {}), "imported": origin}, "provenance"),
+        "provenance": {**provenance, "imported": origin},
         "storage_key": one.storage_key,
         "storage_block_id": one.storage_block_id,
         "pgresults_version": one.pgresults_version,
@@ -187,6 +189,15 @@ def import_result(storage: PostgresStorage, one: Exported, *, overwrite: bool = 
     limit = storage.settings.max_payload_bytes
     perform(storage._store(prepare(trust, key, one.payload, described, limit, Guard.NOT_HELD)))
     return True
+
+
+@contextmanager
+def _named_by_its_file(key: str) -> Iterator[None]:
+    """What is wrong with an exported result is a flaw of its file, and no argument that somebody gave."""
+    try:
+        yield
+    except InvalidArgument as error:
+        raise SerializationError(f"{key!r} cannot be imported: {error}", key=key) from error
 
 
 def _require_verified(one: Exported, trust: Trust, vouched: bool) -> bool:
@@ -206,7 +217,8 @@ def _require_verified(one: Exported, trust: Trust, vouched: bool) -> bool:
 def _known(one: Exported, trust: Trust) -> str | None:
     if one.serializer is None:
         return None
-    description = json_text(require_json(one.serializer, "serializer"))
+    with _named_by_its_file(one.key):
+        description = json_text(require_json(one.serializer, "serializer"))
     try:
         serializer_of(description, trust)
     except SerializationError as error:

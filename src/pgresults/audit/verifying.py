@@ -240,7 +240,7 @@ def seal(storage: PostgresStorage, progress: Callable[[int], None] | None) -> Pr
     certain = yield from call(storage.database, lambda _: operations.certain())
     keys = yield from call(storage.database, lambda _: operations.count_keys(storage.id))
     # What says that it is of a later day no server wrote: it must not stretch what the seal covers.
-    far = Span(certain.bound, certain.until + timedelta(days=1))
+    far = certain if certain.bound == operations.ANY_TRANSACTION else certain.until_later(timedelta(days=1))
     tree = yield from _grow(storage, far, Tree.for_keys(keys).depth, progress)
     windows = yield from call(storage.database, lambda _: operations.windows(None))
     buckets = tree.buckets()

@@ -8,9 +8,12 @@ from pgresults.audit.house import inspect
 from pgresults.cli.output import fail, say
 from pgresults.cli.progress import waiting
 from pgresults.cli.session import Session, session
-from pgresults.database import migrations
+from pgresults.database import distribution, migrations
 from pgresults.database.programs import perform
+from pgresults.errors import ConfigurationError
 from pgresults.sql.grants import ROLES, Kind, granting, grants
+
+_SHARDS = typer.Option("--shards", min=1, help="In how many parts the tables are spread.")
 
 app = typer.Typer(no_args_is_help=True, help="The schema in the database.")
 
@@ -19,17 +22,45 @@ app = typer.Typer(no_args_is_help=True, help="The schema in the database.")
 def upgrade(
     context: typer.Context,
     lock_timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for another upgrade.")] = 30.0,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Spread the tables over the servers of a Citus cluster, too.")
+    ] = False,
+    shards: Annotated[int, _SHARDS] = 32,
 ) -> None:
-    """Create the tables, or bring them to this version."""
+    """Create the tables, or bring them to this version; what is spread over several servers stays so."""
     with session(context).database() as storage, waiting("Upgrading"):
-        revision = migrations.upgrade(storage.database.url(), storage.schema, lock_timeout)
+        url, schema = storage.database.url(), storage.schema
+        revision = migrations.upgrade(url, schema, lock_timeout)
+        if distributed or distribution.distribution_of(url, schema):
+            distribution.distribute(url, schema, shards)
     say(f"schema {storage.schema} is at revision {revision}")
 
 
 @app.command()
+def distribute(context: typer.Context, shards: Annotated[int, _SHARDS] = 32) -> None:
+    """Spread the tables of a schema that is in use over the servers of a Citus cluster; who writes meanwhile waits.
+
+    Start the programs that use it anew afterwards.
+    """
+    with session(context).database(there=True) as storage:
+        said: set[str] = set()
+
+        def show(table: str) -> None:
+            if table not in said:
+                said.add(table)
+                typer.echo(f"spreading {table} …", err=True)
+
+        found = distribution.distribute(storage.database.url(), storage.schema, shards, show)
+        say(f"schema {storage.schema}: {found}")
+
+
+@app.command()
 def current(context: typer.Context) -> None:
-    """Print the revision that the schema is at, or "none"."""
+    """Print the revision that the schema is at, or "none"; and what is spread over several servers."""
     say(_revision(session(context)) or "none")
+    with session(context).database() as storage:
+        if found := distribution.distribution_of(storage.database.url(), storage.schema):
+            typer.echo(str(found), err=True)  # a script takes what is printed for the revision
 
 
 @app.command()
@@ -48,7 +79,13 @@ def check(context: typer.Context) -> None:
             fail(f"{finding.kind}: {finding.message}")
         if findings:
             raise typer.Exit(1)
-        say(f"schema {storage.schema} is up to date")
+        found = distribution.distribution_of(storage.database.url(), storage.schema)
+        if found and found.missing:
+            raise ConfigurationError(
+                f"schema {storage.schema!r} is spread in part: {', '.join(found.missing)} of it is not",
+                setting="database_schema",
+            )
+        say(f"schema {storage.schema} is up to date" + (f": {found}" if found else ""))
 
 
 def _named(kind: Kind, purpose: str) -> Any:

@@ -66,8 +66,8 @@ class _Asked:
 
     def metrics(self) -> Iterator[Metric]:
         """What the database tells."""
-        revision = self._ask(registry.schema_revision)
-        info = {"schema": self._database.schema, "revision": revision or "none"}
+        found = self._ask(registry.condition)
+        info = {"schema": self._database.schema, "revision": found.revision if found else "none"}
         yield InfoMetricFamily("pgresults_schema", "The schema, and the revision that it is at.", info)
         names = self._named(self._ask(registry.registered))
         totals = self._seen("totals", lambda: {names[id]: self._totals(id) for id in names})  # noqa: A001 (it is one)

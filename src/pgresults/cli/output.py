@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -118,14 +119,21 @@ def _plain(value: object) -> object:
 
 @contextmanager
 def replacing(output: Path) -> Iterator[Path]:
-    """Where to write a file that takes its place when it is complete: an interrupted one replaces nothing."""
+    """Where to write a file that takes its place when it is complete: an interrupted one replaces nothing.
+
+    What a link leads to is replaced, and who may read it stays as it was.
+    """
     if output.exists() and not output.is_file():
         yield output  # a device or a pipe
         return
-    beside = output.with_name(f".{output.name}.{os.getpid()}.part")
+    target = output.resolve()
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        beside.touch()
+        if target.exists():
+            beside.chmod(stat.S_IMODE(target.stat().st_mode))
         yield beside
-        beside.replace(output)
+        beside.replace(target)
     except OSError as error:
         if error.filename == str(beside):
             error.filename = str(output)

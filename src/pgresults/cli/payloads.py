@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pgresults.cli.output import note, print_bytes, print_json, say, steers_terminal
+from pgresults.cli.output import note, print_bytes, print_json, replacing, say, steers_terminal
 from pgresults.cli.preview import Content, content_of, hexdump, imports
 from pgresults.cli.tables import print_record
 from pgresults.database.programs import call, perform
@@ -66,7 +66,9 @@ def present(key: str, found: Found, content: Content, raw: bool = False) -> None
 
 def save(key: str, content: Content, output: Path, raw: bool = False) -> None:
     """Write a result to a file, as `present` prints it; of what cannot be read the payload."""
-    output.write_bytes(_as_it_went_in(key, content) if raw else content.data)
+    data = _as_it_went_in(key, content) if raw else content.data
+    with replacing(output) as beside:
+        beside.write_bytes(data)
     if content.is_opaque and not raw:
         note(f"{output} is the payload as stored, not the object: add --unpickle if you trust who wrote it")
 

@@ -37,6 +37,16 @@ class Content:
         return self.kind in ("pickle", "unknown")
 
 
+def described_type(description: str | None) -> str | None:
+    """The type of a serializer by its description; None: there is none, and an empty text where it says none."""
+    if description is None:
+        return None
+    try:
+        return str(json.loads(description)["type"])
+    except (ValueError, TypeError, KeyError):
+        return ""
+
+
 def content_of(description: str | None, payload: bytes) -> Content:
     """What a payload holds.
 
@@ -52,6 +62,8 @@ def content_of(description: str | None, payload: bytes) -> Content:
         while (library := _COMPRESS.get(serializer.get("compressionlib"))) is not None:
             payload = decompress(library, payload, permit().max_bytes)
             serializer = serializer["serializer"]
+        if serializer["type"] == "bytes":
+            return Content("bytes", payload)
         if serializer["type"] == "json":
             return Content("json", payload, json.loads(payload))
         if serializer["type"] == "pickle":

@@ -3,9 +3,19 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import typer
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from pgresults.cli.output import errors
 
@@ -26,11 +36,30 @@ def on_terminal(*columns: ProgressColumn) -> Iterator[Progress]:
 @contextmanager
 def waiting(label: str) -> Iterator[None]:
     """Something that moves on stderr while the block runs, on a terminal only, once that takes longer than a second."""
+    progress = Progress(SpinnerColumn(), TextColumn(label), TimeElapsedColumn(), console=errors, transient=True)
+    progress.add_task("", total=None)
+    with _shown_late(progress):
+        yield
+
+
+@contextmanager
+def copying(*steps: str, total: int | None) -> Iterator[list[Callable[[int], None]]]:
+    """A bar for each step that many bytes take, shown as `waiting` is; gives what is told of the bytes so far."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    progress = Progress(*columns, console=errors, transient=True)
+    with _shown_late(progress):
+        yield [partial(_moved, progress, progress.add_task(step, total=total)) for step in steps]
+
+
+def _moved(progress: Progress, task: TaskID, done: int) -> None:
+    progress.update(task, completed=done)
+
+
+@contextmanager
+def _shown_late(progress: Progress) -> Iterator[None]:
     if not errors.is_terminal:
         yield
         return
-    progress = Progress(SpinnerColumn(), TextColumn(label), TimeElapsedColumn(), console=errors, transient=True)
-    progress.add_task("", total=None)
     late = threading.Timer(_SOON, progress.start)
     late.daemon = True
     late.start()

@@ -1,12 +1,16 @@
 """``pgresults put | get | touch``: results by hand."""
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pgresults.cli.files import FileSource, get_file
 from pgresults.cli.forcing import Force, despite_locks, require_forcing
 from pgresults.cli.numbers import TakesNumbers
 from pgresults.cli.output import say, shown
@@ -24,8 +28,9 @@ from pgresults.cli.values import (
 from pgresults.database.programs import call, perform
 from pgresults.operations.registry import server_time
 from pgresults.records.records import ResultRecordMetadata
-from pgresults.serializers import JSONSerializer, PickleSerializer
+from pgresults.serializers import JSONSerializer
 from pgresults.store import ResultStore
+from pgresults.store.stream_writing import StreamOptions
 
 Key = Annotated[str, typer.Argument(help="The result's key.")]
 Because = Annotated[str | None, typer.Option(help="Kept in the key's history.")]
@@ -64,28 +69,34 @@ def put(
     require_forcing(force, reason)
     if reason is not None and not force:
         raise typer.BadParameter("--reason says why --force takes a lock away: give both")
-    result = _result(value, json_value, file)
-    # Bytes are pickled, which adds a few bytes; in JSON they would grow by a third.
-    serializer = PickleSerializer() if isinstance(result, bytes) else JSONSerializer()
-    with session(context).storage(create=create) as storage:
+    with _given(value, json_value, file) as given, session(context).storage(create=create) as storage:
         locks = storage.lock_manager()
-        store = ResultStore(result_storage=storage, lock_manager=locks, serializer=serializer)
+        store = ResultStore(result_storage=storage, lock_manager=locks, serializer=JSONSerializer())
 
         def write() -> ResultRecordMetadata:
-            return store.write(result, key=key, expiration=expires_at, expires_in=expires_in, tags=tag)
+            if isinstance(given, FileSource):
+                return given.store(store, key, StreamOptions(expires_at, tags=tag, expires_in=expires_in))
+            with waiting("Storing"):
+                return store.write(given, key=key, expiration=expires_at, expires_in=expires_in, tags=tag)
 
-        with waiting("Storing"):
-            stored = despite_locks(locks, key, force, reason, write)
+        stored = despite_locks(locks, key, force, reason, write)
     until = f", expires {shown(stored.expiration)}" if stored.expiration else ""
     say(f"{key}: version {stored.version}, {stored.size:,} bytes{until}")
 
 
-def _result(value: str | None, is_json: bool, file: Path | None) -> Any:
-    """The object to store."""
+@contextmanager
+def _given(value: str | None, is_json: bool, file: Path | None) -> Iterator[Any]:
+    """The object to store, or the file."""
     if (value is None) == (file is None) or (is_json and file is not None):
         raise typer.BadParameter("give VALUE (- for standard input), VALUE with --json-value, or --file PATH")
     if file is not None:
-        return file.read_bytes()
+        with file.open("rb") as opened:
+            yield FileSource(opened, file)
+        return
+    yield _object(value, is_json)
+
+
+def _object(value: str | None, is_json: bool) -> Any:
     text = text_from_stdin() if value == "-" else plain_text(value or "", "VALUE")
     try:
         return require_jsonb(json.loads(text)) if is_json else text
@@ -106,9 +117,14 @@ def get(
 
     Of an object whose loading would run code only a preview is printed, with the shape of arrays and frames.
     """
-    with session(context).storage() as storage, waiting("Reading"):
-        found = fetch_live(storage, key)
-        content = content_in(storage, found, key, unpickle)
+    with session(context).storage() as storage:
+        if output is not None or not sys.stdout.isatty():
+            plain = raw or unpickle or output is None
+            if get_file(storage, key, output, plain=plain):
+                return
+        with waiting("Reading"):
+            found = fetch_live(storage, key)
+            content = content_in(storage, found, key, unpickle)
     if output is not None:
         save(key, content, output, raw)
     else:

@@ -19,9 +19,10 @@ from pgresults.database.retries import Attempts
 from pgresults.database.revisions import require_current
 from pgresults.database.targets import DRIVER, Target, url_of
 from pgresults.database.telemetry import Described, attributes_of
-from pgresults.errors import SchemaVersionError
+from pgresults.errors import ConfigurationError, SchemaVersionError
 from pgresults.interruptions import is_interruption
-from pgresults.operations.registry import ping, schema_revision
+from pgresults.operations.distributed import spread
+from pgresults.operations.registry import Condition, condition, ping
 from pgresults.operations.requests import Operation, T
 from pgresults.server.embedded import EmbeddedPostgres, is_embedded
 from pgresults.settings import Settings, current_settings
@@ -52,10 +53,13 @@ class Database:
         self._engine = target if isinstance(target, Engine) else None
         self._async_engine = target if is_async_engine(target) else None
         self._given_url = None if self.embedded else url_of(target)
+        self._is_spread = False
         self._open()
 
     def _open(self) -> None:
         self._checked_by: int | None = None
+        self.sees_payloads = False
+        """Whether the role may read the table of payloads itself; known once something was carried out."""
         self.described = Described(attributes_of(self._given_url, self.embedded, self.schema))
         name = self.described.pool
         self._pools = Pools(self.url, self.aurl, self.pool_options(), name, self._engine, self._async_engine)
@@ -86,12 +90,20 @@ class Database:
         Raises: StorageUnavailable, SchemaVersionError, ConfigurationError.
         """
         self._check()
-        return self._run(start, atomic, repeatable)
+        try:
+            return self._run(start, atomic, repeatable)
+        except ConfigurationError:
+            self._checked_by = None  # a right may have been taken away: what is left is asked before the next call
+            raise
 
     async def arun(self, start: Start[T], *, atomic: bool = False, repeatable: bool = True) -> T:
         """Carry an operation out without blocking the event loop; see `run`."""
         await self._acheck()
-        return await self._arun(start, atomic, repeatable)
+        try:
+            return await self._arun(start, atomic, repeatable)
+        except ConfigurationError:
+            self._checked_by = None
+            raise
 
     def connect(self) -> Connection:
         """Open a connection of the caller's own to a schema that is as it should be; raises the driver's errors."""
@@ -102,6 +114,10 @@ class Database:
         """Open an async connection of the caller's own; see `connect`."""
         await self._acheck()
         return await self._pools.aconnect()
+
+    def as_carried_out(self, operation: Operation[T]) -> Operation[T]:
+        """An operation as it is carried out on a schema like this one, on one server or spread over several."""
+        return spread(operation) if self._is_spread else operation
 
     def pool_options(self) -> PoolOptions:
         """How connections to this database are made and kept."""
@@ -146,7 +162,8 @@ class Database:
 
     def _state(self) -> dict[str, Any]:
         state = vars(self) | {"_engine": None, "_async_engine": None}
-        del state["_pools"], state["_checked_by"], state["described"]
+        for name in ("_pools", "_checked_by", "sees_payloads", "described"):
+            del state[name]
         return state
 
     def _identity(self) -> tuple[Any, ...]:
@@ -163,7 +180,7 @@ class Database:
                     drive(connection, self.schema, ping())
                 tries.started = True
                 with _transaction(connection) if atomic else _NO_TRANSACTION:
-                    return drive(connection, self.schema, start(tries.repeated), tries.note)
+                    return drive(connection, self.schema, self.as_carried_out(start(tries.repeated)), tries.note)
 
     async def _arun(self, start: Start[T], atomic: bool, repeatable: bool) -> T:
         tries = Attempts(repeatable=repeatable)
@@ -177,18 +194,18 @@ class Database:
                         await adrive(connection, self.schema, ping())
                     tries.started = True
                     async with connection.transaction() if atomic else _NO_TRANSACTION:
-                        return await adrive(connection, self.schema, start(tries.repeated), tries.note)
+                        operation = self.as_carried_out(start(tries.repeated))
+                        return await adrive(connection, self.schema, operation, tries.note)
 
     def _check(self) -> None:
         if self._checked_by == os.getpid():
             return
-        found: str | None = None
+        found: Condition | None = None
         with suppress(SchemaVersionError):  # no tables of ours
-            found = self._run(_revision, False, True)
-        if found != REVISION and self._makes_its_tables():
+            found = self._run(_condition, False, True)
+        if not _is_current(found) and self._makes_its_tables():
             found = _upgraded(self.url(), self.schema)
-        require_current(found, self.schema)
-        self._checked_by = os.getpid()
+        self._accept(found)
 
     def _makes_its_tables(self) -> bool:
         """Whether it is an embedded server, by whatever it was named."""
@@ -197,20 +214,29 @@ class Database:
     async def _acheck(self) -> None:
         if self._checked_by == os.getpid():
             return
-        found: str | None = None
+        found: Condition | None = None
         with suppress(SchemaVersionError):
-            found = await self._arun(_revision, False, True)
-        if found != REVISION and self._makes_its_tables():
+            found = await self._arun(_condition, False, True)
+        if not _is_current(found) and self._makes_its_tables():
             found = await asyncio.to_thread(_upgraded, await self.aurl(), self.schema)
-        require_current(found, self.schema)
+        self._accept(found)
+
+    def _accept(self, found: Condition | None) -> None:
+        require_current(found and found.revision, self.schema)
+        self.sees_payloads = found is not None and found.sees_payloads
+        self._is_spread = found is not None and found.is_spread
         self._checked_by = os.getpid()
 
 
-def _upgraded(url: URL, schema: str) -> str:
+def _is_current(found: Condition | None) -> bool:
+    return found is not None and found.revision == REVISION
+
+
+def _upgraded(url: URL, schema: str) -> Condition:
     """Bring the schema of a server of our own to this code's revision, and say which it is."""
     from pgresults.database.migrations import upgrade
 
-    return upgrade(url, schema)
+    return Condition(upgrade(url, schema), sees_payloads=True)
 
 
 @contextmanager
@@ -225,8 +251,8 @@ def _transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
             raise
 
 
-def _revision(_: bool) -> Operation[str | None]:
-    return schema_revision()
+def _condition(_: bool) -> Operation[Condition | None]:
+    return condition()
 
 
 def _without_secrets(url: URL | None) -> URL | None:

@@ -47,7 +47,8 @@ def upgrade(url: URL, schema: str = SCHEMA, lock_timeout: float = 30.0) -> str:
     Raises: SchemaVersionError when the lock is not to be had in time or the database is ahead of this code;
         StorageUnavailable; ConfigurationError when the user may not change the schema.
     """
-    with _connected(url) as connection:
+    with connected(url) as connection:
+        _make_here(connection, schema)
         found = _revision(connection, schema)
         if found is not None and found > REVISION:
             require_current(found, schema)
@@ -66,8 +67,8 @@ def require_sound(url: URL, schema: str = SCHEMA) -> list[str]:
     Returns: what speaks against the database, and can stay as it is.
     Raises: SchemaVersionError naming the command that mends it.
     """
-    with _connected(url) as connection:
-        require_current(_revision(connection, schema), schema)
+    with connected(url) as connection:
+        require_current_schema(connection, schema)
         for flaw in condition.flaws(connection, schema):
             raise SchemaVersionError(
                 f"schema {schema!r}: {flaw}: run `{UPGRADE}`",
@@ -84,7 +85,7 @@ def execute(url: URL, script: str) -> None:
 
     Raises: ConfigurationError when the user may not; StorageUnavailable.
     """
-    with _connected(url) as connection:
+    with connected(url) as connection:
         driver = connection.connection.driver_connection
         assert isinstance(driver, PsycopgConnection)  # noqa: S101 (we made it)
         try:
@@ -96,7 +97,7 @@ def execute(url: URL, script: str) -> None:
 
 def current(url: URL, schema: str = SCHEMA) -> str | None:
     """The revision that a database's schema is at; None where there is no schema of ours."""
-    with _connected(url) as connection:
+    with connected(url) as connection:
         return _revision(connection, schema)
 
 
@@ -141,9 +142,34 @@ def closing(schema: str) -> Executable:
     return text(f"REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA {name} FROM PUBLIC")
 
 
+_HAS_CLUSTER = text("SELECT 1 FROM pg_catalog.pg_extension WHERE extname = 'citus'")
+_IS_SPREAD = text("""
+    SELECT 1 FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = :schema
+""")
+
+
+def _make_here(connection: Connection, schema: str) -> None:
+    """Have tables made on this server alone where Citus would make everything on all: they are spread afterwards."""
+    if (
+        connection.execute(_HAS_CLUSTER).first() is not None
+        and connection.execute(_IS_SPREAD, {"schema": schema}).first() is None
+    ):
+        connection.execute(text("SET citus.enable_ddl_propagation = off"))
+    connection.commit()
+
+
 def _schema_exists(connection: Connection, schema: str) -> bool:
     query = text("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = :schema")
     return connection.execute(query, {"schema": schema}).first() is not None
+
+
+def require_current_schema(connection: Connection, schema: str) -> None:
+    """Refuse a schema that is at another revision than this code's.
+
+    Raises: SchemaVersionError naming the command that mends it.
+    """
+    require_current(_revision(connection, schema), schema)
 
 
 def _revision(connection: Connection, schema: str) -> str | None:
@@ -154,7 +180,7 @@ def _revision(connection: Connection, schema: str) -> str | None:
 
 
 @contextmanager
-def _connected(url: URL) -> Iterator[Connection]:
+def connected(url: URL) -> Iterator[Connection]:
     """A connection for migrations; errors of the database come out as ours."""
 
     def connect() -> PsycopgConnection:

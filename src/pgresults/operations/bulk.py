@@ -10,6 +10,7 @@ from pgresults.operations.arrays import BIGINT, BYTES, TEXT, UUIDS, ElementType,
 from pgresults.operations.requests import Execute, Operation
 from pgresults.operations.results import Upload, Written, find_write, write
 from pgresults.sql import bulk as statements
+from pgresults.sql.guards import Guard
 
 Run: TypeAlias = Sequence[Upload]
 """Versions of which no two go to the same place, few enough to be sent at once."""
@@ -20,8 +21,10 @@ _KINDS: dict[str, ElementType] = {
     "size": BIGINT,
     **dict.fromkeys(("data", "salt", "sha256", "payload_digest", "content", "place_bytes", "signature"), BYTES),
     "provenance": TEXT,
+    "holder": TEXT,
     "tags": TEXT,
 }
+_PERHAPS_ALIKE = ("provenance", "holder")
 _shared = itemgetter("storage_id", *statements.SHARED)
 
 
@@ -56,7 +59,7 @@ def write_run(run: Run) -> Operation[list[Written]]:
     ordered = sorted(range(len(run)), key=lambda number: run[number].place)
     for alike, group in groupby(ordered, lambda number: _kind(run[number])):
         numbers = list(group)
-        if alike is not None:
+        if alike is not None and len(numbers) > 1:
             written |= yield from _write_together({run[number].columns["key"]: number for number in numbers}, run)
         for number in numbers:
             if number not in written:  # large, proven by a fence, refused by a guard, or somebody came in between
@@ -67,13 +70,15 @@ def write_run(run: Run) -> Operation[list[Written]]:
 def _kind(upload: Upload) -> tuple[Any, ...] | None:
     """What versions have to share to be stored by one statement; None: it is to be stored alone."""
     if upload.single and upload.guard in statements.WRITE_MANY:
-        return upload.guard, _shared(upload.columns)
+        # The guard of a statement knows one holder.
+        holder = None if upload.guard is Guard.NONE else upload.columns["holder"]
+        return upload.guard, holder, _shared(upload.columns)
     return None
 
 
 def _write_together(numbers: Mapping[str, int], run: Run) -> Operation[dict[int, Written]]:
     columns = [run[number].columns for number in numbers.values()]
-    parameters = {name: columns[0][name] for name in ("storage_id", "provenance", *statements.SHARED)}
+    parameters = {name: columns[0][name] for name in ("storage_id", *_PERHAPS_ALIKE, *statements.SHARED)}
     for name in statements.ARRAYS:
         parameters[f"{name}_array"] = _array(name, [row[name] for row in columns])
     guard = run[next(iter(numbers.values()))].guard
@@ -82,7 +87,7 @@ def _write_together(numbers: Mapping[str, int], run: Run) -> Operation[dict[int,
 
 
 def _array(name: str, values: Sequence[Any]) -> Any:
-    if all(value is None for value in values) or (name == "provenance" and len(set(values)) == 1):
+    if all(value is None for value in values) or (name in _PERHAPS_ALIKE and len(set(values)) == 1):
         return None
     if name == "tags":
         values = [array_text(value) for value in values]

@@ -10,6 +10,7 @@ from uuid import UUID
 from pgresults.errors import IntegrityError
 from pgresults.operations.requests import Execute, Operation
 from pgresults.operations.results import Found, Head, Listed, as_taken_away, clear_way, further_chunks
+from pgresults.serializers.parts import Arrived
 from pgresults.sql import history as statements
 from pgresults.sql.bulk import PLAN_ANEW
 from pgresults.sql.compiled import Statement
@@ -115,7 +116,7 @@ def takes_away(action: str, of: int, reason: str | None, version: int) -> bool:
     return False
 
 
-def _whole(place: dict[str, Any], head: Head, first: bytes) -> Operation[bytes | bytearray | None]:
+def _whole(place: dict[str, Any], head: Head, first: bytes) -> Operation[Arrived | None]:
     """The payload that begins with a chunk; None when the others went meanwhile."""
     if head.size is None or head.size <= len(first):
         return first

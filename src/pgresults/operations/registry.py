@@ -1,6 +1,7 @@
 """Storages by name and id, and what a connection finds of the schema."""
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from pgresults.errors import ConfigurationError
@@ -41,10 +42,18 @@ def is_long_known(storage_id: UUID) -> Operation[bool]:
     return bool((yield Execute(statements.LONG_KNOWN, {"id": storage_id})))
 
 
-def schema_revision() -> Operation[str | None]:
-    """The revision of the schema that the database is at."""
-    rows = yield Execute(statements.SCHEMA_REVISION, {})
-    return rows[0][0] if rows else None
+class Condition(NamedTuple):
+    """A schema's revision, whether the session's role may see all payloads, and whether several servers have it."""
+
+    revision: str
+    sees_payloads: bool
+    is_spread: bool = False
+
+
+def condition() -> Operation[Condition | None]:
+    """What a connection finds of the schema; None: no tables of ours."""
+    rows = yield Execute(statements.CONDITION, {})
+    return Condition(*rows[0]) if rows else None
 
 
 def server_time() -> Operation[datetime]:

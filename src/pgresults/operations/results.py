@@ -7,18 +7,24 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgresults.errors import LockLostError
+from pgresults.operations.arrays import TEXT, binary_array
 from pgresults.operations.locks import Place, bury, locked, state
 from pgresults.operations.payloads import pieces
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Row, Stream
 from pgresults.records.keys import prefix_end
+from pgresults.serializers.parts import Arrived, Arriving
 from pgresults.sql import results as statements
 from pgresults.sql.compiled import Statement
 from pgresults.sql.guards import Guard
+from pgresults.sql.results import Look
 from pgresults.sql.schema import CHUNK_SIZE
 
 
 class Head(NamedTuple):
-    """What a key's row says of its current version and of its last entry; objects and lists as JSON texts."""
+    """What a key's row says of its current version and of its last entry; objects and lists as JSON texts.
+
+    Tags and signature are there where it was read to be verified.
+    """
 
     version: int
     payload_id: UUID | None
@@ -27,24 +33,24 @@ class Head(NamedTuple):
     serializer: str | None
     size: int | None
     sha256: bytes | None
-    tags: str | None
     provenance: str | None
     storage_key: str | None
     storage_block_id: UUID | None
     pgresults_version: str | None
     prefect_version: str | None
-    signature: bytes | None
     action: str
     at: datetime
     actor: str
-    expired: bool
+    expired: bool | None
+    tags: str | None = None
+    signature: bytes | None = None
 
 
 class Found(NamedTuple):
     """A key's head with its payload, which is None when the head is not live or the payload is known already."""
 
     head: Head
-    payload: bytes | bytearray | None
+    payload: Arrived | None
 
 
 class Written(NamedTuple):
@@ -157,25 +163,35 @@ def clear_way(columns: Mapping[str, Any], guard: Guard) -> Operation[None]:
 def _chunks(columns: Mapping[str, Any]) -> Iterator[Row]:
     place = (columns["storage_id"], columns["key"], columns["payload_id"])
     proof: tuple[bytes | None, bytes | None] = (columns["salt"], columns["sha256"])
-    for number, piece in enumerate(pieces(columns["data"], CHUNK_SIZE)):
+    for number, piece in enumerate(pieces(columns["data"], CHUNK_SIZE, columns["sha256"])):
         yield (*place, number, piece, *proof)
         proof = (None, None)
 
 
-def read(storage_id: UUID, key: str, known: UUID | None = None) -> Operation[Found | None]:
+def read(storage_id: UUID, key: str, look: Look, known: UUID | None = None) -> Operation[Found | None]:
     """Read a key's head and payload; the payload is left out when its id is ``known``."""
-    place = {"storage_id": storage_id, "key": key}
-    rows = yield Execute(statements.READ, {**place, "known_payload_id": known})
-    if not rows:
-        return None
-    *columns, first = rows[0]
-    head = Head(*columns)
-    if first is None or head.size is None or head.size <= len(first):
-        return Found((yield from as_taken_away(place, head)), first)
-    payload = yield from further_chunks(statements.READ_CHUNKS, {**place, "payload_id": head.payload_id}, first)
+    found = yield from read_first(storage_id, key, look, known)
+    if found is None or found.payload is None or found.head.size is None or found.head.size <= len(found.payload):
+        return found
+    head, place = found.head, {"storage_id": storage_id, "key": key, "payload_id": found.head.payload_id}
+    payload = yield from further_chunks(statements.READ_CHUNKS, place, bytes(found.payload))
     # A payload erased or superseded between the two statements is no broken one: what is true now decides. Where it
     # still is the current one, its chunks are gone, and there is nothing to read.
-    return Found(head, payload) if payload else (yield from read(storage_id, key, head.payload_id))
+    return Found(head, payload) if payload else (yield from read(storage_id, key, look, head.payload_id))
+
+
+def read_first(storage_id: UUID, key: str, look: Look, known: UUID | None = None) -> Operation[Found | None]:
+    """Read a key's head and the first chunk of its payload; see `read`."""
+    place = {"storage_id": storage_id, "key": key}
+    statement = statements.READ[look if known is None else look._replace(known=True)]
+    rows = yield Execute(statement, {**place, "known_payload_id": known})
+    return (yield from _found(place, rows[0])) if rows else None
+
+
+def _found(place: Mapping[str, Any], row: Sequence[Any]) -> Operation[Found]:
+    first, *columns = row
+    head = Head(*columns)
+    return Found((yield from as_taken_away(place, head)), None if head.expired else first)
 
 
 def look_up(storage_id: UUID, key: str) -> Operation[Found | None]:
@@ -197,36 +213,36 @@ def as_taken_away(place: Mapping[str, Any], head: Head, before: int = _NO_ENTRY_
     return head._replace(**dict(zip(("action", "at", "actor"), rows[0], strict=True))) if rows else head
 
 
-def read_all(storage_id: UUID, keys: Sequence[str]) -> Operation[dict[str, Found]]:
-    """Read the heads and payloads of several keys as they were at one moment."""
-    parameters = {"storage_id": storage_id, "keys": list(keys), "known_payload_id": None}
+def read_all(storage_id: UUID, keys: Sequence[str], look: Look) -> Operation[dict[str, Found]]:
+    """Read the heads and payloads of several keys as they were at one moment, tags and signatures included."""
+    parameters, look = {"storage_id": storage_id, "keys": binary_array(TEXT, keys)}, look._replace(signed=True)
     found: dict[str, Found] = {}
-    for key, *columns, first in (yield Execute(statements.READ_MANY, parameters)):
-        head = Head(*columns)
-        if first is None or head.size is None or head.size <= len(first):
-            place = {"storage_id": storage_id, "key": key}
-            found[key] = Found((yield from as_taken_away(place, head)), first)
-        elif (whole := (yield from read(storage_id, key))) is not None:
+    for key, *row in (yield Execute(statements.READ_MANY[look.at_table], parameters)):
+        one = yield from _found({"storage_id": storage_id, "key": key}, row)
+        if one.payload is None or one.head.size is None or one.head.size <= len(one.payload):
+            found[key] = one
+        elif (whole := (yield from read(storage_id, key, look))) is not None:
             found[key] = whole
     return found
 
 
-def further_chunks(chunks: Statement, place: dict[str, Any], first: bytes) -> Operation[bytearray | None]:
+def further_chunks(chunks: Statement, place: dict[str, Any], first: bytes) -> Operation[Arrived | None]:
     """A payload with what follows its first chunk; None where there is nothing any more.
 
     It grows by what arrives: a size that somebody altered must not be believed.
     """
-    payload, received = bytearray(first), 0
+    payload, received = Arriving(), 0
+    payload.append(first)
 
     def append(row: Row) -> None:
-        nonlocal payload, received
+        nonlocal received
         number, data = row
         received += 1
         if number == received:  # else one is missing, which the digest tells
-            payload += data
+            payload.append(data)
 
     yield Stream(chunks, place, append)
-    return payload if received else None
+    return payload.whole() if received else None
 
 
 def exists(storage_id: UUID, key: str) -> Operation[bool]:

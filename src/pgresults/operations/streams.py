@@ -1,12 +1,10 @@
 """Reading a payload chunk by chunk."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from pgresults.operations.requests import Execute, Operation, Row, Stream
-from pgresults.operations.results import Found, Head, as_taken_away
 from pgresults.sql import results as statements
 
 
@@ -18,19 +16,8 @@ class Digests(NamedTuple):
     chunks: tuple[bytes, ...]
 
 
-def begin(storage_id: UUID, key: str) -> Operation[Found | None]:
-    """Read a key's head and the first chunk of its payload."""
-    place = {"storage_id": storage_id, "key": key}
-    rows = yield Execute(statements.READ, {**place, "known_payload_id": None})
-    if not rows:
-        return None
-    *columns, first = rows[0]
-    head = Head(*columns)
-    return Found((yield from as_taken_away(place, head)), first)
-
-
-def digest(place: Mapping[str, Any], first: bytes) -> Operation[Digests]:
-    """Read what follows the first chunk of a payload, and keep its digests alone."""
+def digest(place: Mapping[str, Any], first: bytes, seen: Callable[[int], None] | None = None) -> Operation[Digests]:
+    """Read what follows the first chunk of a payload, and keep its digests alone; ``seen`` is told the bytes so far."""
     whole, size, chunks = hashlib.sha256(first), len(first), [hashlib.sha256(first).digest()]
 
     def see(row: Row) -> None:
@@ -40,6 +27,8 @@ def digest(place: Mapping[str, Any], first: bytes) -> Operation[Digests]:
             whole.update(data)
             size += len(data)
             chunks.append(hashlib.sha256(data).digest())
+            if seen is not None:
+                seen(size)
 
     yield Stream(statements.READ_CHUNKS, place, see)
     return Digests(size, whole.digest(), tuple(chunks))

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -23,11 +23,19 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 _LAST = 2**63 - 1
 
 
+ANY_TRANSACTION = 2**63 - 1
+"""The bound of who has no numbers of transactions to compare, but only times: several servers, each with its own."""
+
+
 class Span(NamedTuple):
     """Which entries: those after a transaction number or a time; a seal covers the others."""
 
     bound: int
     until: datetime
+
+    def until_later(self, by: timedelta) -> "Span":
+        """As many transactions, up to a later time."""
+        return self._replace(until=self.until + by)
 
 
 class Window(NamedTuple):

@@ -69,12 +69,13 @@ def shown(text: str | None) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else {_UNREADABLE: text[:_SHOWN]}
 
 
-def recorded(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The caller's provenance together with what is recorded about this process.
+def recorded(given: Mapping[str, Any] | None, run: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The caller's provenance together with what is recorded about this process and a run; None: the present one.
 
     Raises: InvalidArgument when it is no JSON object or uses a name that is filled in here.
     """
-    provenance: dict[str, Any] = {"process": {"host": _host(), "pid": os.getpid(), "user": _user()}, **RUN.get()}
+    process = {"host": _host(), "pid": os.getpid(), "user": _user()}
+    provenance: dict[str, Any] = {"process": process, **(RUN.get() if run is None else run)}
     if given is None:
         return provenance
     if not isinstance(given, Mapping):

@@ -1,7 +1,7 @@
 """Results with their metadata, as models and as bytes; no I/O."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Any, ClassVar, Final, Generic, Protocol, Self, TypeVar
@@ -25,11 +25,13 @@ from pgresults.interruptions import is_interruption
 from pgresults.records.listings import html_table, shortened
 from pgresults.serializers import PickleSerializer, Serializer
 from pgresults.serializers.base import DOCUMENT
+from pgresults.serializers.parts import Arrived, Dumped
 from pgresults.serializers.permits import named_by_data
 
 VERSION: Final = version("pgresults")
 
 R = TypeVar("R")
+P = TypeVar("P")
 
 
 AwareDatetime = Annotated[datetime, BeforeValidator(aware_utc)]
@@ -217,18 +219,20 @@ class ResultRecord(BaseModel, Generic[R]):
         return await ResultRecord._source.aread(metadata)
 
     @classmethod
-    def _from_payload(cls, metadata: ResultRecordMetadata, payload: bytes | str) -> Self:
+    def _from_payload(cls, metadata: ResultRecordMetadata, payload: Arrived | str, *, spend: bool = False) -> Self:
         """Give the record of a payload and of its metadata.
 
         Parameters:
             metadata: names the serializer.
             payload: as bytes, or as the text that stands in a result document.
+            spend: whether the payload is not needed any more: its memory may be given back while it is loaded.
 
         Raises: SerializationError.
         """
         serializer = metadata.serializer
         try:
-            result = serializer.loads(serializer._from_text(payload) if isinstance(payload, str) else payload)
+            data = serializer._from_text(payload) if isinstance(payload, str) else payload
+            result = serializer._load(data, spend=spend)
         except PgResultsError:
             raise
         except Exception as exc:
@@ -245,8 +249,17 @@ class ResultRecord(BaseModel, Generic[R]):
 
 def payload_of(result: object, serializer: Serializer) -> bytes:
     """Give the payload of a result; raises SerializationError."""
+    return _made(serializer.dumps, result, serializer)
+
+
+def parts_of(result: object, serializer: Serializer) -> Dumped:
+    """Give the payload of a result, in parts where that saves a copy of what is large; raises SerializationError."""
+    return _made(serializer._dump, result, serializer)
+
+
+def _made(dumps: Callable[[Any], P], result: object, serializer: Serializer) -> P:
     try:
-        return serializer.dumps(result)
+        return dumps(result)
     except PgResultsError:
         raise
     except Exception as exc:

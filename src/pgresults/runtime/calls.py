@@ -29,6 +29,7 @@ from pgresults.store.run_options import key_from_template
 from pgresults.store.store import ResultStore
 from pgresults.transactions import IsolationLevel
 from pgresults.transactions.calls import CallTransaction
+from pgresults.transactions.gathering import Gathering
 from pgresults.transactions.hooks import Hook
 
 P = ParamSpec("P")
@@ -152,29 +153,31 @@ class Called(Wrapped[P, R]):
             results.update({key: record.result for key, record in records.items()})
         return results
 
-    def _carry_out(self, call: Planned) -> Outcome:
+    def _carry_out(self, call: Planned, gathering: Gathering | None = None) -> Outcome:
         """Carry a planned call out in this thread; its failure is part of the outcome."""
         try:
-            return perform(self._running_planned(call))
+            return perform(self._running_planned(call, gathering))
         except (StopIteration, StopAsyncIteration, GeneratorExit) as end:
             return Outcome(None, reused=False, failure=end)  # on its way it would end whoever waits for it
 
-    async def _acarry_out(self, call: Planned) -> Outcome:
+    async def _acarry_out(self, call: Planned, gathering: Gathering | None = None) -> Outcome:
         """Carry a planned call out on this event loop."""
-        return await aperform(self._running_planned(call))
+        return await aperform(self._running_planned(call, gathering))
 
-    def _running_planned(self, call: Planned) -> Program[Outcome]:
+    def _running_planned(self, call: Planned, gathering: Gathering | None) -> Program[Outcome]:
         context = yield from self._running(call.run)
-        return (yield from self._obtain(context, call.key, call.arguments))
+        return (yield from self._obtain(context, call.key, call.arguments, gathering))
 
-    def _about(self, context: TaskRunContext, key: str | None, _: Arguments) -> About:
+    def _about(self, context: TaskRunContext, key: str | None, *_: Any) -> About:
         said = {TASK: self.name}
         if key is not None and context.result_store._bounds().telemetry_keys:
             said[KEY] = key
         return About(None, said)
 
     @observed("task", _about, lambda outcome: {HIT: outcome.reused})
-    def _obtain(self, context: TaskRunContext, key: str | None, arguments: Arguments) -> Program[Outcome]:
+    def _obtain(
+        self, context: TaskRunContext, key: str | None, arguments: Arguments, gathering: Gathering | None = None
+    ) -> Program[Outcome]:
         """The result of a call, stored or computed; in one statement where it is stored."""
         found = None
         if key is not None and not self.refresh_cache:
@@ -182,7 +185,7 @@ class Called(Wrapped[P, R]):
         if found is None:
             context.result_store = yield from self._prepared.store(self, to_write=True)
             with context:
-                found = yield from self._transact(context, key, arguments)
+                found = yield from self._transact(context, key, arguments, gathering)
         self._tally.add(hits=int(found.reused), misses=int(not found.reused))
         return found
 
@@ -205,11 +208,13 @@ class Called(Wrapped[P, R]):
         """Say that a stored result cannot be loaded here; whoever can compute it need not fail."""
         logger.warning("the result of %s under %r is computed again: %s", self.name, key, error)
 
-    def _transact(self, context: TaskRunContext, key: str | None, arguments: Arguments) -> Program[Outcome]:
+    def _transact(
+        self, context: TaskRunContext, key: str | None, arguments: Arguments, gathering: Gathering | None
+    ) -> Program[Outcome]:
         """Compute a result in a transaction of its own."""
         store = None if key is None else context.result_store
         patience = getattr(self.cache_policy, "lock_timeout", None)
-        txn = CallTransaction(key, store, self._isolation(key), self.refresh_cache, patience)
+        txn = CallTransaction(key, store, self._isolation(key), self.refresh_cache, patience, gathering)
         return (yield from txn.around(self._compute(txn, context, arguments)))
 
     def _compute(self, txn: CallTransaction, context: TaskRunContext, arguments: Arguments) -> Program[Outcome]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from typing_extensions import TypeVar
 
+from pgresults.serializers.parts import Arrived, Dumped, held
+
 D = TypeVar("D", default=Any)
 
 DOCUMENT: dict[str, bool] = {"document": True}
@@ -65,6 +67,9 @@ class Serializer(_Model[D]):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
+        for replaced, made_of_it in (("dumps", "_dump"), ("loads", "_load")):
+            if replaced in vars(cls) and made_of_it not in vars(cls):  # what stands above knows nothing of the new one
+                setattr(cls, made_of_it, getattr(Serializer, made_of_it))
         name = cls.model_fields["type"].default
         if "type" not in inspect.get_annotations(cls) or not isinstance(name, str):
             return
@@ -117,6 +122,14 @@ class Serializer(_Model[D]):
     @abstractmethod
     def loads(self, blob: bytes) -> D:
         """Give the object of a payload; raises whatever the format raises."""
+
+    def _dump(self, obj: D) -> Dumped:
+        """Give the payload of an object, in parts where that saves a copy of what is large."""
+        return self.dumps(obj)
+
+    def _load(self, payload: Arrived, *, spend: bool) -> D:
+        """Give the object of a payload; ``spend`` says that it is not needed any more."""
+        return self.loads(held(payload, spend=spend))
 
     def _to_text(self, payload: bytes) -> str:
         """Give the payload as the text that stands in a Prefect result document."""

@@ -3,6 +3,7 @@
 import base64
 import pickle
 import re
+import sys
 from typing import Annotated, Any
 
 import cloudpickle
@@ -25,18 +26,24 @@ from pgresults.serializers.names import (
     DUMPS_AND_LOADS,
     code_named,
 )
+from pgresults.serializers.parts import Arrived, Dumped, held, opened
 from pgresults.serializers.permits import permit
-from pgresults.serializers.pickles import dumps, loads
+from pgresults.serializers.pickles import dump, dumps, load, loads
 from pgresults.serializers.sameness import require_same
 from pgresults.serializers.tagged import is_plain, json_object_encoder
 
 _PLAIN = frozenset((bytes, str, int, float, bool, type(None)))
+_SMALL = 64 * 1024
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=\n]+")
 
 
 def _raw(payload: bytes) -> bytes:
     """Undo base64; a pickle ends with a full stop and compressed data starts with other bytes than base64."""
     return base64.decodebytes(payload) if _BASE64.fullmatch(payload) else payload
+
+
+def _is_small(obj: object) -> bool:
+    return type(obj) in _PLAIN and sys.getsizeof(obj) <= _SMALL
 
 
 class PickleSerializer(Serializer[D]):
@@ -56,6 +63,21 @@ class PickleSerializer(Serializer[D]):
         library = code_named(self.picklelib)
         payload: bytes = dumps(obj) if library is cloudpickle else library.dumps(obj)
         return payload
+
+    def _dump(self, obj: D) -> Dumped:
+        if self.picklelib != "cloudpickle" or _is_small(obj):
+            return self.dumps(obj)
+        self._require_allowed()
+        return dump(obj)
+
+    def _load(self, payload: Arrived, *, spend: bool) -> D:
+        if not isinstance(payload, memoryview):
+            return self.loads(held(payload, spend=spend))
+        if code_named(self.picklelib) not in (cloudpickle, pickle) or _BASE64.fullmatch(payload):
+            return super()._load(payload, spend=spend)
+        self._require_allowed()
+        loaded: D = load(opened(payload, spend=spend))
+        return loaded
 
     def loads(self, blob: bytes) -> D:
         self._require_allowed()
@@ -151,24 +173,6 @@ class JSONSerializer(Serializer[D]):
             kwargs["object_hook"] = code_named(self.object_decoder)
         loaded: D = code_named(self.jsonlib).loads(blob.decode(), **kwargs)
         return loaded
-
-
-class BytesSerializer(Serializer[Any]):
-    """Keeps bytes as they are, and gives them back as ``bytes``; takes whatever has a buffer, and nothing else."""
-
-    type: str = "bytes"
-
-    def dumps(self, obj: Any) -> bytes:
-        return memoryview(obj).tobytes()
-
-    def loads(self, blob: bytes) -> Any:
-        return bytes(blob)
-
-    def _to_text(self, payload: bytes) -> str:
-        return base64.b64encode(payload).decode()
-
-    def _from_text(self, text: str) -> bytes:
-        return base64.b64decode(text)
 
 
 class CompressedSerializer(Serializer[D]):

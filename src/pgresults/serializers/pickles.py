@@ -12,13 +12,14 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from types import FunctionType
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import cloudpickle
 from cloudpickle import cloudpickle as by_value
 
 from pgresults.serializers.exceptions import attributes_of, builtin_base, has_own_initializer
 from pgresults.serializers.own_classes import identity_of, own_class, own_module
+from pgresults.serializers.parts import Parts, PartsFile
 
 _MARK: Final = "pgresults"
 _CHILD: Final = "__mp_main__"
@@ -33,6 +34,18 @@ def dumps(obj: Any) -> bytes:
     with io.BytesIO() as file:
         _Pickler(file).dump(obj)
         return file.getvalue()
+
+
+def dump(obj: Any) -> Parts:
+    """Pickle an object without a copy of the buffers and bytes in it; raises whatever pickling it raises."""
+    file = PartsFile()
+    _Pickler(file).dump(obj)
+    return file.parts()
+
+
+def load(file: IO[bytes]) -> Any:
+    """Give the object of a pickle in a file; see `loads`."""
+    return _Unpickler(file).load()
 
 
 def loads(blob: bytes) -> Any:
@@ -68,7 +81,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 class _Unpickler(pickle.Unpickler):
     """The standard one, which gives a program its own classes and leaves them as they are."""
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
         self._own: set[int] = set()
 

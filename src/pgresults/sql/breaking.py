@@ -11,8 +11,9 @@ from pgresults.sql.history import DESCRIBED
 from pgresults.sql.results import CONTENT, ENTRY_PARAMETERS, ONE_KEY, as_read, next_entry
 from pgresults.sql.schema import result
 
-LOCK_KEY = Statement(select(*(as_read(result, name) for name in DESCRIBED)).where(ONE_KEY).with_for_update())
-"""Lock a key's row, live or not, to say of it again what it says."""
+_KEY = select(*(as_read(result, name) for name in DESCRIBED)).where(ONE_KEY)
+KEY, LOCK_KEY = Statement(_KEY), Statement(_KEY.with_for_update())
+"""What a key's row says, live or not, to say it again; and lock it."""
 
 
 def _record() -> Statement:

@@ -47,6 +47,7 @@ ARRAYS: dict[str, TypeEngine[Any]] = {
     "place_bytes": LargeBinary(),
     "signature": LargeBinary(),
     "provenance": Text(),
+    "holder": Text(),
     "tags": Text(),
     "expires_at": DateTime(timezone=True),
     "expires_in": Interval(),
@@ -57,7 +58,7 @@ Tags are given as the text of an array: a list of lists would have to be a recta
 """
 
 SHARED = tuple(name for name in WRITTEN_COLUMNS if name not in ARRAYS and name != "storage_id")
-"""What all rows of a statement say alike, as they do of their provenance where that comes without an array."""
+"""What all rows of a statement say alike, as they do of provenance and holder where these come without an array."""
 
 _ZERO = literal_column("0", Integer)
 _ONE = literal_column("1", BigInteger)
@@ -77,6 +78,7 @@ def _said(rows: CTE) -> dict[str, ColumnElement[Any]]:
     said |= {name: cast(bindparam(name, type_=result.c[name].type), result.c[name].type) for name in SHARED}
     usual = cast(bindparam("provenance", type_=result.c.provenance.type), JSONB)
     said["provenance"] = func.coalesce(cast(rows.c.provenance, JSONB), usual)
+    said["holder"] = func.coalesce(rows.c.holder, cast(bindparam("holder", type_=Text), Text))
     said["tags"] = cast(rows.c.tags, ARRAY(Text))
     said["expires_at"] = func.coalesce(rows.c.expires_at, func.statement_timestamp() + rows.c.expires_in)
     return said

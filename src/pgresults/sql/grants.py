@@ -8,6 +8,7 @@ from itertools import chain
 from psycopg import sql
 
 from pgresults.sql import schema as tables
+from pgresults.sql.distribution import letting
 
 _READ = ("SELECT",)
 _STORE = "INSERT (storage_id, key, payload_id, chunk, data, salt, sha256)"  # the transaction is for the server to say
@@ -124,7 +125,7 @@ def grants(schema: str = tables.SCHEMA, roles: Mapping[Kind, str] | None = None)
     """
     named = {**ROLES, **(roles or {})}
     created = (sql.SQL("DO {}").format(sql.Literal(_creation(role))) for role in named.values())
-    return _script(created) + "".join(granting(schema, role, kind) for kind, role in named.items())
+    return _script(created) + "".join(_granting(schema, role, kind) for kind, role in named.items()) + _spread(schema)
 
 
 def granting(schema: str, role: str, kind: Kind) -> str:
@@ -134,6 +135,15 @@ def granting(schema: str, role: str, kind: Kind) -> str:
 
     Returns: SQL, one statement a line; it may be run again.
     """
+    return _granting(schema, role, kind) + _spread(schema)
+
+
+def _spread(schema: str) -> str:
+    """What else is granted where the schema is spread over several servers."""
+    return f"{' '.join(letting(schema).as_string(None).split())};\n"
+
+
+def _granting(schema: str, role: str, kind: Kind) -> str:
     checked = sql.SQL("DO {}").format(sql.Literal(_check(schema, role, kind)))
     return _script(chain(_statements(schema, sql.Identifier(role), kind), [checked]))
 

@@ -9,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     LargeBinary,
+    Select,
     Text,
     Uuid,
     and_,
@@ -36,6 +37,7 @@ from pgresults.sql.results import (
     ENTRY_PARAMETERS,
     HEAD_COLUMNS,
     ONE_KEY,
+    SIGNED_COLUMNS,
     UNEXPIRED,
     as_read,
     end_versions,
@@ -94,6 +96,7 @@ def _past(*conditions: ColumnElement[bool], expired: ColumnElement[bool]) -> Sta
     columns = (
         *(from_elsewhere[name] if name in from_elsewhere else as_read(history, name) for name in HEAD_COLUMNS),
         expired.label("expired"),
+        *(as_read(history, name) for name in SIGNED_COLUMNS),
         history.c.seq,
         history.c.payload_digest,
         payload.c.salt,
@@ -142,10 +145,11 @@ _UNCOVERED = ("action", "actor", "holder", "fence", "reason")
 DESCRIBED = tuple(name for name in CONTENT_FIELDS if name not in _UNCOVERED)
 """What the next entry of a version that stays says again of it."""
 
-_STAYING = [as_read(result, name) for name in DESCRIBED]
+STAYING = [as_read(result, name) for name in DESCRIBED]
 
-LOCK_LIVE = Statement(select(*_STAYING).where(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED).with_for_update())
-"""Lock a live head, to say of it again what it says."""
+_LIVE = select(*STAYING).where(ONE_KEY, result.c.payload_id.is_not(None), UNEXPIRED)
+LIVE, LOCK_LIVE = Statement(_LIVE), Statement(_LIVE.with_for_update())
+"""What a live head says, to say it again; and lock it."""
 
 
 def _restate(guard: Guard) -> Statement:
@@ -163,15 +167,12 @@ def _restate(guard: Guard) -> Statement:
 TOUCH = {guard: _restate(guard) for guard in Guard}
 """Give a locked head another expiration."""
 
-LOCK_HEAD = Statement(
-    select(
-        result.c.action,
-        exists(select(payload.c.chunk).where(payload.c.storage_id == _STORAGE, payload.c.key == _KEY)),
-    )
-    .where(ONE_KEY)
-    .with_for_update()
-)
-"""Lock a key's head whatever it is; tells the last action, and whether any payload is there."""
+_HEAD = select(
+    result.c.action,
+    exists(select(payload.c.chunk).where(payload.c.storage_id == _STORAGE, payload.c.key == _KEY)),
+).where(ONE_KEY)
+HEAD, LOCK_HEAD = Statement(_HEAD), Statement(_HEAD.with_for_update())
+"""A key's last action, and whether any payload is there; and lock its head whatever it is."""
 
 
 def _redact(guard: Guard) -> Statement:
@@ -212,20 +213,34 @@ CONDITIONS: dict[str, tuple[ColumnElement[bool], ...]] = {
 """What picks results beside their key; a choice of them makes one statement."""
 
 
+class Invalidation(Statement):
+    """Takes the current versions of all results away that meet some conditions.
+
+    Parameters:
+        element: the statement.
+        due: what gives the keys of these results alone.
+        guarded: whether no other holder may have a lock of any of them.
+    """
+
+    def __init__(self, element: Select[Any], due: Select[Any], *, guarded: bool) -> None:
+        super().__init__(element)
+        self.due = Statement(due)
+        self.guarded = guarded
+
+
 @cache
-def invalidate(chosen: frozenset[str], *, guarded: bool) -> Statement:
+def invalidate(chosen: frozenset[str], *, guarded: bool) -> Invalidation:
     """Take the current versions of all live results away that meet the chosen `CONDITIONS`.
 
     Gives their number and, where it is guarded, a key that another holder has locked: then nothing is taken away.
     """
     conditions = [condition for name in sorted(chosen) for condition in CONDITIONS[name]]
-    due = (
+    picked = (
         select(result.c.storage_id, result.c.key)
         .where(result.c.storage_id == _STORAGE, result.c.payload_id.is_not(None), UNEXPIRED, *conditions)
         .order_by(result.c.key)  # who invalidates the same results at once locks them in the same order
-        .with_for_update()
-        .cte("due")
     )
+    due = picked.with_for_update().cte("due")
     same = (result.c.storage_id == due.c.storage_id, result.c.key == due.c.key)
     in_the_way = blocked(due)
     allowed = (~exists(select(in_the_way.c.key)),) if guarded else ()
@@ -233,11 +248,14 @@ def invalidate(chosen: frozenset[str], *, guarded: bool) -> Statement:
     named = CONDITIONS["keys"] if "keys" in chosen else ()
     head = end_versions(*same, result.c.payload_id.is_not(None), *allowed, *named)
     obstacle = select(func.min(in_the_way.c.key)).scalar_subquery() if guarded else null()
-    return Statement(select(select(func.count()).select_from(head).scalar_subquery(), obstacle))
+    counted = select(select(func.count()).select_from(head).scalar_subquery(), obstacle)
+    return Invalidation(counted, picked.with_only_columns(result.c.key), guarded=guarded)
 
 
 _NOW: ColumnElement[Any] = func.statement_timestamp()  # unlike the clock, it is one time: an index can be asked for it
 _DUE = and_(result.c.storage_id == _STORAGE, result.c.payload_id.is_not(None), result.c.expires_at.is_not(None))
+OVERDUE = and_(_DUE, result.c.expires_at <= _NOW)
+"""The condition of what a sweep takes unless it is locked."""
 
 EXPIRING = Statement(
     select(
@@ -258,7 +276,7 @@ EXPIRING = Statement(
 )
 """What is live and ceases to be within a time, the next one first."""
 
-EXPIRED = Statement(select(func.count()).where(_DUE, result.c.expires_at <= _NOW, is_free(result)))
+EXPIRED = Statement(select(func.count()).where(OVERDUE, is_free(result)))
 """How many results a sweep would take."""
 
 
@@ -267,13 +285,6 @@ SWEEP = CallStatement("sweep", "batch_size", "storage_id", "actor", "holder")
 
 _BEYOND = bindparam("versions", type_=BigInteger)
 _AGE = bindparam("age", type_=INTERVAL)
-_head = (
-    select(result.c.key, result.c.version, result.c.payload_id)
-    .where(result.c.storage_id == _STORAGE, result.c.key > bindparam("after", type_=result.c.key.type), is_free(result))
-    .order_by(result.c.key)
-    .limit(bindparam("limit", type_=BigInteger))
-    .cte("page")
-)
 _later = history.alias("later")
 _SUPERSEDED = (
     select(_later.c.at)
@@ -287,32 +298,43 @@ _SUPERSEDED = (
     .limit(literal_column("1"))
     .scalar_subquery()
 )
-_DROPPED = and_(
-    payload.c.payload_id.is_not(None),
-    _WRITES,
-    history.c.payload_id.is_distinct_from(_head.c.payload_id),
-    or_(history.c.version <= _head.c.version - _BEYOND, func.clock_timestamp() - _AGE > _SUPERSEDED),
-)
 
-SUPERFLUOUS = Statement(
-    select(
-        _head.c.key,
-        func.max(case((_DROPPED, history.c.version))),
-        func.count(case((_DROPPED, literal_column("1")))),
+
+def superfluous(picked: Select[Any]) -> Statement:
+    """What the picked heads need not keep: each key with the last version that is to lose its payload, and how many do.
+
+    Parameters:
+        picked: key, version and payload of the heads.
+    """
+    head = picked.cte("page")
+    dropped = and_(
+        payload.c.payload_id.is_not(None),
+        _WRITES,
+        history.c.payload_id.is_distinct_from(head.c.payload_id),
+        or_(history.c.version <= head.c.version - _BEYOND, func.clock_timestamp() - _AGE > _SUPERSEDED),
     )
-    .select_from(
-        _head.join(
-            _PROOF,
-            and_(history.c.storage_id == _STORAGE, history.c.key == _head.c.key),
+    return Statement(
+        select(
+            head.c.key,
+            func.max(case((dropped, history.c.version))),
+            func.count(case((dropped, literal_column("1")))),
         )
+        .select_from(head.join(_PROOF, and_(history.c.storage_id == _STORAGE, history.c.key == head.c.key)))
+        .group_by(head.c.key)
+        .order_by(head.c.key)
     )
-    .group_by(_head.c.key)
-    .order_by(_head.c.key)
+
+
+SUPERFLUOUS = superfluous(
+    select(result.c.key, result.c.version, result.c.payload_id)
+    .where(result.c.storage_id == _STORAGE, result.c.key > bindparam("after", type_=result.c.key.type), is_free(result))
+    .order_by(result.c.key)
+    .limit(bindparam("limit", type_=BigInteger))
 )
 """A page of keys that nobody else has locked, with the last version that is to lose its payload, and how many do."""
 
 LOCK_MANY = Statement(
-    select(result.c.key, *_STAYING)
+    select(result.c.key, *STAYING)
     .where(result.c.storage_id == _STORAGE, result.c.key == func.any(_KEYS), is_free(result))
     .order_by(result.c.key)
     .with_for_update()

@@ -1,11 +1,12 @@
 """What is said about storages and about the schema itself."""
 
-from sqlalchemy import Column, MetaData, Table, Text, bindparam, cast, func, literal_column, or_, select
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy import Column, MetaData, Table, Text, bindparam, cast, exists, func, literal_column, or_, select
+from sqlalchemy.dialects.postgresql import INTERVAL, OID
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from pgresults.sql.compiled import Statement
-from pgresults.sql.schema import SCHEMA, VERSION_TABLE, storage
+from pgresults.sql.schema import SCHEMA, VERSION_TABLE, payload, storage
+from pgresults.sql.shard_functions import MARK
 
 REGISTER = Statement(
     upsert(storage)
@@ -35,10 +36,33 @@ LONG_KNOWN = Statement(
 )
 """Whether a storage was registered so long ago that whoever did it has written by now."""
 
-_SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_num", Text))
+_SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_num", Text), Column("tableoid", OID))
+_CLASS = Table(
+    "pg_class", MetaData(schema="pg_catalog"), *(Column(name, OID) for name in ("oid", "relnamespace", "relname"))
+)
+_OURS = _CLASS.alias("ours")
+_PROC = Table("pg_proc", MetaData(schema="pg_catalog"), Column("proname", Text), Column("pronamespace", OID))
 
-SCHEMA_REVISION = Statement(select(_SCHEMA_VERSION.c.version_num))
-"""The revision of the schema that the database is at."""
+CONDITION = Statement(
+    select(
+        _SCHEMA_VERSION.c.version_num,
+        exists(
+            select(_CLASS.c.oid)
+            .join(_OURS, _OURS.c.relnamespace == _CLASS.c.relnamespace)
+            .where(
+                _OURS.c.oid == _SCHEMA_VERSION.c.tableoid,
+                _CLASS.c.relname == literal_column(f"'{payload.name}'"),
+                func.has_table_privilege(_CLASS.c.oid, literal_column("'SELECT'")),
+            )
+        ),
+        exists(
+            select(_PROC.c.proname)
+            .join(_OURS, _OURS.c.relnamespace == _PROC.c.pronamespace)
+            .where(_OURS.c.oid == _SCHEMA_VERSION.c.tableoid, _PROC.c.proname == literal_column(f"'{MARK}'"))
+        ),
+    )
+)
+"""The revision of the schema, whether the role may see its table of payloads, and whether it is on several servers."""
 
 SERVER_TIME = Statement(select(func.statement_timestamp()))
 """What time it is."""

@@ -1,7 +1,7 @@
 """What is said about the current results: writing, reading, listing and deleting them; each statement is pure."""
 
 from functools import partial
-from itertools import product
+from itertools import product, starmap
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.sql.selectable import CTE
 
 from pgresults.sql.compiled import CopyStatement, Statement
@@ -114,7 +115,7 @@ EXPIRES_IN: ColumnElement[Any] = _NOW + bindparam("expires_in", type_=Interval)
 """An expiration that is said as a time from now, which is the server's now."""
 
 
-def _upsert_head(allowed: ColumnElement[bool], *, relative: bool) -> CTE:
+def _upsert_head(allowed: ColumnElement[bool], *, relative: bool) -> ReturningInsert[Any]:
     """Write a new version into the key's row, creating the row where there is none.
 
     ``relative``: its expiration is a time from now; else the client has computed what the digest takes of it.
@@ -134,14 +135,10 @@ def _upsert_head(allowed: ColumnElement[bool], *, relative: bool) -> CTE:
         expiry = expiry_sql(expires_at)
     following = next_entry(result.c.version + _ONE, expires_at, CONTENT, place, expiry)
     replaced = {name: statement.excluded[name] for name in WRITTEN_COLUMNS if name not in ("storage_id", "key")}
-    return (
-        statement.on_conflict_do_update(
-            index_elements=[result.c.storage_id, result.c.key],
-            set_=replaced | following | {"created_at": following["at"]},
-        )
-        .returning(result.c.version, result.c.created_at, result.c.expires_at)
-        .cte("head")
-    )
+    return statement.on_conflict_do_update(
+        index_elements=[result.c.storage_id, result.c.key],
+        set_=replaced | following | {"created_at": following["at"]},
+    ).returning(result.c.version, result.c.created_at, result.c.expires_at)
 
 
 class Kind(NamedTuple):
@@ -158,11 +155,10 @@ CHUNK_COLUMNS = tuple(name for name in payload.c.keys() if name != "xid")  # noq
 """What a writer says of a chunk; in which transaction it came the server says."""
 
 
-def _write(guard: Guard, *, with_payload: bool, relative: bool) -> Select[Any]:
+def _write(guard: Guard, *, with_payload: bool, relative: bool) -> ReturningInsert[Any]:
     """The whole write of one version: payload and head in one statement; a trigger takes the head into the history."""
     allowed = guard.condition()
-    head = _upsert_head(allowed, relative=relative)
-    statement = select(head.c.version, sayable(head.c.created_at), as_utc(head.c.expires_at))
+    statement = _upsert_head(allowed, relative=relative)
     if with_payload:
         given: dict[str, ColumnElement[Any]] = {
             name: bindparam(name, type_=payload.c[name].type) for name in CHUNK_COLUMNS
@@ -213,21 +209,22 @@ HEAD_COLUMNS = (
     "serializer",
     "size",
     "sha256",
-    "tags",
     "provenance",
     "storage_key",
     "storage_block_id",
     "pgresults_version",
     "prefect_version",
-    "signature",
     "action",
     "at",
     "actor",
 )
 """What a read needs to know of a key's row, in the order of `operations.results.Head`."""
 
+SIGNED_COLUMNS = ("tags", "signature")
+"""What it needs besides where versions are signed."""
+
 _READ = ("storage_id", "key", "payload_id", "chunk", "data")
-_EXPIRED = and_(result.c.expires_at.is_not(None), result.c.expires_at <= func.statement_timestamp())
+_TIMES = ("created_at", "expires_at", "at")
 
 
 def as_read(table: Table, name: str) -> ColumnElement[Any]:
@@ -248,10 +245,13 @@ def as_read(table: Table, name: str) -> ColumnElement[Any]:
     return column
 
 
+# Each function in a statement is looked up anew in every call: times come as they are, and the driver makes of those
+# that Python has not what it can.
 _HEAD: tuple[ColumnElement[Any], ...] = (
-    *(as_read(result, name) for name in HEAD_COLUMNS),
-    _EXPIRED.label("expired"),
+    *(result.c[name] if name in _TIMES else as_read(result, name) for name in HEAD_COLUMNS),
+    (result.c.expires_at <= func.statement_timestamp()).label("expired"),
 )
+_SIGNED: tuple[ColumnElement[Any], ...] = tuple(as_read(result, name) for name in SIGNED_COLUMNS)
 
 
 CURRENT = Table(
@@ -260,35 +260,55 @@ CURRENT = Table(
 """The payloads of what is live: who only reads has a right on them, and none on those that were superseded."""
 
 
+class Look(NamedTuple):
+    """Which of the statements that read a key."""
+
+    at_table: bool
+    """It may see the table of the payloads itself, which spares the view's proof that the payload is current."""
+    signed: bool
+    """What it finds must be signed."""
+    known: bool = False
+    """The payload may be known; then it is left out."""
+
+
 # As a subquery, because a planner without statistics joins by key alone: over the payloads of every version.
-def _first_chunk(key: ColumnElement[Any]) -> ColumnElement[Any]:
-    return (
-        select(CURRENT.c.data)
-        .where(
-            CURRENT.c.storage_id == bindparam("storage_id"),
-            CURRENT.c.key == key,
-            CURRENT.c.payload_id == result.c.payload_id,
-            CURRENT.c.chunk == literal_column("0"),
-            CURRENT.c.payload_id.is_distinct_from(bindparam("known_payload_id", type_=CURRENT.c.payload_id.type)),
-            UNEXPIRED,
-        )
-        .correlate(result)
-        .scalar_subquery()
+def _first_chunk(key: ColumnElement[Any], *, at_table: bool, known: bool = False) -> ColumnElement[Any]:
+    table = payload if at_table else CURRENT
+    chunk = select(table.c.data).where(
+        table.c.storage_id == bindparam("storage_id"),
+        table.c.key == key,
+        table.c.payload_id == result.c.payload_id,
+        table.c.chunk == literal_column("0"),
     )
+    if known:
+        chunk = chunk.where(table.c.payload_id != bindparam("known_payload_id", type_=table.c.payload_id.type))
+    return chunk.correlate(result).scalar_subquery().label("data")
 
 
-READ = Statement(select(*_HEAD, _first_chunk(bindparam("key")).label("data")).select_from(result).where(ONE_KEY))
-"""The head of a key with the first chunk of its payload, unless the caller knows that payload already."""
+def _read(look: Look) -> Select[Any]:
+    chunk = _first_chunk(bindparam("key"), at_table=look.at_table, known=look.known)
+    columns = (*_HEAD, *_SIGNED) if look.signed else _HEAD
+    return select(chunk, *columns).select_from(result).where(ONE_KEY)
+
+
+READ = {look: Statement(partial(_read, look)) for look in starmap(Look, product((True, False), repeat=3))}
+"""The first chunk of a key's payload and its head; of what has expired the head alone counts."""
+
+
+def _read_many(*, at_table: bool) -> Select[Any]:
+    of_keys = (
+        result.c.storage_id == bindparam("storage_id"),
+        result.c.key == any_(bindparam("keys", type_=ARRAY(Text))),
+    )
+    chunk = _first_chunk(result.c.key, at_table=at_table)
+    return select(result.c.key, chunk, *_HEAD, *_SIGNED).select_from(result).where(*of_keys)
+
+
+READ_MANY = {at_table: Statement(partial(_read_many, at_table=at_table)) for at_table in (True, False)}
+"""`READ` for several keys, in one snapshot, by whether the table of the payloads may be seen."""
 
 LOOK_UP = Statement(select(*_HEAD).select_from(result).where(ONE_KEY))
 """The head of a key."""
-
-READ_MANY = Statement(
-    select(result.c.key, *_HEAD, _first_chunk(result.c.key).label("data"))
-    .select_from(result)
-    .where(result.c.storage_id == bindparam("storage_id"), result.c.key == any_(bindparam("keys", type_=ARRAY(Text))))
-)
-"""`READ` for several keys, in one snapshot."""
 
 
 def _further_chunks(table: Table) -> Statement:
@@ -326,10 +346,11 @@ EXISTS = Statement(
 """One row where the key has a live result."""
 
 
-_CLEARED = [
+CLEARED = (
     "payload_id", "serializer", "size", "sha256", "tags", "provenance", "storage_key", "storage_block_id",
     "pgresults_version", "prefect_version", "signature", "payload_digest",
-]  # fmt: skip
+)  # fmt: skip
+"""What a key's row no longer says once its version is gone."""
 
 ENTRY_PARAMETERS = {
     name: bindparam(name, type_=result.c[name].type) for name in ("action", "actor", "holder", "fence", "reason")
@@ -343,7 +364,7 @@ def end_versions(*conditions: ColumnElement[bool]) -> CTE:
     return (
         update(result)
         .where(*conditions)
-        .values(**dict.fromkeys(_CLEARED, null()), **ENTRY_PARAMETERS, **next_entry(result.c.version, no_expiry))
+        .values(**dict.fromkeys(CLEARED, null()), **ENTRY_PARAMETERS, **next_entry(result.c.version, no_expiry))
         .returning(*result.c)
         .cte("head")
     )

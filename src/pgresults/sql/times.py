@@ -27,6 +27,15 @@ def sayable(moment: ColumnElement[Any]) -> ColumnElement[Any]:
     return case((moment > _LATEST, _LATEST), (moment < _EARLIEST, _EARLIEST), else_=moment)
 
 
+FIRST, LAST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
+"""What stands for a time that Python has not, where it was read as it is."""
+
+
+def expiry(moment: datetime | None) -> datetime | None:
+    """An expiration in UTC; one that Python has not is as good as none."""
+    return None if moment is FIRST or moment is LAST else utc(moment)
+
+
 def utc(moment: datetime | None) -> datetime | None:
     """The moment in UTC, whatever the session's time zone; a naive one is in UTC already."""
     if moment is None:

@@ -171,6 +171,18 @@ ENTRIES = Statement(
 )
 """The entries of some keys from a first one on, so many of each at most."""
 
+ENTRIES_OF_ONE = Statement(
+    select(*(_as_checked(history, name) for name in ENTRY_NAMES))
+    .where(
+        history.c.storage_id == _STORAGE,
+        history.c.key == _KEY,
+        history.c.seq >= bindparam("first", type_=BigInteger),
+    )
+    .order_by(history.c.seq)
+    .limit(_LIMIT)
+)
+"""The entries of one key from a first one on, so many at most."""
+
 BEFORE = Statement(
     select(history.c.key, history.c.digest).where(
         history.c.storage_id == _STORAGE,

@@ -11,6 +11,7 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from pgresults.operations.results import Head
+from pgresults.serializers.parts import Arrived
 
 _UNCHANGEABLE = frozenset(
     (type(None), bool, int, float, complex, str, bytes, date, datetime, time, timedelta, Decimal, UUID)
@@ -53,7 +54,7 @@ class ResultCache:
         with self._own_lock():
             return self._entries.get(place)
 
-    def keep(self, place: tuple[UUID, str], head: Head, payload: bytes | bytearray | None, result: Any) -> None:
+    def keep(self, place: tuple[UUID, str], head: Head, payload: Arrived | None, result: Any) -> None:
         """Keep a payload, or its result where that cannot be changed, unless it alone exceeds the bound."""
         if head.payload_id is None or payload is None or len(payload) > self.max_bytes:
             return

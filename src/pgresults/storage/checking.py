@@ -6,10 +6,11 @@ from typing import Any
 from pgresults.errors import IntegrityError
 from pgresults.operations.results import Found, Head
 from pgresults.records.signing import Trust
+from pgresults.serializers.parts import Arrived
 from pgresults.storage.columns import canonical
 
 
-def require_intact(found: Found, key: str) -> bytes:
+def require_intact(found: Found, key: str) -> Arrived:
     """The payload of a live result.
 
     Raises: IntegrityError when it is not what was written.
@@ -22,7 +23,7 @@ def require_intact(found: Found, key: str) -> bytes:
             key=key,
             version=head.version,
         )
-    return payload  # type: ignore[return-value] # a bytearray where it came in chunks
+    return payload
 
 
 def require_signed(head: Head, key: str, trust: Trust) -> None:

@@ -37,8 +37,10 @@ def read_current(
     if kept is not None and found.head.payload_id == kept.payload_id:
         require_signed(found.head, key, storage._trust)
         return (yield from _again(storage, serializer, key, kept, found.head))
+    payload = found.payload or b""
+    keeps = cache is not None and len(payload) <= cache.max_bytes
     record = yield from compute(
-        lambda: decode(found, key, serializer, storage._trust), small=storage._is_small(found.payload or b"")
+        lambda: decode(found, key, serializer, storage._trust, spend=not keeps), small=storage._is_small(payload)
     )
     if cache is not None:
         cache.keep(place, found.head, found.payload, record.result)
@@ -75,7 +77,7 @@ def read_all_current(
     if not keys:
         return {}
     trust = yield from storage._trusted()
-    found = yield from call(storage.database, lambda _: read_all(storage.id, keys), atomic=True)
+    found = yield from call(storage.database, lambda _: read_all(storage.id, keys, storage._look()), atomic=True)
     live = {key: found[key] for key in keys if key in found and _is_live(found[key], key)}
     size = sum(len(one.payload or b"") for one in live.values())
 

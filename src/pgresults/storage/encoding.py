@@ -17,10 +17,11 @@ from pgresults.records.provenance import actor
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.records.signing import Trust
 from pgresults.serializers import Serializer
+from pgresults.serializers.parts import Arrived
 from pgresults.serializers.permits import Permit, named_by_data, within_permit
 from pgresults.sql.digests import CONTENT_FIELDS, expiry_bytes, framed, payload_digest, place_bytes
 from pgresults.sql.guards import Guard
-from pgresults.sql.times import utc
+from pgresults.sql.times import expiry
 from pgresults.storage.checking import require_intact, require_signed
 from pgresults.storage.columns import canonical, json_text, parsed
 
@@ -135,7 +136,7 @@ def metadata_of(head: Head, key: str, default: Serializer, trust: Trust) -> Resu
 def _metadata(head: Head, key: str, default: Serializer, trust: Trust) -> ResultRecordMetadata:
     return ResultRecordMetadata(
         storage_key=head.storage_key or key,
-        expiration=utc(head.expires_at),
+        expiration=expiry(head.expires_at),
         serializer=default if head.serializer is None else serializer_of(head.serializer, trust),
         pgresults_version=head.pgresults_version or "unknown",
         prefect_version=head.prefect_version,
@@ -148,24 +149,26 @@ def _metadata(head: Head, key: str, default: Serializer, trust: Trust) -> Result
     )
 
 
-def decode(found: Found, key: str, default: Serializer, trust: Trust) -> ResultRecord[Any]:
+def decode(found: Found, key: str, default: Serializer, trust: Trust, *, spend: bool = False) -> ResultRecord[Any]:
     """The record of a live result, its payload and signature verified before anything is deserialized.
+
+    ``spend`` says that a large payload is not needed any more.
 
     Raises: IntegrityError; SerializationError.
     """
     payload = require_intact(found, key)
     require_signed(found.head, key, trust)
-    return loaded(metadata_of(found.head, key, default, trust), payload, trust)
+    return loaded(metadata_of(found.head, key, default, trust), payload, trust, spend=spend)
 
 
-def loaded(metadata: ResultRecordMetadata, payload: bytes, trust: Trust) -> ResultRecord[Any]:
+def loaded(metadata: ResultRecordMetadata, payload: Arrived, trust: Trust, *, spend: bool = False) -> ResultRecord[Any]:
     """The record of a payload that was checked, within the bounds of its storage.
 
     Raises: SerializationError; PayloadTooLarge.
     """
     try:
         with within_permit(trust.permit):
-            return ResultRecord._from_payload(metadata, payload)
+            return ResultRecord._from_payload(metadata, payload, spend=spend)
     except SerializationError as error:
         key = metadata.storage_key
         raise SerializationError(

@@ -5,7 +5,7 @@ from datetime import datetime
 from pgresults.errors import MissingResult
 from pgresults.operations.history import Removal
 from pgresults.operations.results import Found
-from pgresults.sql.times import utc
+from pgresults.sql.times import expiry, utc
 
 _REASONS = {"delete": "deleted", "expire": "expired", "redact": "redacted", "retain": "not retained"}
 """What a reader is told, by the action that took the result away."""
@@ -22,7 +22,7 @@ def require_live(found: Found | None, key: str) -> Found:
     if head.payload_id is not None and not head.expired:
         return found
     if head.expired:
-        raise _gone(key, "expired", utc(head.expires_at), None)
+        raise _gone(key, "expired", expiry(head.expires_at), None)
     raise _gone(key, _REASONS.get(head.action, "deleted"), utc(head.at), head.actor, swept=head.action == "expire")
 
 

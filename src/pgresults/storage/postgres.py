@@ -16,8 +16,10 @@ from pgresults.operations.results import Found, Listed, Upload, Written
 from pgresults.records.keys import MAX_KEY_BYTES, require_key, storage_id
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.signing import Trust
+from pgresults.serializers.parts import Arrived
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.settings import Settings, current_settings
+from pgresults.sql.results import Look
 from pgresults.storage.checking import require_intact, require_signed
 from pgresults.storage.encoding import prepare
 from pgresults.storage.misses import require_live
@@ -138,7 +140,11 @@ class PostgresStorage:
     def _fetch(self, key: str, known: UUID | None = None) -> Program[Found | None]:
         """Fetch a key's head and payload, leaving a known payload out."""
         yield from self._trusted()
-        return (yield from call(self.database, lambda _: results.read(self.id, key, known)))
+        return (yield from call(self.database, lambda _: results.read(self.id, key, self._look(), known)))
+
+    def _look(self) -> Look:
+        """How this storage reads; to be asked once it is connected."""
+        return Look(self.database.sees_payloads, bool(self._trust.keys))
 
     @observed("exists", _about, lambda found: {HIT: found})
     def _has(self, key: str) -> Program[bool]:
@@ -239,7 +245,7 @@ class PostgresStorage:
         )
         yield from self._store(upload)
 
-    def _is_small(self, payload: bytes | bytearray) -> bool:
+    def _is_small(self, payload: Arrived) -> bool:
         """Whether an event loop may work on a payload itself."""
         return len(payload) <= self.settings.offload_bytes
 

@@ -16,7 +16,9 @@ from pgresults.operations.bulk import write_runs
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Upload, Written
 from pgresults.records.keys import require_key
-from pgresults.records.records import ResultRecordMetadata
+from pgresults.records.outlines import outline_of
+from pgresults.records.records import ResultRecordMetadata, payload_of
+from pgresults.serializers.permits import Permit, within_permit
 from pgresults.sql.guards import Guard
 from pgresults.storage.encoding import Said
 from pgresults.storage.keyspace import Keyspace
@@ -85,14 +87,17 @@ class _Given:
         self.described = described
         columns = {**columns_of(self.draft, ""), **described}
         self._said = Said(storage._trust, columns, storage.settings.max_payload_bytes)
+        self._permit = Permit.of(storage.settings)
 
     def staged(self, storage: PostgresStorage, key: str, obj: Any, guard: Guard) -> Staged:
-        """An item that is kept in one place and proves no fence."""
-        draft = self.draft._replace(result=obj, storage_key=key)
-        done = draft.serialized(storage.settings)
-        if done.outline is not None:  # it goes into a provenance of the item's own
+        """An item that is kept in one place and proves no fence; its draft is the one of all such items."""
+        with within_permit(self._permit):
+            payload = payload_of(obj, self.draft.serializer)
+        outline = outline_of(obj, storage.settings.record_columns)
+        if outline is not None:  # it goes into a provenance of the item's own
+            done = self.draft._replace(storage_key=key, payload=payload, outline=outline)
             return encoded(storage, key, done, self.described, guard)
-        return Staged(storage, self._said.upload(key, done.payload or b"", guard), draft)
+        return Staged(storage, self._said.upload(key, payload, guard), self.draft)
 
 
 class _Ready(NamedTuple):
@@ -110,8 +115,14 @@ class _Ready(NamedTuple):
         """What the metadata of the item is made of, without its payload."""
         storage, upload, draft = self.versions[0]
         columns = {name: upload.columns[name] for name in ("size", "sha256")}
-        slim = Staged(storage, Upload(columns, upload.provenance), draft._replace(result=None, payload=None))
-        return _Ready(self.key, [slim])
+        bare = draft._replace(result=None, payload=None)
+        return _Ready(self.key, [Staged(storage, Upload(columns, upload.provenance), bare)])
+
+    def metadata(self, written: Written) -> ResultRecordMetadata:
+        """The metadata once it is stored."""
+        storage, upload, draft = self.versions[0]
+        named = draft if draft.storage_key else draft._replace(storage_key=self.key)
+        return stored_metadata(Staged(storage, upload, named), written)
 
 
 class _Items:
@@ -290,7 +301,7 @@ def _stored(keyspace: Keyspace, spool: Spool, *, keep: bool) -> Program[list[Wri
 
 def _keep(kept: dict[str, ResultRecordMetadata] | None, run: Iterable[_Ready], written: Iterable[Written]) -> None:
     if kept is not None:
-        kept |= {item.key: stored_metadata(item.versions[0], one) for item, one in zip(run, written, strict=True)}
+        kept |= {item.key: item.metadata(one) for item, one in zip(run, written, strict=True)}
 
 
 def _tell(writing: Writing, stored: int, size: int) -> None:

@@ -20,6 +20,7 @@ from pgresults.errors import ConfigurationError, InvalidArgument
 from pgresults.locking.managers import require_manager
 from pgresults.locking.protocol import LockManager
 from pgresults.records.keys import require_key
+from pgresults.records.provenance import RUN
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
 from pgresults.settings import Settings, current_settings
@@ -376,8 +377,8 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Lifet
         return value if isinstance(value, Draft) else self._draft(value, key)
 
     def _taken(self, draft: Draft) -> Draft:
-        """A draft with its payload, or with why there is none: what is done to the object later changes nothing."""
-        return draft.taken(self._bounds())
+        """A draft with its payload, or with why there is none, and with its run: what comes later changes nothing."""
+        return draft.taken(self._bounds())._replace(run=RUN.get())
 
     def _taking(self, draft: Draft) -> Program[Draft]:
         """The same; an event loop has a thread do it unless the object is small."""

@@ -1,7 +1,7 @@
 """The methods of a result store for payloads that do not fit into memory."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -84,5 +84,5 @@ class StreamMethods(ABC):
     def _open_write(self, key: str, options: StreamOptions) -> Program[Incoming]:
         return (yield from stream_writing.opened((yield from self._keyspace()), key, options, self._new_key))
 
-    def _open_read(self, key: str, holder: str | None) -> Program[Outgoing]:
-        return (yield from stream_reading.opened((yield from self._keyspace()), key, holder))
+    def _open_read(self, key: str, holder: str | None, seen: Callable[[int], None] | None = None) -> Program[Outgoing]:
+        return (yield from stream_reading.opened((yield from self._keyspace()), key, holder, seen))

@@ -6,7 +6,7 @@ and compared with them. So memory stays small, and one can go anywhere in it.
 
 import hashlib
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ from pgresults.database.observing import HIT, SIZE, observed
 from pgresults.database.programs import Program, aperform, call, compute, perform
 from pgresults.errors import IntegrityError, InvalidArgument
 from pgresults.locking.proofs import await_others
-from pgresults.operations import streams
+from pgresults.operations import results, streams
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Head
 from pgresults.records.keys import require_key
@@ -95,27 +95,36 @@ class Outgoing:
         return data
 
 
-def opened(keyspace: Keyspace, key: str, holder: str | None) -> Program[Outgoing]:
-    """Check a payload that is to be read piece by piece; see `ResultStore.open_read`."""
+def opened(
+    keyspace: Keyspace, key: str, holder: str | None, seen: Callable[[int], None] | None = None
+) -> Program[Outgoing]:
+    """Check a payload that is to be read piece by piece; see `ResultStore.open_read`.
+
+    ``seen`` is told, for a bar on a terminal, how many bytes of a large one were checked so far.
+    """
     storage, holder = keyspace.payloads, require_text(holder, "holder") or default_holder()
     key = require_key(key)
     if keyspace.locks is not None:
         yield from await_others(keyspace.locks, key, holder, storage.settings.read_lock_timeout)
-    return (yield from _checked(keyspace, key))
+    return (yield from _checked(keyspace, key, seen))
 
 
-@observed("read", lambda keyspace, key: keyspace.payloads._about(key), lambda checked: {HIT: True, SIZE: checked.size})
-def _checked(keyspace: Keyspace, key: str) -> Program[Outgoing]:
+@observed(
+    "read", lambda keyspace, key, _: keyspace.payloads._about(key), lambda checked: {HIT: True, SIZE: checked.size}
+)
+def _checked(keyspace: Keyspace, key: str, seen: Callable[[int], None] | None) -> Program[Outgoing]:
     storage = keyspace.payloads
     if keyspace.apart is not None:
         key = pointed_to((yield from read_current(keyspace.apart, keyspace.serializer, key)))
     trust = yield from storage._trusted()
     while True:
-        found = require_live((yield from call(storage.database, lambda _: streams.begin(storage.id, key))), key)
+        found = require_live(
+            (yield from call(storage.database, lambda _: results.read_first(storage.id, key, storage._look()))), key
+        )
         head, first = found.head, bytes(found.payload or b"")
         require_signed(head, key, trust)
         place = {"storage_id": storage.id, "key": key, "payload_id": head.payload_id}
-        digests = yield from call(storage.database, partial(_digesting, place, first))
+        digests = yield from call(storage.database, partial(_digesting, place, first, seen))
         if (digests.size, digests.sha256) == (head.size, head.sha256):
             return Outgoing(storage, key, head, digests, first, metadata_of(head, key, keyspace.serializer, trust))
         # It may have been superseded between the two statements, which is no damage: what is true now decides.
@@ -124,8 +133,10 @@ def _checked(keyspace: Keyspace, key: str) -> Program[Outgoing]:
             raise _damaged(key, head)
 
 
-def _digesting(place: dict[str, Any], first: bytes, _: bool) -> Operation[streams.Digests]:
-    return streams.digest(place, first)
+def _digesting(
+    place: dict[str, Any], first: bytes, seen: Callable[[int], None] | None, _: bool
+) -> Operation[streams.Digests]:
+    return streams.digest(place, first, seen)
 
 
 def _damaged(key: str, head: Head) -> IntegrityError:

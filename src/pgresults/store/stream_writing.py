@@ -32,13 +32,23 @@ class StreamOptions(NamedTuple):
     tags: Iterable[str] | None = None
     provenance: Mapping[str, Any] | None = None
     expires_in: timedelta | None = None
+    sent: Callable[[int], None] | None = None
+    """Told, while it is stored, how many bytes of a large payload have left; for a bar on a terminal."""
 
 
 class Incoming:
     """A result whose payload is still being written."""
 
-    def __init__(self, keyspace: Keyspace, draft: Draft, described: dict[str, Any], new_key: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        keyspace: Keyspace,
+        draft: Draft,
+        described: dict[str, Any],
+        new_key: Callable[[], str],
+        sent: Callable[[int], None] | None,
+    ) -> None:
         self._keyspace, self._draft, self._described, self._new_key = keyspace, draft, described, new_key
+        self._sent = sent
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(CHUNK_SIZE, prefix="pgresults-")  # noqa: SIM115
         self._sha256 = hashlib.sha256()
         self.size = 0
@@ -104,7 +114,7 @@ class Incoming:
 
     def _payload(self) -> Payload:
         if self.size > CHUNK_SIZE:
-            return FilePayload(self._file, self.size, self._sha256.digest())
+            return FilePayload(self._file, self.size, self._sha256.digest(), self._sent)
         self._file.seek(0)
         return self._file.read()
 
@@ -115,7 +125,7 @@ def opened(keyspace: Keyspace, key: str, options: StreamOptions, new_key: Callab
     described = describe(options.holder, options.tags, options.provenance)
     if keyspace.locks is not None:
         yield from refuse_others(keyspace.locks, key, described["holder"])
-    return Incoming(keyspace, draft, described, new_key)
+    return Incoming(keyspace, draft, described, new_key, options.sent)
 
 
 class _Writer:

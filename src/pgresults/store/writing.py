@@ -15,11 +15,13 @@ from pgresults.operations.results import Upload, Written, write_all
 from pgresults.records.keys import require_key
 from pgresults.records.outlines import OUTLINE, outline_of
 from pgresults.records.provenance import default_holder, recorded
-from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadata, payload_of
+from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadata, parts_of
 from pgresults.serializers import JSONSerializer, Serializer
+from pgresults.serializers.parts import Parts
 from pgresults.serializers.permits import Permit, within_permit
 from pgresults.settings import Settings
 from pgresults.sql.guards import Guard
+from pgresults.sql.schema import CHUNK_SIZE
 from pgresults.sql.times import utc
 from pgresults.storage.encoding import prepare
 from pgresults.storage.keyspace import Keyspace
@@ -45,6 +47,10 @@ class Draft(NamedTuple):
     """What it looks like from outside, where it is serialized and an array or a frame."""
     failure: PgResultsError | None = None
     """Why it could not be serialized, which is said when it is to be stored."""
+    at_once: bool = False
+    """Whether it is stored before its caller goes on: then the result's own memory may serve as part of the payload."""
+    run: Mapping[str, Any] | None = None
+    """What is recorded of the flow and task that it comes from; None: those within which it is stored."""
 
     @classmethod
     def of(cls, record: ResultRecord[Any]) -> "Draft":
@@ -93,7 +99,9 @@ class Draft(NamedTuple):
         if self.payload is not None:
             return self
         with within_permit(Permit.of(settings)):
-            payload = payload_of(self.result, self.serializer)
+            payload = parts_of(self.result, self.serializer)
+        if isinstance(payload, Parts) and (not self.at_once or payload.size <= CHUNK_SIZE):
+            payload = payload.joined()
         return self._replace(result=None, payload=payload, outline=outline_of(self.result, settings.record_columns))
 
     def taken(self, settings: Settings) -> "Draft":
@@ -146,7 +154,7 @@ def write(
     provenance: Mapping[str, Any] | None = None,
 ) -> Program[ResultRecordMetadata]:
     """Store a draft as the next version of its key; see `ResultStore.write`."""
-    staged = yield from encode(keyspace, draft, new_key, holder, tags, provenance)
+    staged = yield from encode(keyspace, draft._replace(at_once=True), new_key, holder, tags, provenance)
     written = yield from store_staged(staged)
     return stored_metadata(staged[0], written[0])
 
@@ -163,16 +171,21 @@ def encode(
 
     Raises: what `write` raises before anything is written.
     """
-    return (yield from encode_described(keyspace, draft, new_key, describe(holder, tags, provenance)))
+    return (yield from encode_described(keyspace, draft, new_key, describe(holder, tags, provenance, draft.run)))
 
 
-def describe(holder: str | None, tags: Iterable[str] | None, provenance: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a writer says of a version beside its metadata, as columns.
+def describe(
+    holder: str | None,
+    tags: Iterable[str] | None,
+    provenance: Mapping[str, Any] | None,
+    run: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a writer says of a version beside its metadata, as columns; ``run``: see `Draft`.
 
     Raises: InvalidArgument.
     """
     holder = require_text(holder, "holder") or default_holder()
-    return {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance)}
+    return {"holder": holder, "tags": require_tags(tags), "provenance": recorded(provenance, run)}
 
 
 def encode_described(

@@ -1,13 +1,17 @@
 """`CallTransaction`: the transaction of a task's call."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from pgresults.database.programs import Program, failure_in
 from pgresults.records.provenance import HOLDER, default_holder
 from pgresults.store.store import ResultStore
+from pgresults.store.writing import Staged
+from pgresults.transactions.gathering import Gathering
 from pgresults.transactions.locks import TreeLocks
 from pgresults.transactions.states import IsolationLevel, TransactionState
 from pgresults.transactions.transaction import Transaction
+from pgresults.transactions.trees import Member
 
 T = TypeVar("T")
 
@@ -23,6 +27,7 @@ class CallTransaction(Transaction):
         isolation_level: see `transaction`.
         overwrite: whether a live result is of no interest.
         lock_timeout: seconds to wait for the lock; None: as the settings say.
+        gathering: where its results may wait to be stored with others; None: they do not.
     """
 
     def __init__(
@@ -32,8 +37,10 @@ class CallTransaction(Transaction):
         isolation_level: IsolationLevel | None,
         overwrite: bool,
         lock_timeout: float | None,
+        gathering: Gathering | None = None,
     ) -> None:
         super().__init__(key, store, isolation_level=isolation_level, overwrite=overwrite, lock_timeout=lock_timeout)
+        self._gathering = gathering
 
     def around(self, work: Program[T]) -> Program[T]:
         """Carry a program out within the transaction."""
@@ -79,6 +86,11 @@ class CallTransaction(Transaction):
     def _holder_inside(self) -> str | None:
         return self.holder if self.key is not None else HOLDER.get()
 
+    def _store(self, members: Sequence[Member], staged: Sequence[Staged]) -> Program[None]:
+        if self._gathering is None or not staged or _are_at_stake(members, staged):
+            return super()._store(members, staged)
+        return self._gathering.take(staged)
+
     def _is_done(self) -> Program[bool]:
         """Never: whoever makes one has looked."""
         return False
@@ -88,3 +100,10 @@ class CallTransaction(Transaction):
         """Nothing: the failure is the function's to handle."""
         return
         yield
+
+
+def _are_at_stake(members: Sequence[Member], staged: Sequence[Staged]) -> bool:
+    """Whether more than time would be lost with results: somebody waits for a lock, or was told, or could not be."""
+    databases = [version.storage.database for version in staged]
+    told = any(member.on_commit_hooks or member.on_rollback_hooks or member._claim for member in members)
+    return told or any(database != databases[0] for database in databases)

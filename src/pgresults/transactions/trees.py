@@ -9,6 +9,7 @@ from pgresults.database.observing import About, observed
 from pgresults.database.programs import Program
 from pgresults.errors import PgResultsError, SerializationError, StorageUnavailable
 from pgresults.interruptions import is_interruption
+from pgresults.records.provenance import RUN
 from pgresults.store.store import ResultStore
 from pgresults.store.writing import Draft, Staged
 from pgresults.transactions.hooks import Hook, run_hook
@@ -53,6 +54,7 @@ class Member:
         self.on_commit_hooks: list[Hook] = []
         self.on_rollback_hooks: list[Hook] = []
         self._staged: Any = NOT_SET
+        self._run = RUN.get()  # the tree is stored within that of its root, or within none
         self._locks = TreeLocks("", logger)
         self._claim: Claim | None = None
 
@@ -80,7 +82,7 @@ class Member:
                 for hook in member.on_commit_hooks:
                     yield from run_hook(hook, member)
             staged = yield from self._encode(members)
-            yield from store_all(staged, self.connection, self._locks.grants(_claims(members)))
+            yield from self._store(members, staged)
         except SerializationError as error:
             self.logger.warning("transaction %r is rolled back: %s", self.key, error)
             yield from self._rollback()
@@ -97,6 +99,10 @@ class Member:
             raise
         yield from self._finish(members, staged)
         return True
+
+    def _store(self, members: Sequence["Member"], staged: Sequence[Staged]) -> Program[None]:
+        """Store what the members staged, together or not at all."""
+        return store_all(staged, self.connection, self._locks.grants(_claims(members)))
 
     def _were_stored(self, staged: Sequence[Staged]) -> Program[bool]:
         try:
@@ -117,7 +123,7 @@ class Member:
             if store is None or member.key is None or not member.write_on_commit:
                 continue
             if draft is NOT_SET and (yield from member._lacks_result(staged)):
-                draft = store._drafted(None, member.key)
+                draft = store._drafted(None, member.key)._replace(run=member._run)
             if draft is not NOT_SET:
                 staged.extend((yield from store._encode(draft, self.holder)))
         return staged

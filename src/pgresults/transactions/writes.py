@@ -14,7 +14,8 @@ from pgresults.operations.results import Upload, find_write, write_all
 from pgresults.store.writing import Staged
 
 
-def _about(staged: Sequence[Staged], *_: Any) -> About | None:
+def about_versions(staged: Sequence[Staged], *_: Any) -> About | None:
+    """What a span says of versions that are stored together."""
     if not staged:
         return None
     said = {SIZE: sum(version.upload.size for version in staged)}
@@ -23,7 +24,7 @@ def _about(staged: Sequence[Staged], *_: Any) -> About | None:
     return staged[0].storage._about(staged[0].upload.columns["key"], **said)
 
 
-@observed("write", _about)
+@observed("write", about_versions)
 def store_all(staged: Sequence[Staged], caller: Caller | None, grants: Sequence[Grant]) -> Program[None]:
     """Store versions together or not at all.
 
@@ -50,7 +51,7 @@ def store_all(staged: Sequence[Staged], caller: Caller | None, grants: Sequence[
         several = len(uploads) > 1 or not uploads[0].single
         yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=several)
     else:
-        yield from call_on(caller, database.schema, _write_and_release(uploads, grants))
+        yield from call_on(caller, database.schema, database.as_carried_out(_write_and_release(uploads, grants)))
 
 
 def were_stored(staged: Sequence[Staged]) -> Program[bool]:

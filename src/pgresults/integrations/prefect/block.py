@@ -15,6 +15,7 @@ from pgresults.integrations.prefect.documents import BLOCK_STORAGE, put_together
 from pgresults.integrations.prefect.locks import PostgresLockManager, locks_of
 from pgresults.integrations.prefect.trees import Tree, Write, Writer
 from pgresults.records.keys import require_key
+from pgresults.serializers.parts import held
 from pgresults.settings import current_settings
 from pgresults.sql.guards import Guard
 from pgresults.storage.checking import require_intact, require_signed
@@ -115,7 +116,8 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
         small, columns = storage._is_small(found.payload or b""), found.head._asdict()
         return (
             yield from compute(
-                lambda: put_together(columns, key, require_intact(found, key), storage._trust), small=small
+                lambda: put_together(columns, key, held(require_intact(found, key), spend=True), storage._trust),
+                small=small,
             )
         )
 
