@@ -9,6 +9,8 @@ from uuid import UUID
 from pgresults.arguments import require_moment
 from pgresults.audit import changes, holding
 from pgresults.audit.entries import HistoryEntry
+from pgresults.audit.log import LogEntry
+from pgresults.audit.log import log as entries_of
 from pgresults.audit.past import history_of
 from pgresults.audit.sweeping import Taken, retain, sweep
 from pgresults.database.programs import Program, aperform, perform
@@ -53,6 +55,50 @@ class HistoryMethods(ABC):
     ) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first; see `history`."""
         return await aperform(self._history(key, with_results, stale_ok))
+
+    def log(
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        limit: int | None = None,
+        stale_ok: timedelta | None = None,
+    ) -> Listing[LogEntry]:
+        """What happened under all keys, the newest first: all that meets every given condition, or `limit`.
+
+        It is found page by page, each from the last entry of the one before on: what happens meanwhile neither leaves
+        an entry out nor shows one twice.
+
+        Parameters:
+            since: the first moment (aware).
+            until: the moment (aware) before which it happened.
+            actor: who did it.
+            action: what was done, as in `HistoryEntry`.
+            prefix: what the keys begin with.
+            tags: words that the version carries.
+            limit: how many of the newest; None: all.
+            stale_ok: how old the answer may be; see `history`.
+
+        Raises: InvalidArgument, also for an action that there is not; StorageUnavailable.
+        """
+        return perform(self._log(since, until, actor, action, prefix, tags, limit, stale_ok))
+
+    async def alog(
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        limit: int | None = None,
+        stale_ok: timedelta | None = None,
+    ) -> Listing[LogEntry]:
+        """What happened under all keys, the newest first; see `log`."""
+        return await aperform(self._log(since, until, actor, action, prefix, tags, limit, stale_ok))
 
     def delete(self, key: str, reason: str | None = None) -> bool:
         """Take the live result of a key away; its history stays.
@@ -362,6 +408,22 @@ class HistoryMethods(ABC):
         return Listing(
             (yield from history_of((yield from self._keyspace()), key, with_results, stale_ok)), HistoryEntry
         )
+
+    def _log(
+        self,
+        since: datetime | None,
+        until: datetime | None,
+        actor: str | None,
+        action: str | None,
+        prefix: str | None,
+        tags: Iterable[str] | None,
+        limit: int | None,
+        stale_ok: timedelta | None,
+    ) -> Program[Listing[LogEntry]]:
+        storage = (yield from self._keyspace()).entries
+        wanted = looking_back(storage.database, stale_ok)
+        found = yield from entries_of(storage, since, until, actor, action, prefix, tags, limit, wanted)
+        return Listing(found, LogEntry)
 
     def _delete(self, key: str, reason: str | None) -> Program[bool]:
         return (yield from changes.delete((yield from self._keyspace()), key, reason))
