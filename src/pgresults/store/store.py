@@ -2,7 +2,8 @@
 
 What it does with single results and for runs stands here; its methods for many results at once are in `bulk_methods`,
 for payloads larger than memory in `stream_methods`, for locks in `lock_methods`, for history, expirations and erasure
-in `history_methods`, for what was computed from what in `lineage_methods`. Each pair is a line over a program.
+in `history_methods`, for what was computed from what in `lineage_methods`, for holds, verifying, seals and proofs in
+`evidence_methods`. Each pair is a line over a program.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +40,7 @@ from pgresults.storage.registry import (
 from pgresults.store import reading, run_options, writing
 from pgresults.store.bulk_methods import BulkMethods
 from pgresults.store.deprecation import warn_deprecated
+from pgresults.store.evidence_methods import EvidenceMethods
 from pgresults.store.history_methods import HistoryMethods
 from pgresults.store.lifetime_methods import LifetimeMethods
 from pgresults.store.lineage_methods import LineageMethods
@@ -74,7 +76,16 @@ def _lock_manager(given: Any) -> LockManager | None:
     return None if given is None else require_manager(given)
 
 
-class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, LineageMethods, LifetimeMethods, BaseModel):
+class ResultStore(
+    BulkMethods,
+    StreamMethods,
+    LockMethods,
+    HistoryMethods,
+    LineageMethods,
+    EvidenceMethods,
+    LifetimeMethods,
+    BaseModel,
+):
     """Reads and writes results under keys; see ``docs/results.md``.
 
     Every method that touches the database exists twice: ``name`` blocks, ``aname`` is for an event loop.
