@@ -1,15 +1,15 @@
 """What a lineage is made of: versions, and that one was computed from another."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class LineageVersion:
     """A version in a lineage, and how many steps at least lead to it.
 
-    ``at`` is when it was written (in UTC), ``size`` its bytes; ``live`` says whether it is what its key has now.
+    ``at`` is when it was written (in UTC), ``size`` its bytes; ``task``, ``flow`` and ``run_id`` say in which run, if
+    in any; ``live`` whether it is what its key has now.
     """
 
     storage: str
@@ -21,8 +21,8 @@ class LineageVersion:
     size: int | None
     task: str | None
     flow: str | None
+    run_id: str | None
     live: bool
-    provenance: dict[str, Any] | None = field(compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.key} version {self.version}"

@@ -1,6 +1,7 @@
 """A lineage in the words of others: W3C PROV as PROV-JSON, and OpenLineage."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -89,19 +90,9 @@ def _job(one: LineageVersion) -> str:
 
 def _run_id(one: LineageVersion) -> UUID:
     """The run that wrote a version; what was written outside of any is a run of its own."""
-    for said in _runs(one.provenance or {}):
-        try:
-            return UUID(said)
-        except ValueError:
-            continue
+    with suppress(ValueError):
+        return UUID(one.run_id or "")
     return uuid5(NAMESPACE_URL, f"pgresults/{one.storage}/{one.version}/{one.key}")
-
-
-def _runs(provenance: dict[str, Any]) -> Iterator[str]:
-    for kind in ("task", "flow"):
-        run = provenance.get(kind)
-        if isinstance(run, dict) and isinstance(run.get("run_id"), str):
-            yield run["run_id"]
 
 
 def _run(one: LineageVersion) -> str:

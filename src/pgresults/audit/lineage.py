@@ -1,7 +1,7 @@
 """What a version was computed from, and what was computed from it."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -13,8 +13,6 @@ from pgresults.errors import InvalidArgument, MissingResult
 from pgresults.operations import lineage as operations
 from pgresults.operations.lineage import Place, Visited
 from pgresults.records.keys import require_key
-from pgresults.records.provenance import shown
-from pgresults.sql.times import utc
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.misses import never_written, no_such_version
 from pgresults.storage.postgres import PostgresStorage
@@ -139,11 +137,6 @@ def _arranged(visited: list[Visited], direction: Direction, depth: int | None, l
 
 
 def _shown(one: Visited, distance: int) -> LineageVersion:
-    provenance = shown(one.provenance)
-    at = utc(one.at)
-    assert at is not None  # noqa: S101 (a moment stays one)
-    names = ((provenance or {}).get(kind) for kind in ("task", "flow"))
-    task, flow = (name.get("name") if isinstance(name, dict) else None for name in names)
-    return LineageVersion(
-        one.storage, one.key, one.version, distance, at, one.actor, one.size, task, flow, one.is_live, provenance
-    )
+    at = one.at.replace(tzinfo=UTC)
+    said = (at, one.actor, one.size, one.task, one.flow, one.run_id, one.is_live)
+    return LineageVersion(one.storage, one.key, one.version, distance, *said)

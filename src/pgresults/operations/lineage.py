@@ -1,5 +1,6 @@
 """Asking what a version was computed from, and what was from it."""
 
+import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -14,22 +15,24 @@ from pgresults.sql import lineage as statements
 from pgresults.sql.digests import content_digest
 from pgresults.sql.guards import Guard
 
-Place: TypeAlias = tuple[UUID, str, int]
-"""A version: its storage, key and number."""
+Place: TypeAlias = tuple[str, str, int]
+"""A version: its storage's id as a text, its key and number."""
 
 
 class Visited(NamedTuple):
-    """A version as its entry says it, times in UTC without a zone; ``provenance`` is a JSON text."""
+    """A version as its entry says it, times in UTC without a zone, ``derived_from`` as a JSON text."""
 
-    storage_id: UUID
+    storage_id: str
     storage: str
     key: str
     version: int
-    derived_from: list[str] | None
+    derived_from: str | None
     at: datetime
     actor: str
     size: int | None
-    provenance: str | None
+    task: str | None
+    flow: str | None
+    run_id: str | None
     is_live: bool
     is_start: bool
 
@@ -56,9 +59,9 @@ def walk(
     return [Visited(*row) for row in (yield Execute(statements.WALKS[direction], parameters))]
 
 
-def parents_of(place: Place, derived_from: list[str] | None) -> Iterator[Place]:
-    """The versions that one names."""
-    for name in derived_from or ():
+def parents_of(place: Place, derived_from: str | None) -> Iterator[Place]:
+    """The versions that one names, in a JSON text."""
+    for name in () if derived_from is None else json.loads(derived_from):
         if (parent := parsed_parent(name, place[0])) is not None:
             yield parent
 
@@ -102,7 +105,7 @@ def invalidate_downstream(
     ended = 0
     for storage in sorted({place[0] for place in before}):
         reasons = {place: _reason(place, before, reason) for place in sorted(before) if place[0] == storage}
-        ended += yield from _end_each({**entry, "storage_id": storage}, reasons, guarded=guarded)
+        ended += yield from _end_each({**entry, "storage_id": UUID(storage)}, reasons, guarded=guarded)
     return ended
 
 
@@ -113,7 +116,7 @@ def downstream(entry: Mapping[str, Any], chosen: frozenset[str]) -> Operation[di
 
     Returns: by version, from which of the others it was computed, on the shortest way.
     """
-    storage_id = entry["storage_id"]
+    storage_id = str(entry["storage_id"])
     roots = yield Execute(history.invalidate(chosen, guarded=False).locked, entry)
     given = {"keys": [key for key, _ in roots], "versions": [version for _, version in roots]}
     rows = yield Execute(statements.DOWNSTREAM, {"storage_id": storage_id, **given})

@@ -64,13 +64,13 @@ def parent_name(key: str, version: int, storage_id: UUID | None = None) -> str:
     return f"{version}{'' if storage_id is None else f'@{storage_id}'}:{key}"
 
 
-def parsed_parent(name: str, storage_id: UUID) -> tuple[UUID, str, int] | None:
-    """Storage, key and version that one in a storage names; None for what no write of ours names so."""
+def parsed_parent(name: str, storage_id: str) -> tuple[str, str, int] | None:
+    """The storage's id, the key and version that one in a storage names; None for what no write of ours names so."""
     found = _PARENT.fullmatch(name)
     if found is None:
         return None
     version, storage, key = found.groups()
-    return UUID(storage) if storage else storage_id, key, int(version)
+    return storage or storage_id, key, int(version)
 
 
 def require_parents(given: object, argument: str = "derived_from") -> tuple[Parent, ...]:

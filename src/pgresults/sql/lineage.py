@@ -81,8 +81,11 @@ WITH RECURSIVE start (storage_id, key, version, distance) AS ({_START}),
 walk AS (SELECT * FROM start UNION {step}),
 seen AS (SELECT * FROM walk LIMIT $5::bigint),
 v AS (SELECT DISTINCT storage_id, key, version FROM seen)
-SELECT v.storage_id, coalesce(s.name, v.storage_id::text), v.key, v.version, made.derived_from,
-       timezone('UTC', made.at), made.actor, made.size, made.provenance::text,
+SELECT v.storage_id::text, coalesce(s.name, v.storage_id::text), v.key, v.version,
+       array_to_json(made.derived_from)::text,
+       timezone('UTC', made.at), made.actor, made.size, made.provenance #>> '{{{{task,name}}}}',
+       made.provenance #>> '{{{{flow,name}}}}',
+       coalesce(made.provenance #>> '{{{{task,run_id}}}}', made.provenance #>> '{{{{flow,run_id}}}}'),
        coalesce(r.version = v.version AND r.payload_id IS NOT NULL
                 AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp()), false),
        (v.storage_id, v.key, v.version) = (SELECT storage_id, key, version FROM start)
@@ -113,7 +116,8 @@ WITH RECURSIVE v (storage_id, key, version) AS (
         WHERE {OF_PARENT} AND {_LIVE}
     ) child
 )
-SELECT v.storage_id, v.key, v.version, made.derived_from FROM v CROSS JOIN LATERAL ({_MAKING}) made
+SELECT v.storage_id::text, v.key, v.version, array_to_json(made.derived_from)::text
+FROM v CROSS JOIN LATERAL ({_MAKING}) made
 """,  # noqa: S608 (the names are ours)
     "storage_id",
     "keys",
