@@ -75,6 +75,8 @@ def _measure(server: EmbeddedPostgres, results: int) -> Table:
             found = walk(direction, depth)(1)
             took = _time(walk(direction, depth)) * 1000
             table.add_row(f"{depth} steps {direction}", f"{took:.2f}", f"{len(found.versions):,}")
+    store.write(b"x" * 1024, key="read")
+    table.add_row("read of 1 KB, to compare", f"{_time(lambda _: store.read('read')) * 1000:.2f}", "")
     without, with_three = _writes(store, results)
     table.add_row("write without parents", f"{without * 1000:.2f}", "")
     table.add_row("write with three parents", f"{with_three * 1000:.2f}", f"{with_three / without:.3f} times")
