@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pickle
+import random
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -18,9 +19,13 @@ from pgresults.audit.evidence import evidence
 from pgresults.audit.lineage import Lineage
 from pgresults.audit.seals import Seal
 from pgresults.audit.transfer import exported, import_result
+from pgresults.database.programs import call as call_program
 from pgresults.database.programs import perform
 from pgresults.errors import ConfigurationError, InvalidArgument, LockedError, MissingResult, OnHold
+from pgresults.operations import distributed_lineage
+from pgresults.operations.requests import Execute, Operation
 from pgresults.records.records import ResultRecordMetadata
+from pgresults.sql import lineage as statements
 from pgresults.sql.digests import CONTENT_FIELDS, content_digest, framed
 from pgresults.sql.grants import Kind
 from pgresults.storage import PostgresStorage
@@ -363,6 +368,31 @@ def modelled(start: Any, ways: Any, depth: int | None, among: set[Any] | None = 
         frontier = [there for there in reached if there not in distances]
         distances.update(dict.fromkeys(frontier, distance))
     return distances
+
+
+def test_asked_step_by_step_it_is_the_same(storage: PostgresStorage) -> None:
+    """As where a schema is spread over several servers."""
+    store, rng = ResultStore(result_storage=storage), random.Random(7)
+    versions: list[tuple[str, int]] = []
+    for n in range(25):
+        made = store.write(n, key=f"k{rng.randrange(6)}", derived_from=rng.sample(versions, min(n, rng.randrange(4))))
+        versions.append((made.storage_key or "", made.version or 0))
+
+    def rows(operation: Operation[Any]) -> list[str]:
+        return sorted(map(str, perform(call_program(storage.database, lambda _: operation))))
+
+    for key, version in versions:
+        for depth in (None, 0, 1, 2):
+            for direction, walk in statements.WALKS.items():
+                place = {"storage_id": storage.id, "key": key, "version": version, "depth": depth, "limit": 1000}
+                asked = Execute(walk, place)
+                assert rows(carried_out(asked)) == rows(distributed_lineage.walked(asked, direction))
+        asked = Execute(statements.DOWNSTREAM, {"storage_id": storage.id, "keys": [key], "versions": [version]})
+        assert rows(carried_out(asked)) == rows(distributed_lineage.downstream(asked))
+
+
+def carried_out(request: Execute) -> Operation[Any]:
+    return (yield request)
 
 
 # Invalidation

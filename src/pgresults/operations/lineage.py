@@ -137,10 +137,12 @@ def _end_each(entry: Mapping[str, Any], reasons: Mapping[Place, str], *, guarded
         "reasons": list(reasons.values()),
         "contents": [content_digest({**entry_says, "reason": reason}) for reason in reasons.values()],
     }
+    ended = 0
     while True:
         number, obstacle = (yield Execute(history.END_EACH[guarded], {**entry, **said}))[0]
+        ended += int(number)
         if obstacle is None:
-            return int(number)
+            return ended
         yield from clear_way({**entry, "key": obstacle}, Guard.NOT_HELD)
 
 

@@ -59,7 +59,7 @@ Parent: TypeAlias = Origin | tuple[str, int]
 """What something is derived from: a version anywhere, or a key of the same storage with a version."""
 
 
-def parent_name(key: str, version: int, storage_id: UUID | None = None) -> str:
+def parent_name(key: str, version: int, storage_id: UUID | str | None = None) -> str:
     """A version as another one names it that is derived from it; ``storage_id``: where it is in another storage."""
     return f"{version}{'' if storage_id is None else f'@{storage_id}'}:{key}"
 

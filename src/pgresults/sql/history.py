@@ -216,6 +216,19 @@ CONDITIONS: dict[str, tuple[ColumnElement[bool], ...]] = {
 """What picks results beside their key; a choice of them makes one statement."""
 
 
+class Locking(Statement):
+    """Locks rows.
+
+    Parameters:
+        element: what gives them.
+    """
+
+    def __init__(self, element: Select[Any]) -> None:
+        super().__init__(element.with_for_update())
+        self.unlocked = Statement(element)
+        """What gives the same and locks nothing."""
+
+
 class Invalidation(Statement):
     """Takes the current versions of all results away that meet some conditions.
 
@@ -228,7 +241,7 @@ class Invalidation(Statement):
     def __init__(self, element: Select[Any], due: Select[Any], *, guarded: bool) -> None:
         super().__init__(element)
         self.due = Statement(due.with_only_columns(result.c.key))
-        self.locked = Statement(due.with_only_columns(result.c.key, result.c.version).with_for_update())
+        self.locked = Locking(due.with_only_columns(result.c.key, result.c.version))
         self.guarded = guarded
 
 

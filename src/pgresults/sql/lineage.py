@@ -75,19 +75,24 @@ _CHILDREN = f"""
 """  # noqa: S608 (the names are ours)
 
 
+_LIVE = "r.payload_id IS NOT NULL AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp())"
+
+_SHOWN = f"""v.storage_id::text, coalesce(s.name, v.storage_id::text), v.key, v.version,
+    array_to_json(made.derived_from)::text,
+    timezone('UTC', made.at), made.actor, made.size, made.provenance #>> '{{{{task,name}}}}',
+    made.provenance #>> '{{{{flow,name}}}}',
+    coalesce(made.provenance #>> '{{{{task,run_id}}}}', made.provenance #>> '{{{{flow,run_id}}}}'),
+    coalesce(r.version = v.version AND {_LIVE}, false)"""
+"""What is shown of a version, of which its entry is called ``made``, in the order of `operations.lineage.Visited`."""
+
+
 def _walk(step: str) -> Walk:
     text = f"""
 WITH RECURSIVE start (storage_id, key, version, distance) AS ({_START}),
 walk AS (SELECT * FROM start UNION {step}),
 seen AS (SELECT * FROM walk LIMIT $5::bigint),
 v AS (SELECT DISTINCT storage_id, key, version FROM seen)
-SELECT v.storage_id::text, coalesce(s.name, v.storage_id::text), v.key, v.version,
-       array_to_json(made.derived_from)::text,
-       timezone('UTC', made.at), made.actor, made.size, made.provenance #>> '{{{{task,name}}}}',
-       made.provenance #>> '{{{{flow,name}}}}',
-       coalesce(made.provenance #>> '{{{{task,run_id}}}}', made.provenance #>> '{{{{flow,run_id}}}}'),
-       coalesce(r.version = v.version AND r.payload_id IS NOT NULL
-                AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp()), false),
+SELECT {_SHOWN},
        (v.storage_id, v.key, v.version) = (SELECT storage_id, key, version FROM start)
 FROM v
 CROSS JOIN LATERAL ({_MAKING}) made
@@ -99,8 +104,6 @@ LEFT JOIN {{schema}}.storage s ON s.id = v.storage_id
 
 WALKS = {"up": _walk(_PARENTS), "down": _walk(_CHILDREN)}
 """The versions that one was computed from, or those that were from it, itself included, each as what made it says."""
-
-_LIVE = "r.payload_id IS NOT NULL AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp())"
 
 DOWNSTREAM = Walk(
     f"""
@@ -134,3 +137,32 @@ WHERE r.storage_id = $1::uuid AND r.key = ANY ($2::text[]) AND r.derived_from IS
     "keys",
 )
 """What the current versions of some keys were computed from."""
+
+SOME = Walk(
+    f"""
+SELECT {_SHOWN}
+FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS v(storage_id, key, version)
+JOIN {{schema}}.history made ON made.storage_id = v.storage_id AND made.key = v.key AND made.version = v.version
+    AND made.action IN ('write', 'import')
+LEFT JOIN {{schema}}.result r ON r.storage_id = made.storage_id AND r.key = made.key
+LEFT JOIN {{schema}}.storage s ON s.id = made.storage_id
+""",  # noqa: S608 (the names are ours)
+    "storage_ids",
+    "keys",
+    "versions",
+)
+"""Some versions, each as what made it says."""
+
+NAMING = Walk(
+    f"""
+SELECT h.storage_id::text, h.key, h.version, array_to_json(h.derived_from)::text FROM {{schema}}.history h
+WHERE h.derived_from && $1::text[] COLLATE "C" AND h.derived_from IS NOT NULL AND {MADE}
+""",  # noqa: S608 (the names are ours)
+    "names",
+)
+"""The versions that name one of some as a parent."""
+
+CURRENT_VERSION = Walk(
+    "SELECT r.version FROM {schema}.result r WHERE r.storage_id = $1::uuid AND r.key = $2::text", "storage_id", "key"
+)
+"""The newest version of a key."""
