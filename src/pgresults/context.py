@@ -82,7 +82,7 @@ class _RunContext(ABC):
     result_store: ResultStore
 
     _current: ClassVar[ContextVar[Any]]
-    sources: Sources = field(default_factory=Sources, init=False, repr=False, compare=False)
+    _sources: Sources = field(default_factory=Sources, init=False, repr=False, compare=False)
     """Which versions the run has used so far."""
     _within: Within | None = field(default=None, init=False, repr=False, compare=False)
     _held: Any = field(default=None, init=False, repr=False, compare=False)
@@ -136,7 +136,7 @@ class _RunContext(ABC):
             (CURRENT_STORE, self.result_store),
             (TEMPLATE_NAMES, _Said(TEMPLATE_NAMES.get(), self._names)),
             (RUN, _Said(RUN.get(), self._provenance)),
-            (SOURCES, self.sources),
+            (SOURCES, self._sources),
             (REMEMBERED, REMEMBERED.get() or Remembered()),
         )
         self._within = Within(values)

@@ -54,16 +54,16 @@ class Flow(Wrapped[P, R]):
         store = yield from get_result_store()._update_for_flow(self)
         persist = persisting(self.persist_result, get_default_persist_setting)
         context = FlowRunContext(persist, store, self, run)
-        context.sources.add(sources_of((args, kwargs)))
+        context._sources.add(sources_of((args, kwargs)))
         with context:
             function: Any = self.fn
             result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))
-            origins, size = tuple(context.sources), 0
+            origins, size = tuple(context._sources), 0
             if persist:
                 own = Origin(run.id.hex)
                 draft = store._draft(result, own.key)._replace(ancestry=Ancestry(origins, own))
                 origins, size = (own,), (yield from store._write(draft)).size or 0
-        use(result, origins, size, context.sources)
+        use(result, origins, size, context._sources)
         return result
 
 

@@ -179,7 +179,7 @@ class Called(Wrapped[P, R]):
 
     def _running_planned(self, call: Planned, gathering: Gathering | None) -> Program[Outcome]:
         context = yield from self._running(call.run)
-        context.sources.add(call.sources)
+        context._sources.add(call.sources)
         return (yield from self._obtain(context, call.key, call.arguments, gathering))
 
     def _about(self, context: TaskRunContext, key: str | None, *_: Any) -> About:
@@ -198,10 +198,10 @@ class Called(Wrapped[P, R]):
             found = yield from self._found(context, key)
         if found is None:
             context.result_store = yield from self._prepared.store(self, to_write=True)
-            context.sources.add(_sources(arguments))
+            context._sources.add(_sources(arguments))
             with context:
                 found = yield from self._transact(context, key, arguments, gathering)
-        use(found.result, found.origins, found.size, context.sources)
+        use(found.result, found.origins, found.size, context._sources)
         self._tally.add(hits=int(found.reused), misses=int(not found.reused))
         return found
 
@@ -248,7 +248,7 @@ class Called(Wrapped[P, R]):
         draft = yield from self._draft(context, txn, result)
         txn.stage(draft, on_commit_hooks=self.on_commit_hooks)
         if txn.key is None:
-            return Outcome(result, reused=False, origins=tuple(context.sources))
+            return Outcome(result, reused=False, origins=tuple(context._sources))
         return Outcome(result, reused=False, origins=(draft.ancestry.origin,), size=len(draft.payload or b""))
 
     def _draft(self, context: TaskRunContext, txn: CallTransaction, result: Any) -> Program[Any]:
@@ -257,7 +257,7 @@ class Called(Wrapped[P, R]):
         if key is None:
             return result
         draft = store._draft(result, key, expires_in=self.cache_expiration)
-        return (yield from store._taking(draft._replace(ancestry=Ancestry(tuple(context.sources), Origin(key)))))
+        return (yield from store._taking(draft._replace(ancestry=Ancestry(tuple(context._sources), Origin(key)))))
 
     def _isolation(self, key: str | None) -> IsolationLevel | None:
         level = None if key is None or self.cache_policy is None else self.cache_policy.isolation_level
