@@ -23,6 +23,8 @@ class Ancestry(NamedTuple):
 
     def awaiting(self, covered: bytes) -> "Awaiting | None":
         """What it awaits; None where all of its parents have their number. ``covered``: see `Awaiting`."""
+        if not self.parents:
+            return None
         waits = self.origin is not None and any(isinstance(one, Origin) and one.version is None for one in self.parents)
         return Awaiting(self, covered) if waits else None
 

@@ -142,7 +142,10 @@ def write_all(uploads: Sequence[Upload], *, repeated: bool = False) -> Operation
 
     Beside that, those who store the same keys at once do so in the same order.
     """
-    written: dict[int, Written] = {}
+    if not any(upload.awaiting for upload in uploads):
+        written = yield from _write_generation(dict(enumerate(uploads)), repeated=repeated)
+        return [written[number] for number in range(len(uploads))]
+    written = {}
     known: dict[Origin, int] = {}
     for numbers in generations([(upload.origin, upload.awaiting) for upload in uploads]):
         ready = {number: uploads[number].after(known) for number in numbers}

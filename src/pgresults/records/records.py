@@ -13,7 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     FieldSerializationInfo,
-    PrivateAttr,
     SerializeAsAny,
     ValidationError,
     field_serializer,
@@ -61,8 +60,14 @@ class ResultRecordMetadata(BaseModel):
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     provenance: dict[str, Any] | None = None
 
-    _origin: Origin | None = PrivateAttr(default=None)
-    """The version that it was read or stored as."""
+    @property
+    def _origin(self) -> Origin | None:
+        """The version that it was read or stored as, for what is computed from it."""
+        return vars(self).get("_origin")
+
+    def _known_as(self, origin: Origin | None) -> None:
+        """Say as which version it was read or stored; a private attribute of pydantic's would cost each read more."""
+        vars(self)["_origin"] = origin
 
     @field_serializer("provenance", when_used="json")
     def _without_process(

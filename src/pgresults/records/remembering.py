@@ -8,7 +8,6 @@ import enum
 import logging
 import re
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from datetime import tzinfo
@@ -30,14 +29,16 @@ _SHARED = (
 """What can be referred to weakly, but is often one object for all who ask."""
 
 
+_CHANGING = Lock()
+
+
 class Remembered:
     """Objects that came from versions. What can be referred to weakly is; of lists and dicts so many are kept alive."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, tuple[Origin, ...]]] = {}
-        self._alive: OrderedDict[int, int] = OrderedDict()
+        self._alive: dict[int, int] = {}
         self._bytes = 0
-        self._changing = Lock()
 
     def keep(self, result: Any, origins: tuple[Origin, ...], given: Iterable[Origin], size: int) -> None:
         """Remember what a call gave.
@@ -50,7 +51,7 @@ class Remembered:
         """
         used = {one.identity for one in given}
         for part in _parts(result, _PARTS_KEPT):
-            with self._changing:
+            with _CHANGING:
                 self._keep(part, origins, used, size if part is result else 0)
 
     def origins_in(self, values: Iterable[Any]) -> list[Origin]:
@@ -104,8 +105,8 @@ class Remembered:
         self._alive[number] = size
         self._bytes += size
         while len(self._alive) > _STRONG or self._bytes > _STRONG_BYTES:
-            oldest, freed = self._alive.popitem(last=False)
-            self._bytes -= freed
+            oldest = next(iter(self._alive))
+            self._bytes -= self._alive.pop(oldest)
             self._known.pop(oldest, None)
 
 

@@ -160,8 +160,8 @@ def framed(fields: Mapping[str, Any], names: Iterable[str]) -> bytes:
 
 def framed_later(fields: Mapping[str, Any]) -> bytes:
     """The bytes of those `LATER_FIELDS` that say something; none where none does."""
-    named = [name for name in LATER_FIELDS if fields.get(name) is not None]
-    return b"".join(_framed(name.encode()) + framed(fields, (name,)) for name in named)
+    said = [name for name in LATER_FIELDS if fields.get(name) is not None]
+    return b"".join([_framed(name.encode()) + framed(fields, (name,)) for name in said]) if said else b""
 
 
 def payload_digest(salt: bytes, sha256: bytes) -> bytes:

@@ -59,7 +59,7 @@ def read_current(
 def known_as(storage: PostgresStorage, key: str, record: ResultRecord[Any]) -> ResultRecord[Any]:
     """A record that was read, which knows now as which version, for what is computed from it."""
     metadata = record.metadata
-    metadata._origin = Origin(key, storage.database.place, storage.id, metadata.version)
+    metadata._known_as(Origin(key, storage.database.place, storage.id, metadata.version))
     return record
 
 

@@ -31,5 +31,5 @@ def same_payload(record: ResultRecord[Any], pointer: ResultRecord[Any], key: str
 
 def known_by(pointer: ResultRecord[Any], record: ResultRecord[Any]) -> ResultRecord[Any]:
     """A record whose metadata is kept apart: others are computed from the version that points to it."""
-    record.metadata._origin = pointer._origin
+    record.metadata._known_as(pointer._origin)
     return record

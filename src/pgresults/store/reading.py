@@ -11,7 +11,7 @@ from pgresults.database.standbys import current, looking_back
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
 from pgresults.locking.proofs import await_others
 from pgresults.records.keys import require_key
-from pgresults.records.lineage import note
+from pgresults.records.lineage import SOURCES
 from pgresults.records.provenance import default_holder
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.storage.cache import ResultCache
@@ -32,27 +32,20 @@ def read(
     stale_ok: timedelta | None = None,
 ) -> Program[ResultRecord[Any]]:
     """Read a result, of which the run around takes note; see `ResultStore.read`."""
-    record = yield from _read(keyspace, key, holder, version, as_of, cache, stale_ok)
-    note([record._origin])
-    return record
-
-
-def _read(
-    keyspace: Keyspace,
-    key: str,
-    holder: str | None,
-    version: int | None,
-    as_of: datetime | None,
-    cache: ResultCache | None,
-    stale_ok: timedelta | None,
-) -> Program[ResultRecord[Any]]:
     if version is not None or as_of is not None:
-        return (yield from read_past(keyspace, key, version, as_of, stale_ok))
+        return _noted((yield from read_past(keyspace, key, version, as_of, stale_ok)))
     wanted = current(stale_ok)
     if keyspace.locks is not None and wanted is None:
         reader = require_text(holder, "holder") or default_holder()
         yield from await_others(keyspace.locks, require_key(key), reader, keyspace.payloads.settings.read_lock_timeout)
-    return (yield from read_at_once(keyspace, key, cache, wanted))
+    return _noted((yield from read_at_once(keyspace, key, cache, wanted)))
+
+
+def _noted(record: ResultRecord[Any]) -> ResultRecord[Any]:
+    """A record that was read, of which the run around takes note."""
+    if (sources := SOURCES.get()) is not None:
+        sources.add([record._origin])
+    return record
 
 
 def read_at_once(
@@ -97,8 +90,7 @@ class _Source:
             raise _written_elsewhere(metadata, storage) from missing
         if not (yield from _has_been(record, metadata, storage)):
             raise _written_elsewhere(metadata, storage)
-        note([record._origin])
-        return record
+        return _noted(record)
 
 
 def _has_been(current: ResultRecord[Any], metadata: ResultRecordMetadata, storage: PostgresStorage) -> Program[bool]:

@@ -132,7 +132,7 @@ def _checked(keyspace: Keyspace, key: str, seen: Callable[[int], None] | None) -
         if (digests.size, digests.sha256) == (head.size, head.sha256):
             metadata = metadata_of(head, key, keyspace.serializer, trust)
             own = Origin(key, storage.database.place, storage.id, head.version)
-            metadata._origin = own if pointer is None else pointer._origin
+            metadata._known_as(own if pointer is None else pointer._origin)
             return Outgoing(storage, key, head, digests, first, metadata)
         # It may have been superseded between the two statements, which is no damage: what is true now decides.
         again = require_live((yield from storage._fetch(key, head.payload_id)), key)

@@ -213,20 +213,21 @@ def encode_described(
     key = require_key(draft.storage_key)
     if not storage._registered:
         yield from storage._register()
-    draft = draft._replace(storage_block_id=storage.storage_block_id)  # whichever a record says that it was in before
     locked = keys or storage
     proof = yield from prove(keyspace.locks, key, described["holder"], locked.database, locked.id)
     origin = draft.ancestry.origin or Origin(key)
     origin.key, origin.place, origin.storage_id = key, locked.database.place, locked.id
-    ancestry = draft.ancestry._replace(origin=origin)
-    named = names_of(ancestry.parents, origin, complete=ancestry.complete)
-    proven = {**described, **proof.parameters, "derived_from": named}
+    ancestry = Ancestry(draft.ancestry.parents, origin, draft.ancestry.complete)
+    # Where it is, whichever place a record says that it was in before.
+    draft = draft._replace(storage_block_id=storage.storage_block_id, ancestry=ancestry)
+    proven = {**described, **proof.parameters}
+    if ancestry.parents:
+        proven["derived_from"] = names_of(ancestry.parents, origin, complete=ancestry.complete)
     small = draft.is_small(storage.settings.offload_bytes)
     for place in filter(None, (storage, keys)):
         yield from place._trusted(register=True)
     if keys is None:
-        known = draft._replace(ancestry=ancestry)
-        return [(yield from compute(lambda: encoded(storage, key, known, proven, proof.guard), small=small))]
+        return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard), small=small))]
     elsewhere = require_key(new_key())
     moved = draft._replace(storage_key=elsewhere, ancestry=UNKNOWN)
     staged = yield from compute(lambda: encoded(storage, elsewhere, moved, described), small=small)
@@ -278,7 +279,16 @@ def store_staged(staged: Sequence[Staged]) -> Program[list[Written]]:
 
     Raises: LockLostError; LockedError; StorageUnavailable.
     """
-    written = yield from _store_staged(staged)
+    database = staged[0].storage.database
+    if len(staged) == 1 or any(version.storage.database != database for version in staged):
+        written = []
+        for version in staged:
+            written.append((yield from version.storage._store(version.upload)))  # noqa: PERF401 (it yields)
+    else:
+        for storage in {version.storage.id: version.storage for version in staged}.values():
+            yield from storage._register()
+        uploads = [version.upload for version in staged]
+        written = yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=True)
     number(staged, written)
     return written
 
@@ -288,21 +298,6 @@ def number(staged: Sequence[Staged], written: Sequence[Written]) -> None:
     for version, done in zip(staged, written, strict=True):
         if (origin := version.upload.origin) is not None:
             origin.version = done.version
-
-
-def _store_staged(staged: Sequence[Staged]) -> Program[list[Written]]:
-    if len(staged) == 1:
-        return [(yield from staged[0].storage._store(staged[0].upload))]
-    database = staged[0].storage.database
-    if any(version.storage.database != database for version in staged):
-        written = []
-        for version in staged:
-            written.append((yield from version.storage._store(version.upload)))  # noqa: PERF401 (it yields)
-        return written
-    for storage in {version.storage.id: version.storage for version in staged}.values():
-        yield from storage._register()
-    uploads = [version.upload for version in staged]
-    return (yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=True))
 
 
 def stored_metadata(staged: Staged, written: Written, origin: Origin | None = None) -> ResultRecordMetadata:
@@ -316,5 +311,5 @@ def stored_metadata(staged: Staged, written: Written, origin: Origin | None = No
         sha256=upload.columns["sha256"].hex(),
         provenance=upload.provenance,
     )
-    metadata._origin = origin or upload.origin
+    metadata._known_as(origin or upload.origin)
     return metadata
