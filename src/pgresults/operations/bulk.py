@@ -38,7 +38,6 @@ def write_runs(
         take: told what was written for the versions of each run, in their order.
         repeated: whether an earlier try may have been carried out: all of it, or nothing.
     """
-    yield Execute(statements.PLAN_ANEW, {})
     for run in runs():
         if repeated and run and (yield from find_write(run[0])) is None:
             repeated = False
