@@ -9,7 +9,7 @@ from uuid import UUID
 from pgresults.errors import LockLostError
 from pgresults.operations.arrays import TEXT, binary_array
 from pgresults.operations.locks import Place, bury, locked, state
-from pgresults.operations.payloads import pieces
+from pgresults.operations.payloads import Payload, pieces
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Row, Stream
 from pgresults.records.keys import prefix_end
 from pgresults.serializers.parts import Arrived, Arriving
@@ -72,23 +72,49 @@ class Listed(NamedTuple):
     serializer: str | None
 
 
+class Own(NamedTuple):
+    """What is said of one version alone; all are of plain types, so that a thousand of them are little work."""
+
+    key: str
+    payload_id: bytes
+    size: int
+    data: Payload
+    salt: bytes
+    sha256: bytes
+    payload_digest: bytes
+    content: bytes
+    place_bytes: bytes
+    signature: bytes | None
+
+
 class Upload(NamedTuple):
     """A version ready to be stored: everything that could be computed before the transaction is."""
 
-    columns: dict[str, Any]
-    """What its statement takes: the columns of all tables, and the bytes that only digests take."""
+    own: Own
+    alike: Mapping[str, Any]
+    """The columns that others say as well: one object for all that are made alike, which nobody changes."""
     provenance: dict[str, Any] | None = None
     guard: Guard = Guard.NONE
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """What its statement takes: the columns of all tables, and the bytes that only digests take."""
+        return {**self.alike, **self.own._asdict(), "payload_id": UUID(bytes=self.own.payload_id)}
+
+    @property
+    def key(self) -> str:
+        """Under which the version goes."""
+        return self.own.key
+
+    @property
     def size(self) -> int:
         """Bytes of payload."""
-        return self.columns["size"]  # type: ignore[no-any-return]
+        return self.own.size
 
     @property
     def place(self) -> tuple[bytes, str]:
         """Where the version goes, as something to sort by."""
-        return self.columns["storage_id"].bytes, self.columns["key"]
+        return self.alike["storage_id"].bytes, self.own.key
 
     @property
     def single(self) -> bool:
@@ -98,7 +124,7 @@ class Upload(NamedTuple):
     @property
     def kind(self) -> statements.Kind:
         """Which statement stores it."""
-        return statements.Kind(self.guard, self.single, self.columns["expires_in"] is not None)
+        return statements.Kind(self.guard, self.single, self.alike["expires_in"] is not None)
 
 
 def find_write(upload: Upload) -> Operation[Written | None]:
@@ -111,11 +137,11 @@ def write(upload: Upload, *, repeated: bool = False) -> Operation[Written]:
     """Store a version; when repeated, look first whether an earlier try got through."""
     if repeated and (earlier := (yield from find_write(upload))) is not None:
         return earlier
+    statement, columns = statements.WRITE[upload.kind], upload.columns
     if not upload.single:
-        yield Copy(statements.UPLOAD, _chunks(upload.columns))
-    statement = statements.WRITE[upload.kind]
-    while not (rows := (yield Execute(statement, upload.columns))):
-        yield from clear_way(upload.columns, upload.guard)
+        yield Copy(statements.UPLOAD, _chunks(columns))
+    while not (rows := (yield Execute(statement, columns))):
+        yield from clear_way(columns, upload.guard)
     return Written(*rows[0])
 
 
