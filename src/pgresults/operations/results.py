@@ -239,14 +239,21 @@ def as_taken_away(place: Mapping[str, Any], head: Head, before: int = _NO_ENTRY_
     return head._replace(**dict(zip(("action", "at", "actor"), rows[0], strict=True))) if rows else head
 
 
+_SAID = len(statements.VERSION_COLUMNS[3:])
+
+
 def read_all(storage_id: UUID, keys: Sequence[str], look: Look) -> Operation[dict[str, Found]]:
-    """Read the heads and payloads of several keys as they were at one moment, tags and signatures included."""
-    parameters, look = {"storage_id": storage_id, "keys": binary_array(TEXT, keys)}, look._replace(signed=True)
+    """Read what is live under several keys as it was at one moment: payloads and heads, of whose last entries nothing
+    is said."""
+    parameters = {"storage_id": storage_id, "keys": binary_array(TEXT, keys)}
+    unsigned = () if look.signed else (None, None)
     found: dict[str, Found] = {}
-    for key, *row in (yield Execute(statements.READ_MANY[look.at_table], parameters)):
-        one = yield from _found({"storage_id": storage_id, "key": key}, row)
-        if one.payload is None or one.head.size is None or one.head.size <= len(one.payload):
-            found[key] = one
+    for row in (yield Execute(statements.READ_MANY[look], parameters)):
+        key, first, version, payload_id, created_at, *said = row
+        no_entry = "", created_at, "", None
+        head = Head._make((version, payload_id, created_at, *said[:_SAID], *no_entry, *said[_SAID:], *unsigned))
+        if first is None or head.size is None or head.size <= len(first):
+            found[key] = Found(head, first)
         elif (whole := (yield from read(storage_id, key, look))) is not None:
             found[key] = whole
     return found
