@@ -6,7 +6,7 @@ from psycopg import sql
 from sqlalchemy.dialects.postgresql import ARRAY
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 
 _PARENTS = ARRAY(sa.Text(collation="C"))
 

@@ -116,7 +116,10 @@ def _as_much_as_fits(page: list[Listed]) -> list[Listed]:
 
 
 def _live(storage: PostgresStorage, keys: list[str]) -> Iterator[tuple[str, Found]]:
-    found = perform(call(storage.database, lambda _: results.read_all(storage.id, keys, storage._look())))
+    def read(_: bool) -> Operation[dict[str, Found]]:
+        return results.read_all(storage.id, keys, storage._look()._replace(signed=True))  # for the sake of the tags
+
+    found = perform(call(storage.database, read))
     for key in keys:
         one = found.get(key)
         if one is not None and one.head.payload_id is not None and not one.head.expired:

@@ -44,8 +44,8 @@ class Awaiting(NamedTuple):
     lineage: Ancestry
     covered: bytes
 
-    def columns(self, written: Mapping[Origin, int]) -> dict[str, object]:
-        """What the version says once some of its parents are written, as which versions.
+    def completed(self, written: Mapping[Origin, int]) -> tuple[list[str] | None, bytes]:
+        """How the version names its parents once some are written, as which versions, and its content digest then.
 
         Raises: InvalidArgument where all must be versions and one was not stored.
         """
@@ -55,8 +55,7 @@ class Awaiting(NamedTuple):
         own = self.lineage.origin
         assert own is not None  # noqa: S101 (else it awaits nothing)
         named = names_of(parents, own, complete=self.lineage.complete)
-        content = hashlib.sha256(self.covered + framed_later({"derived_from": named})).digest()
-        return {"derived_from": named, "content": content}
+        return named, hashlib.sha256(self.covered + framed_later({"derived_from": named})).digest()
 
 
 def _numbered(parent: Parent, written: Mapping[Origin, int]) -> Parent:

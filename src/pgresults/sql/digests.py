@@ -46,6 +46,7 @@ _JSON_FIELDS = frozenset(("serializer", "tags", "provenance", *LATER_FIELDS))
 
 _LENGTH = struct.Struct(">i")
 _NONE = _LENGTH.pack(-1)
+_PAYLOAD = struct.Struct(">i16si32si")
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _EXACT = Context(prec=5000, traps=[InvalidOperation, Inexact])
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -162,6 +163,12 @@ def framed_later(fields: Mapping[str, Any]) -> bytes:
     """The bytes of those `LATER_FIELDS` that say something; none where none does."""
     said = [name for name in LATER_FIELDS if fields.get(name) is not None]
     return b"".join([_framed(name.encode()) + framed(fields, (name,)) for name in said]) if said else b""
+
+
+def framed_payload(payload_id: bytes, digest: bytes, size: int) -> bytes:
+    """What `framed` gives of a version's ``payload_id``, ``payload_digest`` and ``size``, in a third of the time."""
+    number = b"%d" % size
+    return _PAYLOAD.pack(16, payload_id, 32, digest, len(number)) + number
 
 
 def payload_digest(salt: bytes, sha256: bytes) -> bytes:

@@ -239,7 +239,7 @@ class Invalidation(Statement):
     """
 
     def __init__(self, element: Select[Any], due: Select[Any], *, guarded: bool) -> None:
-        super().__init__(element)
+        super().__init__(element, plan_anew=True)
         self.due = Statement(due.with_only_columns(result.c.key))
         self.locked = Locking(due.with_only_columns(result.c.key, result.c.version))
         self.guarded = guarded

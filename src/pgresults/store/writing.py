@@ -270,7 +270,7 @@ def columns_of(draft: Draft, key: str) -> dict[str, Any]:
 
 def pointer_to(draft: Draft, upload: Upload, key: str) -> Draft:
     """What stands under a key for a result which lies elsewhere: its metadata, as a JSON object."""
-    metadata = draft.metadata(size=upload.size, sha256=upload.columns["sha256"].hex())
+    metadata = draft.metadata(size=upload.size, sha256=upload.own.sha256.hex())
     return Draft(metadata._document(), key, _POINTER, draft.expiration, expires_in=draft.expires_in)
 
 
@@ -308,7 +308,7 @@ def stored_metadata(staged: Staged, written: Written, origin: Origin | None = No
         created_at=written.at,
         expiration=utc(written.expires_at),
         size=upload.size,
-        sha256=upload.columns["sha256"].hex(),
+        sha256=upload.own.sha256.hex(),
         provenance=upload.provenance,
     )
     metadata._known_as(origin or upload.origin)
