@@ -22,14 +22,16 @@ def _require_parents(schema: str) -> str:
 
     Versions of a key are numbered without gaps, so its row tells of each whether it ever was.
     """
-    eq, ne, lt, ge, plus = (f"OPERATOR(pg_catalog.{sign})" for sign in ("=", "<>", "<", ">=", "+"))
+    eq, ne, lt, gt, ge, plus = (f"OPERATOR(pg_catalog.{sign})" for sign in ("=", "<>", "<", ">", ">=", "+"))
     number = "pg_catalog.split_part(said.place, '@', 1)::bigint"
-    storage = "nullif(pg_catalog.split_part(said.place, '@', 2), '')::pg_catalog.uuid"
+    storage = f"""CASE WHEN pg_catalog.strpos(said.place, '@') {gt} 0
+                              THEN pg_catalog.split_part(said.place, '@', 2)::pg_catalog.uuid
+                              ELSE NEW.storage_id END"""
     key = f"pg_catalog.substr(given.parent, pg_catalog.length(said.place) {plus} 2)"
     return f"""
     IF NEW.derived_from IS NOT NULL THEN
         DECLARE
-            missing text;
+            missing pg_catalog.text;
         BEGIN
             SELECT coalesce(given.parent, '') INTO missing
             FROM pg_catalog.unnest(NEW.derived_from) AS given(parent)
@@ -38,7 +40,8 @@ def _require_parents(schema: str) -> str:
                 SELECT {number} {ge} 1 AND r.version {ge} {number}
                        AND (r.key {ne} NEW.key OR r.storage_id {ne} NEW.storage_id OR {number} {lt} NEW.version)
                 FROM {schema}.result r
-                WHERE r.storage_id {eq} coalesce({storage}, NEW.storage_id) AND r.key {eq} {key}
+                WHERE r.key {eq} {key}
+                  AND r.storage_id {eq} {storage}
             ), false)
             LIMIT 1;
             IF FOUND THEN

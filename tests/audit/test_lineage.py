@@ -120,6 +120,15 @@ async def test_what_is_no_version_yet_is_refused(call: Any, store: ResultStore, 
     assert not store.exists_many(["b", "c"])
 
 
+def test_parents_may_come_one_by_one(store: ResultStore) -> None:
+    a, b = store.write(1, key="a"), store.write(2, key="b")
+    store.write(3, key="c", derived_from=(one for one in (a, b)))
+    items = [("d", 1), ("e", 2, {"tags": ["t"]}), ("f", 3, {"derived_from": iter([a])}), ("g", 4, {"tags": []})]
+    store.write_many(items, derived_from=iter([a, b]))
+    found = {key: {parent for *_, parent, _ in edges(store.lineage(key))} for key in "cdefg"}
+    assert found == {key: {"a", "b"} for key in "cdeg"} | {"f": {"a"}}
+
+
 def test_no_two_items_are_derived_from_each_other(store: ResultStore) -> None:
     both = [("a", 1, {"derived_from": [("b", 1)]}), ("b", 1, {"derived_from": [("a", 1)]})]
     for atomic in (True, False):

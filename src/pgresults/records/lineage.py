@@ -52,7 +52,7 @@ class HasOrigin(Protocol):
     def _origin(self) -> Origin | None: ...
 
 
-GivenParent: TypeAlias = HasOrigin | tuple[str, int]
+GivenParent: TypeAlias = HasOrigin | Origin | tuple[str, int]
 """How a caller says what something is derived from."""
 
 Parent: TypeAlias = Origin | tuple[str, int]
@@ -98,6 +98,8 @@ def require_parents(given: object, argument: str = "derived_from") -> tuple[Pare
 
 
 def _parent(one: Any, argument: str) -> Parent:
+    if isinstance(one, Origin):
+        return one
     if isinstance(one, HasOrigin):
         if (origin := one._origin) is not None:
             return origin

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,7 +14,7 @@ from pgresults.operations.bulk import write_runs
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Upload, Written
 from pgresults.records.keys import require_key
-from pgresults.records.lineage import GivenParent, Origin, names_of
+from pgresults.records.lineage import GivenParent, Origin, names_of, require_parents
 from pgresults.records.outlines import outline_of
 from pgresults.records.records import ResultRecordMetadata, payload_of
 from pgresults.serializers.permits import Permit, within_permit
@@ -150,6 +150,9 @@ class _Items:
                 value=items,
             )
         self._items: Iterator[Any] = iter(items.items() if isinstance(items, Mapping) else items)
+        if writing.options.derived_from is not None:  # which is asked for of every item that has options of its own
+            parents = require_parents(writing.options.derived_from)
+            writing = writing._replace(options=replace(writing.options, derived_from=parents))
         self._keyspace, self._new_key, self._writing = keyspace, new_key, writing
         self._usual = self._given({})
         self._next: Any = None
