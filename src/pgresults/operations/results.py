@@ -119,7 +119,10 @@ class Upload(NamedTuple):
     @property
     def columns(self) -> dict[str, Any]:
         """What its statement takes: the columns of all tables, and the bytes that only digests take."""
-        return {**self.alike, **self.own._asdict(), "payload_id": UUID(bytes=self.own.payload_id)}
+        columns = {**self.alike, **self.own._asdict(), "payload_id": UUID(bytes=self.own.payload_id)}
+        if (parents := columns["derived_from"]) is not None:
+            columns["derived_from"] = binary_array(TEXT, parents)
+        return columns
 
     @property
     def key(self) -> str:
