@@ -1,8 +1,8 @@
 """Many results at once against what a careful user of psycopg would write for the same bytes, in one run.
 
 ``python -m benchmarks.bulk`` measures on an embedded server, ``--database-url`` on another one of this machine. Beside
-the time stands what the processors worked, the client's and those of all processes of the server, apart and together: on
-a busy machine that is the steadier figure. What is in brackets is no call of the store, but the least that one could
+the time stands what the processors worked, the client's and those of all processes of the server, apart and together:
+on a busy machine that is the steadier figure. What is in brackets is no call of the store, but the least that one could
 cost: the same rows into tables like the store's, and the rows that a read is made of.
 """
 
