@@ -24,6 +24,12 @@ def servers(url: URL) -> list[URL]:
 
 def create(url: URL, name: str) -> URL:
     """A new database on all servers of a cluster, with the extension."""
+    with psycopg.connect(psycopg_url(url), autocommit=True) as one_at_a_time:
+        one_at_a_time.execute("SELECT pg_advisory_lock(hashtext('pgresults tests'))")  # they share their roles
+        return _create(url, name)
+
+
+def _create(url: URL, name: str) -> URL:
     for server in servers(url):
         _execute(server, "SET citus.enable_create_database_propagation = off", "CREATE DATABASE {}", name=name)
         _execute(server.set(database=name), "CREATE EXTENSION citus")
