@@ -121,9 +121,14 @@ def shared_url(create_database: Callable[[], URL]) -> URL:
 
 
 @pytest.fixture
-def fresh_url(create_database: Callable[[], URL]) -> URL:
+def fresh_url(request: pytest.FixtureRequest, server_url: URL) -> Iterator[URL]:
     """A migrated database for one test that changes more than its own storage."""
-    return create_database()
+    if _IS_SPREAD:  # each keeps connections between the servers
+        url = citus.create_spread(server_url, f"pgresults_test_{uuid4().hex[:12]}")
+        yield url
+        citus.drop(server_url, str(url.database))
+        return
+    yield request.getfixturevalue("create_database")()
 
 
 @pytest.fixture
