@@ -167,6 +167,6 @@ def test_every_server_has_the_functions(server_url: URL, shared_url: URL) -> Non
         with psycopg.connect(psycopg_url(server.set(database=shared_url.database))) as connection:
             rows = connection.execute(
                 "SELECT count(*) FROM pg_proc WHERE pronamespace = 'pgresults'::regnamespace"
-                " AND proname IN ('write_version', 'change_head', 'lock_head', 'read_head')"
+                " AND proname IN ('write_version', 'change_head', 'lock_head', 'first_chunk')"
             ).fetchone()
             assert rows == (4,)

@@ -148,7 +148,7 @@ _STATEMENTS: dict[Any, Statement] = {
     **{history.REDACT[guard]: other for guard, other in counterparts.REDACT.items()},
     breaking.RECORD_BREAK: counterparts.RECORD_BREAK,
     breaking.RECORD_FIRST_BREAK: counterparts.RECORD_BREAK,
-    **dict.fromkeys(results.READ.values(), counterparts.READ),
+    **{results.READ[look]: other for look, other in counterparts.READ.items()},
     registry.REGISTER: counterparts.REGISTER,
     verify.CERTAIN: counterparts.CERTAIN,
     verify.GUARDS: counterparts.GUARDS,

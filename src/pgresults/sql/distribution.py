@@ -97,7 +97,7 @@ def letting(schema: str) -> sql.Composed:
     Whoever is no owner changes heads by them alone: there is no trigger that would look at another way. Where nothing
     is spread it changes nothing.
     """
-    names = (*shard_functions.BY_KEY, *coordinator_functions.NAMES)
+    names = (*shard_functions.BY_KEY, *shard_functions.WITHIN, *coordinator_functions.NAMES)
 
     def quoted(*names: str) -> sql.SQL:
         """Names within a text that is a format."""
@@ -122,8 +122,10 @@ def guarding(schema: str) -> Iterator[sql.Composed]:
 
 
 def _filled(template: str, schema: str) -> sql.Composed:
-    names = {name: _quoted(schema, name) for name in (REFERENCE, *DISTRIBUTED, "refuse_on_shard", "current_payloads")}
-    return sql.SQL(template).format(schema=sql.Identifier(schema), **names)
+    names = {name: _quoted(schema, name) for name in (REFERENCE, *DISTRIBUTED, "refuse_on_shard")}
+    home = sql.Identifier(schema)
+    shards = sql.Literal(f"{home.as_string(None)}.{payload.name}_")
+    return sql.SQL(template).format(schema=home, payload_shards=shards, **names)
 
 
 def _quoted(schema: str, name: str) -> sql.Literal:
