@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, T
 from pgresults.operations.verify import ANY_TRANSACTION
-from pgresults.sql import breaking, bulk, counterparts, frequency, history, registry, results, usage, verify
+from pgresults.sql import breaking, bulk, counterparts, frequency, history, holds, registry, results, usage, verify
 from pgresults.sql.compiled import Statement
 
 _Answer: TypeAlias = Callable[[Any], Operation[list[Row]]]
@@ -129,6 +129,12 @@ def _are_rare(_: Execute) -> Operation[list[Row]]:
     return [(False,)]
 
 
+def _none_held(_: Execute) -> Operation[list[Row]]:
+    """Nothing is ever on hold here."""
+    yield from ()
+    return [(None,)]
+
+
 def _one_page(_: Execute) -> Operation[list[Row]]:
     yield from ()
     return [(1,)]
@@ -167,6 +173,7 @@ _ANSWERS: dict[Any, _Answer] = {
     verify.ENTRIES: _entries,
     verify.AHEAD: _no_transaction_ahead,
     verify.HORIZON: _horizon,
+    holds.SETTLE: _none_held,
     frequency.ARE_FREQUENT: _are_rare,
     usage.PAGES: _one_page,
     usage.SAMPLED: _all_counted,
