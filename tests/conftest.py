@@ -35,6 +35,8 @@ _URL = "PGRESULTS_TEST_DATABASE_URL"
 _DIRECTORY = "PGRESULTS_TEST_DIRECTORY"
 _IS_SPREAD = citus.VARIABLE in os.environ
 """Whether the tests run on a Citus cluster."""
+if _IS_SPREAD:
+    os.environ.setdefault("PGSSLMODE", "disable")  # some listen to a connection, which Citus has encrypted
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,8 +6,7 @@ not yet been told of the decision. Processes of the cluster are killed, so it mu
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -19,12 +18,12 @@ from pgresults.errors import PgResultsError
 from pgresults.store import ResultStore
 from pgresults.transactions import transaction
 from tests.support import citus
+from tests.support.citus import PATIENCE, PREPARED, Server, until
 from tests.support.database import psycopg_url
 
 pytestmark = pytest.mark.citus
 
 Connection = psycopg.Connection[Any]
-PATIENCE = 60.0
 KEYS = [f"k{number}" for number in range(12)]
 PLACES = """
     SELECT key, s.nodeport, s.shardid
@@ -48,40 +47,7 @@ LIFT = "SET citus.enable_ddl_propagation = off; DROP FUNCTION public.halt() CASC
 HALTED = (
     "SELECT pid, application_name FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
 )
-PREPARED = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()"
 DECIDED = "SELECT count(*) FROM pg_dist_transaction"
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """What a condition says once it says anything."""
-    end = time.monotonic() + PATIENCE
-    while not (said := condition()):
-        assert time.monotonic() < end
-    return said
-
-
-class Server:
-    """A server of the cluster, which may die and come again."""
-
-    def __init__(self, url: URL) -> None:
-        self.url = url
-
-    def ask(self, query: str, *values: Any) -> list[Any]:
-        with psycopg.connect(psycopg_url(self.url), autocommit=True) as connection:
-            return connection.execute(query, values).fetchall()
-
-    def count(self, query: str) -> int:
-        return int(self.ask(query)[0][0])
-
-    def is_up(self) -> bool:
-        try:
-            return self.count("SELECT 1") == 1
-        except psycopg.OperationalError:
-            return False
-
-    def kill(self, pid: int) -> None:
-        """Have a process of it die, by which all of it is lost that is in memory."""
-        os.kill(pid, signal.SIGKILL)
 
 
 class Cluster(NamedTuple):
@@ -90,17 +56,6 @@ class Cluster(NamedTuple):
     coordinator: Server
     halting: Server
     other: Server
-
-    def settle(self) -> None:
-        """Have what is prepared be ended, as the cluster does itself once a minute."""
-        for server in self:
-            until(server.is_up)
-
-        def settled() -> bool:
-            self.coordinator.ask("SELECT recover_prepared_transactions()")
-            return not any(server.count(PREPARED) for server in self)
-
-        until(settled)
 
 
 class Halted(NamedTuple):
@@ -120,14 +75,10 @@ class Halted(NamedTuple):
 def cluster(server_url: URL, shared_url: URL) -> Iterator[Cluster]:
     """The cluster, one of whose workers halts before it prepares what is stored on it."""
     coordinator, *workers = [Server(url.set(database=shared_url.database)) for url in citus.servers(server_url)]
+    if not coordinator.is_here():
+        pytest.skip("processes of the cluster cannot be killed from here")
     shard, port = max((shard, port) for _, port, shard in coordinator.ask(PLACES, KEYS))
     halting = next(worker for worker in workers if worker.url.port == port)
-    try:
-        os.kill(halting.ask("SELECT pg_backend_pid()")[0][0], 0)
-    except ProcessLookupError:
-        pass  # it is over, but was here to be looked for
-    except PermissionError:
-        pytest.skip("processes of the cluster cannot be killed from here")
     with psycopg.connect(psycopg_url(halting.url), autocommit=True) as connection:
         connection.execute(HOLD.format(shard))
     yield Cluster(coordinator, halting, next(worker for worker in workers if worker is not halting))
@@ -162,7 +113,7 @@ def store_all(store: ResultStore) -> bool:
 
 def check(cluster: Cluster, store: ResultStore, before: int) -> int:
     """How many keys there are, of which nothing is lost, spoilt or locked for ever."""
-    cluster.settle()
+    citus.settle(cluster)
     found = sum(store.exists(key) for key in KEYS)
     assert not found or [store.read(key).result for key in KEYS] == KEYS
     assert store.verify().intact or not found
@@ -181,20 +132,26 @@ def fence(store: ResultStore) -> int:
     return int(granted)
 
 
-@pytest.mark.parametrize("victim", ["halting", "other", "coordinator"])
+@pytest.mark.parametrize("victim", ["halting", "coordinator"])
 def test_who_dies_before_the_decision_leaves_nothing(
     cluster: Cluster, halted: Halted, guarded: ResultStore, victim: str
 ) -> None:
     before = highest_fence(cluster)
     getattr(cluster, victim).kill(getattr(halted, victim))
-    if victim == "other":
-        halted.go_on()  # what was prepared outlives its server
-        stored = halted.outcome.result(PATIENCE)
-        assert check(cluster, guarded, before) == (len(KEYS) if stored else 0)
-        return
     until(getattr(cluster, victim).is_up)
     halted.gate.close()
-    assert halted.outcome.result(PATIENCE) is (check(cluster, guarded, before) == len(KEYS))
+    assert not halted.outcome.result(PATIENCE)
+    assert check(cluster, guarded, before) == 0
+
+
+def test_what_was_prepared_outlives_its_server(cluster: Cluster, halted: Halted, guarded: ResultStore) -> None:
+    before = highest_fence(cluster)
+    cluster.other.kill(halted.other)
+    until(cluster.other.is_up)
+    assert cluster.other.count(PREPARED)
+    halted.go_on()
+    assert halted.outcome.result(PATIENCE)
+    assert check(cluster, guarded, before) == len(KEYS)
 
 
 @pytest.mark.parametrize("victims", [["other"], ["coordinator"], ["coordinator", "other"]], ids=" and ".join)
