@@ -142,8 +142,8 @@ def guarding(schema: str) -> Iterator[sql.Composed]:
 def _filled(template: str, schema: str) -> sql.Composed:
     names = {name: _quoted(schema, name) for name in (REFERENCE, *DISTRIBUTED, "refuse_on_shard")}
     home = sql.Identifier(schema)
-    shards = sql.Literal(f"{home.as_string(None)}.{payload.name}_")
-    return sql.SQL(template).format(schema=home, payload_shards=shards, **names)
+    shards = {f"{name}_shards": sql.Literal(f"{home.as_string(None)}.{name}_") for name in DISTRIBUTED}
+    return sql.SQL(template).format(schema=home, **shards, **names)
 
 
 def _quoted(schema: str, name: str) -> sql.Literal:

@@ -104,10 +104,27 @@ WRITTEN = "RETURNS TABLE (version bigint, created_at timestamptz, expires_at tim
 _AS_OWNER = "LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp"
 
 
-def _written_entry() -> str:
+# The row of `result`, which Citus finds, keeps the shards of its key where they are until the transaction ends. What
+# follows names them itself: to plan for a table takes longer than to write.
+def _stored(table: str, said: Mapping[str, str]) -> str:
+    """The statement that puts a row of the key into a shard whose name is made of that table's."""
+    places = ", ".join(f"${number}" for number in range(1, len(said) + 1))
+    return f"""
+    EXECUTE 'INSERT INTO ' || {{{table}_shards}} || get_shard_id_for_distribution_column({{{table}}}, _key)
+            || ' ({", ".join(said)}) VALUES ({places})'
+    USING {", ".join(said.values())};"""  # noqa: S608 (the names are ours)
+
+
+def _written_entry() -> dict[str, str]:
     known = {name: f"_head.{name}" for name in ("version", "seq", "at", "previous", "digest")}
-    known |= {"expires_at": "_until", "db_user": "session_user"}
-    return ", ".join(known.get(name, f"_{name}") for name in _ENTRY)
+    known |= {"expires_at": "_until", "db_user": "session_user::text"}
+    return {name: known.get(name, f"_{name}") for name in _ENTRY}
+
+
+_CHUNK = {name: f"_{name}" for name in ("storage_id", "key", "payload_id")} | {
+    "chunk": "0",
+    **{name: f"_{name}" for name in ("data", "salt", "sha256")},
+}
 
 
 _WRITE = f"""
@@ -135,11 +152,9 @@ BEGIN
     ON CONFLICT (storage_id, key) DO UPDATE SET
         {", ".join(f"{name} = {value}" for name, value in _next_row().items())}
     RETURNING r.version, r.seq, r.at, r.previous, r.digest INTO _head;
-    INSERT INTO {{schema}}.history ({", ".join(_ENTRY)})
-    VALUES ({_written_entry()});
+    {_stored("history", _written_entry())}
     IF _data IS NOT NULL THEN
-        INSERT INTO {{schema}}.payload (storage_id, key, payload_id, chunk, data, salt, sha256)
-        VALUES (_storage_id, _key, _payload_id, 0, _data, _salt, _sha256);
+        {_stored("payload", _CHUNK)}
     ELSIF NOT EXISTS (
         SELECT FROM {{schema}}.payload p
         WHERE p.storage_id = _storage_id AND p.key = _key AND p.payload_id = _payload_id AND p.chunk = 0
