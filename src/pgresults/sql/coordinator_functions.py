@@ -202,6 +202,17 @@ END
 $$
 """
 
+_NO_MAINTENANCE = """
+CREATE OR REPLACE FUNCTION {schema}.maintenance(reason text, home regclass DEFAULT {result}::regclass)
+RETURNS void
+LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'a history that is spread over several servers cannot be opened'
+        USING ERRCODE = 'feature_not_supported', HINT = 'What must be gone is redacted; payloads are retained.';
+END
+$$
+"""
+
 _CERTAIN = """
 CREATE OR REPLACE FUNCTION {schema}.certain() RETURNS TABLE (bound bigint, until timestamptz)
 LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
@@ -289,6 +300,7 @@ FUNCTIONS = (
     _SWEEP,
     _REGISTER,
     _NO_DOCUMENTS,
+    _NO_MAINTENANCE,
     _CERTAIN,
     _GUARDS,
 )
