@@ -70,9 +70,16 @@ def create_spread(url: URL, name: str) -> URL:
 def drop(url: URL, name: str) -> None:
     """Take a database away from all servers."""
     for server in servers(url):
-        _execute(
-            server, "SET citus.enable_create_database_propagation = off", "DROP DATABASE {} WITH (FORCE)", name=name
-        )
+        until(lambda server=server: _is_dropped(server, name))
+
+
+def _is_dropped(server: URL, name: str) -> bool:
+    setting = "SET citus.enable_create_database_propagation = off"
+    try:
+        _execute(server, setting, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name=name)
+    except psycopg.errors.ObjectInUse:  # a daemon of the cluster that came again meanwhile
+        return False
+    return True
 
 
 def _execute(url: URL, *statements: str, name: str = "") -> None:
