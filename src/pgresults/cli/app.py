@@ -33,11 +33,11 @@ from pgresults.cli import (
     transfer,
     upkeep,
 )
-from pgresults.cli.output import fail, reason_of
+from pgresults.cli.output import fail
 from pgresults.cli.rights import hint
 from pgresults.cli.session import DEFAULT_STORAGE, Session
 from pgresults.cli.usage import WRONG_USAGE, HelpfulGroup
-from pgresults.errors import InvalidArgument, PgResultsError
+from pgresults.errors import InvalidArgument, PgResultsError, reason_of
 
 FAILED, PIPE_CLOSED = 1, 141
 

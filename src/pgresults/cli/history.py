@@ -11,7 +11,6 @@ import typer
 from pgresults.audit.past import find_as_of, find_version
 from pgresults.cli.output import fail, note, print_json_list, say
 from pgresults.cli.payloads import Raw, Unpickle, content_in, fetch_live, present
-from pgresults.cli.preview import Content
 from pgresults.cli.progress import waiting
 from pgresults.cli.results import Key
 from pgresults.cli.rights import hint
@@ -21,6 +20,7 @@ from pgresults.cli.values import moment
 from pgresults.database.programs import perform
 from pgresults.database.standbys import looking_back
 from pgresults.errors import MissingResult, PgResultsError
+from pgresults.serializers.preview import Content
 from pgresults.store import ResultStore
 
 DIFFERENT, NOT_COMPARED = 1, 2

@@ -14,7 +14,7 @@ from pgresults.cli.session import session
 from pgresults.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pgresults.cli.gauges import Told
+    from pgresults.web.gauges import Told
 
 _PATH = "/metrics"
 _USUALLY = "127.0.0.1:9791"
@@ -67,7 +67,7 @@ def metrics(
 
 def _gatherer() -> Callable[..., "Told"]:
     try:
-        from pgresults.cli.gauges import gather
+        from pgresults.web.gauges import gather
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] != "prometheus_client":
             raise

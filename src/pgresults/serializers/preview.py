@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pgresults.cli.plain_pickles import NotPlain, plain_value, written
 from pgresults.errors import PayloadTooLarge
 from pgresults.serializers.compression import decompress
 from pgresults.serializers.permits import permit
+from pgresults.serializers.plain_pickles import NotPlain, plain_value, written
 
 _COMPRESS = {"bz2": bz2, "gzip": gzip, "lzma": lzma, "zlib": zlib}
 _BYTES_ONLY = {"PROTO", "FRAME", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "MEMOIZE", "STOP"}

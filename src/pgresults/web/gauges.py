@@ -8,12 +8,10 @@ from typing import Any, TypeVar
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
 from pgresults.audit.seals import Seal
-from pgresults.cli.output import reason_of
-from pgresults.cli.rights import is_forbidden
 from pgresults.database.database import Database
-from pgresults.database.errors import StandbyError
+from pgresults.database.errors import StandbyError, is_forbidden
 from pgresults.database.programs import call, perform
-from pgresults.errors import ConfigurationError, IntegrityError, PgResultsError
+from pgresults.errors import ConfigurationError, IntegrityError, PgResultsError, reason_of
 from pgresults.operations import monitoring, registry, views
 from pgresults.operations.requests import Operation
 
