@@ -32,6 +32,7 @@ from pgresults.cli import (
     sealing,
     transfer,
     upkeep,
+    web,
 )
 from pgresults.cli.output import fail
 from pgresults.cli.rights import hint
@@ -83,6 +84,7 @@ metrics.register(app)
 transfer.register(app)
 transfer.register_import(importing.app)
 demo.register(app)
+web.register(app)
 app.add_typer(config.app, name="config")
 app.add_typer(database.app, name="db")
 app.add_typer(embedded.app, name="embedded")
