@@ -73,12 +73,22 @@ def server_url() -> URL:
     for variable in (_URL, citus.VARIABLE):
         if variable in os.environ:
             return make_url(os.environ[variable])
-    return make_url(EmbeddedPostgres(Path(os.environ[_DIRECTORY]) / "server").url)
+    url = make_url(EmbeddedPostgres(Path(os.environ[_DIRECTORY]) / "server").url)
+    for setting in ("fsync", "full_page_writes"):  # it ends with the run, and no test cuts its power
+        _execute(url, "ALTER SYSTEM SET {} = off", setting)
+    _execute(url, "SELECT pg_reload_conf()")
+    return url
 
 
 def _execute(url: URL, statement: str, *names: str) -> None:
     with psycopg.connect(psycopg_url(url), autocommit=True) as connection:
         connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+def _drop(server: URL, name: str) -> None:
+    """Drop a database, unless its server goes with the run."""
+    if _DIRECTORY not in os.environ:
+        _execute(server, "DROP DATABASE {} WITH (FORCE)", name)
 
 
 @pytest.fixture(scope="session")
@@ -91,12 +101,12 @@ def template(server_url: URL) -> Iterator[str]:
     _execute(server_url, "CREATE DATABASE {}", name)
     migrations.upgrade(server_url.set(database=name, drivername="postgresql+psycopg"))
     yield name
-    _execute(server_url, "DROP DATABASE {} WITH (FORCE)", name)
+    _drop(server_url, name)
 
 
 @pytest.fixture(scope="session")
 def create_database(server_url: URL, template: str) -> Iterator[Callable[[], URL]]:
-    """Clones the migrated template into a new database; dropped at the end."""
+    """Clones the migrated template into a new database."""
     created: list[str] = []
 
     def create() -> URL:
@@ -110,8 +120,8 @@ def create_database(server_url: URL, template: str) -> Iterator[Callable[[], URL
     for name in created:
         if _IS_SPREAD:
             citus.drop(server_url, name)
-            continue
-        _execute(server_url, "DROP DATABASE {} WITH (FORCE)", name)
+        else:
+            _drop(server_url, name)
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +153,7 @@ def empty_url(server_url: URL) -> Iterator[URL]:
         return
     _execute(server_url, "CREATE DATABASE {}", name)
     yield server_url.set(database=name)
-    _execute(server_url, "DROP DATABASE {} WITH (FORCE)", name)
+    _drop(server_url, name)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@
     ├── IntegrityError           stored bytes, chain or signature do not match
     ├── LockedError              another holder has the key's lock       (also a RuntimeError)
     │   └── DeadlockDetected     and waits itself for who asks
+    ├── OnHold                   what was to be taken away is on hold
     ├── LockLostError            the fence of a write is no longer the key's       (also a RuntimeError)
     ├── ConfigurationError       the parts do not fit together, or one is missing
     ├── MissingContextError      asked outside of a run or transaction   (also a RuntimeError)
@@ -83,6 +84,18 @@ class DeadlockDetected(LockedError):  # noqa: N818 (the name that databases give
 
     keys: tuple[str, ...] = ()
     holders: tuple[str, ...] = ()
+
+
+class OnHold(PgResultsError):  # noqa: N818 (what it is)
+    """What was to be deleted, erased or dropped is on hold; nothing was.
+
+    ``reason`` is the hold's, ``until`` when it ends (aware, UTC; None: when it is released), ``by`` who placed it.
+    """
+
+    key: str | None = None
+    reason: str | None = None
+    until: datetime | None = None
+    by: str | None = None
 
 
 class LockLostError(PgResultsError, RuntimeError):

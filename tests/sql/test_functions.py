@@ -181,18 +181,33 @@ MAY_RUN = {
     },
     "forget_released(integer,uuid,regclass)": {"writer", "sweeper", "owner"},
     "guard_lock()": set(),
+    "held(uuid,text,regclass)": {"sweeper", "owner"},
+    "keep_held()": set(),
     "keep_entry()": set(),
     "maintenance(text,regclass)": {"owner"},
+    "note_hold(text,text,jsonb,text,regclass)": set(),
+    "place_hold(uuid,text,text,timestamp with time zone,text,regclass)": {"writer", "auditor", "owner"},
     "project_document()": set(),
     "project_documents(boolean,regclass)": set(),
     "record_entry()": set(),
     "record_other(result,result,regclass)": set(),
     "refuse_change()": set(),
+    "refuse_held(uuid,text,regclass)": set(),
+    "release_hold(uuid,text,text,text,regclass)": {"auditor", "owner"},
     "sweep(integer,uuid,text,text,regclass)": {"sweeper", "owner"},
 }
 """Every function of the schema, and the kinds of roles that may run it."""
 
-AS_OWNER = {"forget_released(integer,uuid,regclass)", "project_document()", "record_entry()"}
+AS_OWNER = {
+    "forget_released(integer,uuid,regclass)",
+    "held(uuid,text,regclass)",
+    "keep_held()",
+    "place_hold(uuid,text,text,timestamp with time zone,text,regclass)",
+    "project_document()",
+    "record_entry()",
+    "refuse_held(uuid,text,regclass)",
+    "release_hold(uuid,text,text,text,regclass)",
+}
 """Those that run with the rights of the tables' owner."""
 
 RUNS = """

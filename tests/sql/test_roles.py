@@ -1,5 +1,6 @@
 """What every kind of role may do, tried by each, and as the table in the documentation says."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import URL
 
-from pgresults.errors import ConfigurationError
+from pgresults.errors import ConfigurationError, OnHold
 from pgresults.settings import Settings
 from pgresults.sql.grants import Kind, granting
 from pgresults.storage import PostgresStorage
@@ -25,6 +26,17 @@ def said(statement: str) -> Act:
     return lambda store, connection: connection.execute(statement, {"id": store.result_storage.id})
 
 
+def on_hold(store: ResultStore, connection: psycopg.Connection[Any]) -> None:
+    """Try to erase a result that an auditor holds, by the library and by hand."""
+    with contextlib.suppress(ConfigurationError, OnHold):
+        store.redact("kept", "law")
+        return
+    try:
+        connection.execute("DELETE FROM pgresults.payload WHERE key = 'kept'")
+    except psycopg.Error as error:
+        raise ConfigurationError("refused") from error
+
+
 ACTIONS: dict[str, Act] = {
     "read what is there": lambda store, _: store.read("k"),
     "see tokens of locks": said("SELECT token FROM pgresults.lock"),
@@ -37,6 +49,9 @@ ACTIONS: dict[str, Act] = {
         store.result_storage.lock_manager().break_lock("k", "why"),
     ),
     "sweep, retain, redact": lambda store, _: (store.sweep(), store.retain(versions=1), store.redact("k", "law")),
+    "place holds": lambda store, _: store.hold(key="k", reason="why"),
+    "release holds": lambda store, _: store.release_hold(key="k", reason="why"),
+    "take away what is on hold": lambda store, connection: on_hold(store, connection),
     "release another's lock without an entry": said(
         "UPDATE pgresults.lock SET released = true WHERE storage_id = %(id)s AND key = 'held'"
     ),
@@ -80,12 +95,14 @@ def may(urls: dict[str, URL], database: URL, kind: str, act: Act, settings: Sett
     owned, storage = PostgresStorage(database, name), PostgresStorage(urls[kind], name, settings=settings)
     store = ResultStore(result_storage=owned)
     store.write(1, key="k")
+    store.write(1, key="kept")
+    store.hold(key="kept", reason="law")
     owned.lock_manager().acquire_lock("held", "another")
     store.write(1, key="old", expiration=datetime.now(UTC) - timedelta(hours=1))
     try:
         with psycopg.connect(psycopg_url(urls[kind])) as connection:
             act(ResultStore(result_storage=storage), connection)
-    except (psycopg.errors.InsufficientPrivilege, ConfigurationError):
+    except (psycopg.errors.InsufficientPrivilege, ConfigurationError, OnHold):
         return False
     finally:
         owned.close()

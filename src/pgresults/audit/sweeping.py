@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Self
 
 from pgresults.arguments import require_number
 from pgresults.database.programs import Program, call
@@ -14,13 +15,28 @@ from pgresults.storage.postgres import PostgresStorage
 _KEYS_A_PAGE = 500
 
 
+class Taken(int):
+    """How many results or payloads were taken away, or would be; ``held`` is how many more a hold kept."""
+
+    held: int
+
+    def __new__(cls, number: int, held: int = 0) -> Self:
+        """The number, with that of what was kept."""
+        taken = super().__new__(cls, number)
+        taken.held = held
+        return taken
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int, int]]:
+        return type(self), (int(self), self.held)
+
+
 def sweep(
     storage: PostgresStorage, batch_size: int, dry_run: bool, progress: Callable[[int], None] | None
-) -> Program[int]:
+) -> Program[Taken]:
     """Take what has expired; see `ResultStore.sweep`."""
     require_number(batch_size, "batch_size", 100_000)
     if dry_run:
-        return (yield from call(storage.database, lambda _: operations.expired(storage.id, default_holder())))
+        return Taken(*(yield from call(storage.database, lambda _: operations.expired(storage.id, default_holder()))))
     parameters = {
         "batch_size": batch_size,
         "storage_id": storage.id,
@@ -35,7 +51,8 @@ def sweep(
     # Each batch took some with it; what is left are the rows of more locks than results.
     while (yield from call(storage.database, lambda _: forget(storage.id, batch_size))):
         pass
-    return total
+    _, held = yield from call(storage.database, lambda _: operations.expired(storage.id, default_holder()))
+    return Taken(total, held)
 
 
 def retain(
@@ -44,20 +61,22 @@ def retain(
     age: timedelta | None,
     dry_run: bool,
     progress: Callable[[int], None] | None,
-) -> Program[int]:
+) -> Program[Taken]:
     """Take the payloads of superseded versions away; see `ResultStore.retain`."""
     bounds = _bounds(versions, age)
     page = {"storage_id": storage.id, "holder": default_holder(), "after": "", "limit": _KEYS_A_PAGE, **bounds}
-    total = 0
+    total = held = 0
     while keys := (yield from call(storage.database, lambda _: operations.superfluous(page))):
-        page["after"] = keys[-1].key
+        page["after"], looked_at = keys[-1].key, len(keys)
+        held += sum(key.payloads for key in keys if key.held)
+        keys = [key for key in keys if not key.held]
         if dry_run:
             total += sum(key.payloads for key in keys)
         elif any(key.payloads for key in keys):
             total += yield from _drop(storage, keys)
         if progress:
-            progress(len(keys))
-    return total
+            progress(looked_at)
+    return Taken(total, held)
 
 
 def _drop(storage: PostgresStorage, keys: list[operations.Superfluous]) -> Program[int]:

@@ -21,6 +21,7 @@ from pgresults.cli import (
     embedded,
     explaining,
     history,
+    holding,
     importing,
     listing,
     locks,
@@ -77,6 +78,7 @@ history.register(app)
 log.register(app)
 explaining.register(app)
 upkeep.register(app)
+holding.register(app)
 audit.register(app)
 sealing.register(app)
 proving.register(app)

@@ -5,8 +5,8 @@ from pgresults.sql.grants import Kind
 
 _NEEDS = {
     Kind.READER: ("get", "ls", "expiring", "locks", "storages", "export", "metrics"),
-    Kind.WRITER: ("put", "rm", "touch", "import", "demo"),
-    Kind.AUDITOR: ("show", "diff", "verify", "history", "log", "explain", "prove", "evidence"),
+    Kind.WRITER: ("put", "rm", "touch", "hold", "import", "demo"),
+    Kind.AUDITOR: ("show", "diff", "verify", "history", "log", "explain", "prove", "evidence", "holds", "release"),
     Kind.HISTORIAN: ("seal", "stats"),
     Kind.SWEEPER: ("sweep", "retain", "redact"),
 }

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pgresults.audit.sweeping import Taken
 from pgresults.cli.output import say
 from pgresults.cli.progress import confirm, counting
 from pgresults.cli.removing import Yes
@@ -36,7 +37,7 @@ def sweep(
         while True:
             with counting("Sweeping") as progress:
                 swept = store.sweep(batch_size, dry_run, progress)
-            say(f"{swept:,} expired results {'are there' if dry_run else 'swept'}")
+            say(f"{swept:,} expired results {'are there' if dry_run else 'swept'}{_kept(swept)}")
             if every is None:
                 return
             time.sleep(every.total_seconds())
@@ -61,4 +62,9 @@ def retain(
             confirm("Take the payloads of superseded versions away for good?", yes)
         with counting("Looking through keys") as progress:
             gone = store.retain(versions, age, dry_run, progress)
-    say(f"{gone:,} payloads {'would go' if dry_run else 'taken away'}")
+    say(f"{gone:,} payloads {'would go' if dry_run else 'taken away'}{_kept(gone)}")
+
+
+def _kept(taken: Taken) -> str:
+    """What is said of those that a hold kept."""
+    return f", {taken.held:,} more on hold" if taken.held else ""

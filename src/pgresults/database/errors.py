@@ -1,6 +1,8 @@
 """The one place where database errors become ours, by SQLSTATE."""
 
+import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -11,6 +13,7 @@ from pgresults.errors import (
     ConfigurationError,
     IntegrityError,
     InvalidArgument,
+    OnHold,
     PgResultsError,
     SchemaVersionError,
     StorageUnavailable,
@@ -28,6 +31,8 @@ _CONFLICTS = ("40001", "40P01", "25P03", "25P04")
 _OUTDATED = (("0A000", "RevalidateCachedQuery"), ("42804", "pl_exec.c"))
 _UNLOGGED = ("0A000", "get_relation_info")
 _READ_ONLY = "25006"
+_ON_HOLD = "PH001"
+"""Our own: what the functions of the schema say of what is on hold."""
 _ATTEMPT = re.compile(r"- (host: .*?, port: .*?), hostaddr: .*?: (.+)")
 """How psycopg tells of each of several hosts, below what it says of the last one."""
 
@@ -91,6 +96,8 @@ def _refused(error: psycopg.Error, state: str, connected: bool) -> PgResultsErro
     """The error of what the server will not do, however often it is asked."""
     if state == "23505":
         return _taken(error.diag.constraint_name)
+    if state == _ON_HOLD:
+        return _on_hold(error)
     if state.startswith(_NO_SUCH_TABLE):
         return SchemaVersionError(
             "the database lacks tables that this version of pgresults needs; run `pgresults db upgrade`",
@@ -120,6 +127,16 @@ def _refused(error: psycopg.Error, state: str, connected: bool) -> PgResultsErro
     if state in _WRONG_VALUES:
         return InvalidArgument(f"the database cannot hold a value that was given: {_text(error)}")
     return None
+
+
+def _on_hold(error: psycopg.Error) -> OnHold:
+    try:
+        said = json.loads(error.diag.message_detail or "{}")
+        until = said.get("until") and datetime.fromisoformat(said["until"]).astimezone(UTC)
+    except (ValueError, OverflowError, AttributeError):  # not by a function of ours
+        said, until = {}, None
+    message = f"{_text(error)}: an auditor or owner may release the hold (`pgresults release`)"
+    return OnHold(message, key=said.get("key"), reason=said.get("reason"), until=until, by=said.get("by"))
 
 
 def _failed(error: psycopg.Error, connected: bool) -> PgResultsError:

@@ -16,6 +16,7 @@ from pgresults.sql.bulk import PLAN_ANEW
 from pgresults.sql.compiled import Statement
 from pgresults.sql.digests import canonical_json, content_digest, payload_digest
 from pgresults.sql.guards import Guard
+from pgresults.sql.holds import SETTLE
 from pgresults.sql.results import READ_PAST_CHUNKS
 
 _KEYS_A_STATEMENT = 1000
@@ -208,10 +209,11 @@ def _utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-def expired(storage_id: UUID, holder: str) -> Operation[int]:
-    """How many results a sweep would take."""
+def expired(storage_id: UUID, holder: str) -> Operation[tuple[int, int]]:
+    """How many results a sweep would take, and how many more are on hold."""
     rows = yield Execute(statements.EXPIRED, {"storage_id": storage_id, "holder": holder})
-    return int(rows[0][0])
+    free, held = rows[0]
+    return int(free), int(held)
 
 
 def sweep(parameters: Mapping[str, Any]) -> Operation[int]:
@@ -221,11 +223,15 @@ def sweep(parameters: Mapping[str, Any]) -> Operation[int]:
 
 
 class Superfluous(NamedTuple):
-    """A key, the last version that is to lose its payload (None: no version is), and how many of them have one."""
+    """A key, the last version that is to lose its payload (None: no version is), and how many of them have one.
+
+    ``held``: a hold covers the key, so that nothing goes.
+    """
 
     key: str
     upto: int | None
     payloads: int
+    held: bool
 
 
 def superfluous(parameters: Mapping[str, Any]) -> Operation[list[Superfluous]]:
@@ -237,6 +243,7 @@ def superfluous(parameters: Mapping[str, Any]) -> Operation[list[Superfluous]]:
 def retain(entry: Mapping[str, Any], superfluous: Iterable[Superfluous]) -> Operation[int]:
     """Take the payloads of superseded versions away; gives how many. To be run in a transaction."""
     upto = {one.key: one.upto for one in superfluous if one.upto is not None}
+    yield Execute(SETTLE, {**entry, "key": ""})
     rows = yield Execute(statements.LOCK_MANY, {**entry, "keys": list(upto)})
     reasons: dict[str, str] = {}
     contents: list[bytes] = []

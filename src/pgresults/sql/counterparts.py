@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from functools import cache
 from itertools import product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from psycopg import sql
-from sqlalchemy import ARRAY, BigInteger, Text, Uuid, bindparam, delete, func, literal_column, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, Uuid, bindparam, delete, func, literal_column, select
 
 from pgresults.sql import bulk, history
 from pgresults.sql.compiled import Query, Statement
@@ -140,8 +140,9 @@ REGISTER = FunctionStatement("register_storage", "register_storage", {"id": "uui
 _STORAGE = bindparam("storage_id", type_=Uuid)
 _UNLOCKED = result.c.key != func.all(bindparam("locked", type_=ARRAY(Text)))
 
-EXPIRED = Statement(select(func.count()).where(history.OVERDUE, _UNLOCKED))
-"""How many results a sweep would take."""
+_counts: tuple[ColumnElement[Any], ...] = (func.count(), literal_column("0"))
+EXPIRED = Statement(select(*_counts).select_from(result).where(history.OVERDUE, _UNLOCKED))
+"""How many results a sweep would take; none is on hold, which is not to be had here."""
 
 PAGE = Statement(
     select(result.c.key)
@@ -161,7 +162,7 @@ STAYING = Statement(
 _KEY = bindparam("key", type_=result.c.key.type)
 
 SUPERFLUOUS = history.superfluous(
-    select(result.c.key, result.c.version, result.c.payload_id).where(
+    select(result.c.key, result.c.version, result.c.payload_id, literal_column("false").label("held")).where(
         result.c.storage_id == _STORAGE, result.c.key == _KEY
     )
 )

@@ -17,7 +17,25 @@ DISTRIBUTED = (result.name, history.name, payload.name, document.name)
 REFERENCE = storage.name
 """The table of which every server has all."""
 
+# No shard has the triggers that keep what is on hold.
+_UNHELD = """
+DO $do$
+BEGIN
+    LOCK TABLE {schema}.hold_gate IN ROW SHARE MODE;
+    IF EXISTS (SELECT FROM {schema}.holds) THEN
+        RAISE EXCEPTION 'there are holds, which nothing would keep on several servers: release them first'
+            USING ERRCODE = 'feature_not_supported';
+    END IF;
+END
+$do$
+"""
+
 _UNGUARDED = (
+    _UNHELD,
+    "DROP TRIGGER IF EXISTS keep_held ON {schema}.payload",
+    "DROP TRIGGER IF EXISTS keep_all_held ON {schema}.payload",
+    "DROP TRIGGER IF EXISTS keep_held ON {schema}.result",
+    "DROP TRIGGER IF EXISTS keep_all_held ON {schema}.result",
     "DROP TRIGGER IF EXISTS append_only ON {schema}.history",
     "DROP TRIGGER IF EXISTS kept ON {schema}.history",
     "DROP TRIGGER IF EXISTS record_entry ON {schema}.result",

@@ -48,7 +48,7 @@ _SHOWN: dict[str | None, tuple[str, ...]] = {
     tables.lock.name: (_LOCKS,),
 }
 _CURRENT: dict[str | None, tuple[str, ...]] = dict.fromkeys(("current_payloads", "json_results"), _READ)
-_HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys((tables.history.name, "result_history"), _READ)
+_HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys((tables.history.name, "result_history", "holds"), _READ)
 _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.WRITER: {
         _ALL_TABLES: _READ,
@@ -70,16 +70,20 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.OWNER: {_ALL_TABLES: ("ALL",)},
 }
 
+_HOLD = "place_hold(uuid, text, text, timestamptz, text, regclass)"
+_RELEASE = "release_hold(uuid, text, text, text, regclass)"
 _SWEEPING = (
+    "held(uuid, text, regclass)",
     "forget_released(integer, uuid, regclass)",
     "sweep(integer, uuid, text, text, regclass)",
     "bare_content(text, text, text, text)",
     "entry_digest(bytea, uuid, text, bigint, bigint, timestamptz, timestamptz, text, bytea)",
 )
 _FUNCTIONS: dict[Kind, tuple[str, ...]] = {
-    Kind.WRITER: ("forget_released(integer, uuid, regclass)",),
+    Kind.WRITER: ("forget_released(integer, uuid, regclass)", _HOLD),
+    Kind.AUDITOR: (_HOLD, _RELEASE),
     Kind.SWEEPER: _SWEEPING,
-    Kind.OWNER: (*_SWEEPING, "maintenance(text, regclass)"),
+    Kind.OWNER: (*_SWEEPING, "maintenance(text, regclass)", _HOLD, _RELEASE),
 }
 """The functions that a kind of role may run; the public may run none."""
 

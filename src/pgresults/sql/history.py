@@ -32,6 +32,7 @@ from sqlalchemy.sql.selectable import CTE
 from pgresults.sql.compiled import CallStatement, Statement
 from pgresults.sql.digests import CONTENT_FIELDS
 from pgresults.sql.guards import Guard, blocked, is_free
+from pgresults.sql.holds import is_held
 from pgresults.sql.prefixes import begins
 from pgresults.sql.results import (
     ENTRY_PARAMETERS,
@@ -276,8 +277,13 @@ EXPIRING = Statement(
 )
 """What is live and ceases to be within a time, the next one first."""
 
-EXPIRED = Statement(select(func.count()).where(OVERDUE, is_free(result)))
-"""How many results a sweep would take."""
+_overdue = select(is_held(result).label("held"), is_free(result).label("free")).where(OVERDUE).subquery("overdue")
+_counts: tuple[ColumnElement[Any], ...] = (
+    func.count().filter(_overdue.c.free, ~_overdue.c.held),
+    func.count().filter(_overdue.c.held),
+)
+EXPIRED = Statement(select(*_counts).select_from(_overdue))
+"""How many results a sweep would take, and how many are on hold."""
 
 
 SWEEP = CallStatement("sweep", "batch_size", "storage_id", "actor", "holder")
@@ -304,7 +310,7 @@ def superfluous(picked: Select[Any]) -> Statement:
     """What the picked heads need not keep: each key with the last version that is to lose its payload, and how many do.
 
     Parameters:
-        picked: key, version and payload of the heads.
+        picked: key, version and payload of the heads, and whether they are ``held``.
     """
     head = picked.cte("page")
     dropped = and_(
@@ -318,15 +324,16 @@ def superfluous(picked: Select[Any]) -> Statement:
             head.c.key,
             func.max(case((dropped, history.c.version))),
             func.count(case((dropped, literal_column("1")))),
+            head.c.held,
         )
         .select_from(head.join(_PROOF, and_(history.c.storage_id == _STORAGE, history.c.key == head.c.key)))
-        .group_by(head.c.key)
+        .group_by(head.c.key, head.c.held)
         .order_by(head.c.key)
     )
 
 
 SUPERFLUOUS = superfluous(
-    select(result.c.key, result.c.version, result.c.payload_id)
+    select(result.c.key, result.c.version, result.c.payload_id, is_held(result).label("held"))
     .where(result.c.storage_id == _STORAGE, result.c.key > bindparam("after", type_=result.c.key.type), is_free(result))
     .order_by(result.c.key)
     .limit(bindparam("limit", type_=BigInteger))
@@ -335,11 +342,11 @@ SUPERFLUOUS = superfluous(
 
 LOCK_MANY = Statement(
     select(result.c.key, *STAYING)
-    .where(result.c.storage_id == _STORAGE, result.c.key == func.any(_KEYS), is_free(result))
+    .where(result.c.storage_id == _STORAGE, result.c.key == func.any(_KEYS), is_free(result), ~is_held(result))
     .order_by(result.c.key)
     .with_for_update()
 )
-"""Lock the heads of keys that nobody else has locked, to say of them again what they say."""
+"""Lock the heads of keys that nobody else has locked and that are not on hold, to say of them again what they say."""
 
 
 def _retain() -> Statement:

@@ -32,7 +32,7 @@ from pgresults.errors import ConfigurationError
 SCHEMA = "pgresults"
 """The schema's default name, and the placeholder for a configured one."""
 
-REVISION = "0012"
+REVISION = "0013"
 """The revision of the schema that this code is written for."""
 
 VERSION_TABLE = "schema_version"
@@ -219,6 +219,14 @@ lock = Table(
     Column("backend", Integer),
     prefixes=["UNLOGGED"],
 )
+
+hold_gate = Table(
+    "hold_gate",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("changes", BigInteger, nullable=False),
+)
+"""What takes away and what places a hold meet here: one row, which has the number of holds that were placed."""
 
 waiting = Table(
     "waiting",

@@ -4,14 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from pgresults.arguments import require_moment
-from pgresults.audit import changes
+from pgresults.audit import changes, holding
 from pgresults.audit.entries import HistoryEntry
 from pgresults.audit.past import history_of
-from pgresults.audit.sweeping import retain, sweep
+from pgresults.audit.sweeping import Taken, retain, sweep
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.database.standbys import looking_back
+from pgresults.operations.holds import Hold
 from pgresults.operations.results import Listed
 from pgresults.records.keys import require_key
 from pgresults.records.listings import Listing
@@ -152,7 +154,7 @@ class HistoryMethods(ABC):
         """What is live and expires within a time from now; see `expiring`."""
         return await aperform(self._expiring(within, limit, stale_ok))
 
-    def sweep(self, batch_size: int = 1000, dry_run: bool = False, progress: Progress | None = None) -> int:
+    def sweep(self, batch_size: int = 1000, dry_run: bool = False, progress: Progress | None = None) -> Taken:
         """Delete what has expired with its payloads, batch by batch; its history stays.
 
         Safe to run from any number of processes at once, and to be interrupted: what is done is done. A key that
@@ -163,12 +165,12 @@ class HistoryMethods(ABC):
             dry_run: only count them.
             progress: told after every batch how many it had.
 
-        Returns: how many there were.
+        Returns: how many there were; its ``held`` is how many more a hold kept.
         Raises: InvalidArgument; StorageUnavailable.
         """
         return perform(self._sweep(batch_size, dry_run, progress))
 
-    async def asweep(self, batch_size: int = 1000, dry_run: bool = False, progress: Progress | None = None) -> int:
+    async def asweep(self, batch_size: int = 1000, dry_run: bool = False, progress: Progress | None = None) -> Taken:
         """Delete what has expired with its payloads; see `sweep`."""
         return await aperform(self._sweep(batch_size, dry_run, progress))
 
@@ -178,7 +180,7 @@ class HistoryMethods(ABC):
         age: timedelta | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> int:
+    ) -> Taken:
         """Take the payloads of superseded versions away; what is current and all history stay.
 
         A key that another holder has locked is left as it is.
@@ -189,7 +191,7 @@ class HistoryMethods(ABC):
             dry_run: only count them.
             progress: told after every page of keys how many it had.
 
-        Returns: how many payloads there were to take away.
+        Returns: how many payloads there were to take away; its ``held`` is how many more a hold kept.
         Raises: InvalidArgument when neither is given; StorageUnavailable.
         """
         return perform(self._retain(versions, age, dry_run, progress))
@@ -200,9 +202,88 @@ class HistoryMethods(ABC):
         age: timedelta | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> int:
+    ) -> Taken:
         """Take the payloads of superseded versions away; see `retain`."""
         return await aperform(self._retain(versions, age, dry_run, progress))
+
+    def hold(
+        self,
+        key: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        reason: str = "",
+        until: datetime | None = None,
+    ) -> UUID:
+        """Have nobody take something away: delete, invalidate and redact are refused, sweep and retain pass it over.
+
+        All versions are held, also those that come later; new ones can still be written.
+
+        Parameters:
+            key: a key, whether anything is there yet or not.
+            prefix: all keys that begin so; an empty one: the whole storage.
+            tags: all keys of which any version has, had or will have all of these.
+            reason: why; kept in the history, and said to whoever is refused.
+            until: when it ends (aware); None: when it is released.
+
+        Returns: the hold's id. Give one of key, prefix and tags.
+        Raises: InvalidArgument; ConfigurationError where the role may place none; StorageUnavailable.
+        """
+        return perform(self._hold(key, prefix, tags, reason, until))
+
+    async def ahold(
+        self,
+        key: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        reason: str = "",
+        until: datetime | None = None,
+    ) -> UUID:
+        """Have nobody take something away; see `hold`."""
+        return await aperform(self._hold(key, prefix, tags, reason, until))
+
+    def release_hold(
+        self,
+        key: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        reason: str = "",
+        id: UUID | None = None,  # noqa: A002 (the column's name)
+    ) -> int:
+        """Release the holds that cover just what is given, whoever placed them; others may still cover it.
+
+        Parameters:
+            key: of holds on this key.
+            prefix: of holds on this prefix.
+            tags: of holds on just these tags.
+            reason: why; kept in the history.
+            id: of one hold, as `hold` and `holds` give it.
+
+        Returns: how many were released. Give one of key, prefix, tags and id.
+        Raises: InvalidArgument; ConfigurationError where the role may release none; StorageUnavailable.
+        """
+        return perform(self._release_hold(key, prefix, tags, reason, id))
+
+    async def arelease_hold(
+        self,
+        key: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        reason: str = "",
+        id: UUID | None = None,  # noqa: A002 (the column's name)
+    ) -> int:
+        """Release the holds that cover just what is given; see `release_hold`."""
+        return await aperform(self._release_hold(key, prefix, tags, reason, id))
+
+    def holds(self) -> Listing[Hold]:
+        """The holds of the storage that stand, the oldest first.
+
+        Raises: ConfigurationError where metadata lies apart, or the role may not see them; StorageUnavailable.
+        """
+        return perform(self._holds())
+
+    async def aholds(self) -> Listing[Hold]:
+        """The holds of the storage that stand; see `holds`."""
+        return await aperform(self._holds())
 
     def verify(
         self,
@@ -300,16 +381,40 @@ class HistoryMethods(ABC):
         storage = (yield from self._keyspace()).entries
         return Listing((yield from expiring(storage, within, limit, looking_back(storage.database, stale_ok))), Listed)
 
-    def _sweep(self, batch_size: int, dry_run: bool, progress: Progress | None) -> Program[int]:
-        keyspace, total = (yield from self._keyspace()), 0
+    def _sweep(self, batch_size: int, dry_run: bool, progress: Progress | None) -> Program[Taken]:
+        keyspace, taken, held = (yield from self._keyspace()), 0, 0
         for storage in {keyspace.payloads, keyspace.entries}:
-            total += yield from sweep(storage, batch_size, dry_run, progress)
-        return total
+            swept = yield from sweep(storage, batch_size, dry_run, progress)
+            taken, held = taken + swept, held + swept.held
+        return Taken(taken, held)
 
     def _retain(
         self, versions: int | None, age: timedelta | None, dry_run: bool, progress: Progress | None
-    ) -> Program[int]:
+    ) -> Program[Taken]:
         return (yield from retain((yield from self._keyspace()).payloads, versions, age, dry_run, progress))
+
+    def _hold(
+        self,
+        key: str | None,
+        prefix: str | None,
+        tags: Iterable[str] | None,
+        reason: str,
+        until: datetime | None,
+    ) -> Program[UUID]:
+        return (yield from holding.hold((yield from self._keyspace()), key, prefix, tags, reason, until))
+
+    def _release_hold(
+        self,
+        key: str | None,
+        prefix: str | None,
+        tags: Iterable[str] | None,
+        reason: str,
+        id: UUID | None,  # noqa: A002 (the column's name)
+    ) -> Program[int]:
+        return (yield from holding.release((yield from self._keyspace()), key, prefix, tags, reason, id))
+
+    def _holds(self) -> Program[Listing[Hold]]:
+        return Listing((yield from holding.holds((yield from self._keyspace()))), Hold)
 
     def _verify(
         self,

@@ -1,0 +1,97 @@
+"""Holds: what nobody takes away while they stand."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pgresults.arguments import require_moment, require_tags, require_text
+from pgresults.database.programs import Program, call
+from pgresults.errors import ConfigurationError, InvalidArgument
+from pgresults.operations import holds as operations
+from pgresults.operations.holds import Hold
+from pgresults.records.keys import require_key
+from pgresults.records.provenance import actor
+from pgresults.storage.keyspace import Keyspace
+from pgresults.storage.postgres import PostgresStorage
+
+
+def hold(
+    keyspace: Keyspace,
+    key: str | None,
+    prefix: str | None,
+    tags: Iterable[str] | None,
+    reason: str,
+    until: datetime | None,
+) -> Program[UUID]:
+    """Place a hold; see `ResultStore.hold`."""
+    covers = _covers(key=key, prefix=prefix, tags=tags)
+    moment = None if until is None else require_moment(until, "until")
+    said = {**_said(keyspace, covers, reason), "until": moment}
+    storage = keyspace.entries
+    return (yield from call(storage.database, lambda _: operations.place(said), repeatable=False))
+
+
+def release(
+    keyspace: Keyspace,
+    key: str | None,
+    prefix: str | None,
+    tags: Iterable[str] | None,
+    reason: str,
+    id: UUID | None,  # noqa: A002 (the column's name)
+) -> Program[int]:
+    """Release holds; see `ResultStore.release_hold`."""
+    if id is None:
+        covers = _covers(key=key, prefix=prefix, tags=tags)
+    elif (key, prefix, tags) == (None, None, None):
+        covers = {"id": str(_require_id(id))}
+    else:
+        raise InvalidArgument("name a hold by its id alone, or say what it covers", argument="id", value=id)
+    said, storage = _said(keyspace, covers, reason), keyspace.entries
+    return (yield from call(storage.database, lambda _: operations.release(said), repeatable=False))
+
+
+def holds(keyspace: Keyspace) -> Program[list[Hold]]:
+    """The holds that stand; see `ResultStore.holds`."""
+    storage = _only(keyspace)
+    return (yield from call(storage.database, lambda _: operations.holds(storage.id)))
+
+
+def _said(keyspace: Keyspace, covers: dict[str, Any], reason: str) -> dict[str, Any]:
+    storage = _only(keyspace)
+    if not require_text(reason, "reason"):
+        raise InvalidArgument("say why: the reason is kept", argument="reason", value=reason)
+    return {"storage_id": storage.id, "covers": json.dumps(covers), "reason": reason, "actor": actor()}
+
+
+def _covers(*, key: str | None, prefix: str | None, tags: Iterable[str] | None) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if key is not None:
+        given["key"] = require_key(key)
+    if prefix is not None:
+        given["prefix"] = prefix and require_text(prefix, "prefix")  # an empty one holds the whole storage
+    if tags is not None:
+        given["tags"] = sorted(set(require_tags(tags) or ()))
+        if not given["tags"]:
+            raise InvalidArgument("say which tags", argument="tags", value=tags)
+    if len(given) != 1:
+        raise InvalidArgument("say what is on hold by one of key, prefix and tags", argument="key", value=key)
+    return given
+
+
+def _require_id(id_: object) -> UUID:
+    if not isinstance(id_, UUID):
+        raise InvalidArgument("id is the UUID that a hold has", argument="id", value=id_)
+    return id_
+
+
+def _only(keyspace: Keyspace) -> PostgresStorage:
+    """The storage of all there is: where metadata lies apart, a hold on one of two would let the other's part go."""
+    if keyspace.apart is not None:
+        raise ConfigurationError(
+            "metadata and payloads of this store lie in two storages, under keys of their own: place and release holds "
+            "by a store for each of them, `ResultStore(result_storage=…)`",
+            setting="metadata_storage",
+        )
+    return keyspace.payloads
