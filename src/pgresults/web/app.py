@@ -17,7 +17,7 @@ from pgresults.web.figures import Figures
 from pgresults.web.guarding import Guard
 from pgresults.web.jobs import Jobs
 from pgresults.web.options import Options
-from pgresults.web.pages import log, login, results
+from pgresults.web.pages import key, locks, log, login, results, space
 from pgresults.web.places import Places
 from pgresults.web.rendering import STATIC, static
 from pgresults.web.views import Console, refused
@@ -54,6 +54,13 @@ def create_app(options: Options) -> ASGIApp:
             Route("/log", log.log),
             Route("/results", results.results),
             Route("/suggestions", results.suggestions),
+            Route("/key", key.key),
+            Route("/key/delete", key.delete, methods=["POST"]),
+            Route("/raw", key.raw),
+            Route("/locks", locks.locks),
+            Route("/locks/break", locks.break_lock, methods=["POST"]),
+            Route("/space", space.space),
+            Route("/space/retain", space.retained, methods=["POST"]),
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _no_such_page, Exception: _failed},
