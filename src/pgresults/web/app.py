@@ -10,14 +10,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from pgresults.database.programs import aperform, call
-from pgresults.errors import PgResultsError
-from pgresults.operations.registry import registered
 from pgresults.web.figures import Figures
 from pgresults.web.guarding import Guard
 from pgresults.web.jobs import Jobs
 from pgresults.web.options import Options
-from pgresults.web.pages import key, locks, log, login, results, space
+from pgresults.web.pages import health, holds, integrity, key, locks, log, login, results, space, tasks
 from pgresults.web.places import Places
 from pgresults.web.rendering import STATIC, static
 from pgresults.web.views import Console, refused
@@ -48,7 +45,10 @@ def create_app(options: Options) -> ASGIApp:
     app = Starlette(
         routes=[
             Route("/", results.first),
-            Route("/healthz", _healthz),
+            Route("/healthz", health.healthz),
+            Route("/metrics", health.metrics),
+            Route("/health", health.health),
+            Route("/holds", holds.holds),
             Route("/static/{name}", _static),
             Route("/login", login.login, methods=["GET", "POST"]),
             Route("/log", log.log),
@@ -59,6 +59,12 @@ def create_app(options: Options) -> ASGIApp:
             Route("/raw", key.raw),
             Route("/locks", locks.locks),
             Route("/locks/break", locks.break_lock, methods=["POST"]),
+            Route("/tasks", tasks.tasks),
+            Route("/tasks/forget", tasks.forget, methods=["POST"]),
+            Route("/integrity", integrity.integrity),
+            Route("/integrity/run", integrity.run),
+            Route("/integrity/verify", integrity.verify, methods=["POST"]),
+            Route("/integrity/check", integrity.check, methods=["POST"]),
             Route("/space", space.space),
             Route("/space/retain", space.retained, methods=["POST"]),
         ],
@@ -68,16 +74,6 @@ def create_app(options: Options) -> ASGIApp:
     places = Places(options.settings, options.storage, options.allow_changes)
     app.state.console = Console(options, places, Figures(options.patience), Jobs())
     return Guard(app, options)  # around all of it, so that what fails is guarded as well
-
-
-async def _healthz(request: Request) -> Response:
-    """Whether the console can show something; says no more, for anybody may ask."""
-    console: Console = request.app.state.console
-    try:
-        await aperform(call(console.places.looked_at(), lambda _: registered()))
-    except PgResultsError:
-        return PlainTextResponse("the database cannot be asked\n", 503)
-    return PlainTextResponse("ok\n")
 
 
 async def _static(request: Request) -> Response:

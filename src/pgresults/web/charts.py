@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-_WIDTH, _HEIGHT, _FOOT = 720, 120, 16
-_TICKS = 6
+_STEP, _GAP, _HEIGHT = 10, 2, 100
+_TICKS = 4
 _BAR = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>')
-_LABEL = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>')
 
 
 class Bar(NamedTuple):
@@ -25,7 +24,7 @@ class Bar(NamedTuple):
 
 
 def bars(given: Sequence[Bar], described: str, most: str = "") -> Markup:
-    """Bars beside each other.
+    """Bars beside each other, with words around them that do not grow with the picture.
 
     Parameters:
         given: the bars, in order.
@@ -33,25 +32,23 @@ def bars(given: Sequence[Bar], described: str, most: str = "") -> Markup:
         most: what the highest one stands for.
     """
     highest = max((bar.total for bar in given), default=0) or 1
-    width = _WIDTH / max(1, len(given))
     drawn: list[Markup] = []
     for place, bar in enumerate(given):
         floor = float(_HEIGHT)
         for kind, amount in bar.parts:
-            height = max(1.0, amount / highest * (_HEIGHT - 4)) if amount else 0.0
+            height = max(1.0, amount / highest * _HEIGHT) if amount else 0.0
             floor -= height
-            x, wide = f"{place * width + 1:.1f}", f"{max(1.0, width - 2):.1f}"
-            drawn.append(_BAR.format(f"bar {kind}", x, f"{floor:.1f}", wide, f"{height:.1f}", bar.said))
-    every = max(1, -(-len(given) // _TICKS))
-    for place, bar in enumerate(given):
-        if place % every == 0:
-            drawn.append(_LABEL.format(f"{place * width + 1:.1f}", _HEIGHT + _FOOT - 3, "start", bar.label))
-    if most:
-        drawn.append(_LABEL.format(_WIDTH - 2, 11, "end", most))
+            x, y, tall = f"{place * _STEP + _GAP / 2:.0f}", f"{max(0.0, floor):.1f}", f"{height:.1f}"
+            drawn.append(_BAR.format(f"bar {kind}", x, y, _STEP - _GAP, tall, bar.said))
+    last = len(given) - 1
+    ticks = sorted({round(last * number / (_TICKS - 1)) for number in range(_TICKS)}) if given else []
+    labels = Markup("").join(Markup("<span>{}</span>").format(given[place].label) for place in ticks)
     return Markup(
-        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">'
-        '<line class="axis" x1="0" y1="{}" x2="{}" y2="{}"/>{}</svg>'
-    ).format(_WIDTH, _HEIGHT + _FOOT, described, _HEIGHT, _WIDTH, _HEIGHT, Markup("").join(drawn))
+        '<figure class="chart"><figcaption>{}</figcaption><svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" '
+        'aria-label="{}">{}</svg><div class="ticks" aria-hidden="true">{}</div></figure>'
+    ).format(
+        f"up to {most}" if most else "", max(1, len(given)) * _STEP, _HEIGHT, described, Markup("").join(drawn), labels
+    )
 
 
 def share(part: float, whole: float) -> Markup:

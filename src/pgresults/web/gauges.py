@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 
 from pgresults.audit.seals import Seal
 from pgresults.database.database import Database
@@ -32,6 +34,13 @@ class Told:
     def collect(self) -> Iterable[Metric]:
         """The metrics, as a registry asks for them."""
         return self.metrics
+
+    def encoded(self, accepted: str) -> tuple[bytes, str]:
+        """The metrics as text, and its type; in the form that whoever asks takes."""
+        encode, kind = choose_encoder(accepted)
+        collected = CollectorRegistry(auto_describe=False)
+        collected.register(self)
+        return encode(collected), kind
 
 
 def gather(database: Database, only: str | None, seals: Iterable[Path]) -> Told:

@@ -53,6 +53,10 @@ class Options:
                 setting="web.token",
             )
 
+    def seal_files(self) -> list[Path]:
+        """The files that may have seals."""
+        return [file for path in self.seals for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+
     @property
     def hosts(self) -> frozenset[str]:
         """The names by which browsers may call it, in lower case."""

@@ -14,6 +14,7 @@ from pgresults.errors import MissingResult
 from pgresults.operations import console
 from pgresults.operations.registry import registered
 from pgresults.operations.requests import T
+from pgresults.operations.verify import MAINTENANCE
 from pgresults.records.keys import storage_id
 from pgresults.settings import Settings
 from pgresults.storage.postgres import PostgresStorage, default_storage, require_name
@@ -89,7 +90,8 @@ class Places:
         if schema != self.schema and schema not in known:
             raise MissingResult(f"there is no schema of pgresults named {schema!r} here", reason="no such schema")
         database = self._database(self._looked_at, LookedAt, schema)
-        storages = await aperform(call(database, lambda _: registered()))
+        found = await aperform(call(database, lambda _: registered()))
+        storages = {id_: known for id_, known in found.items() if id_ != MAINTENANCE or known == name}
         if name != self.name and storage_id(name) not in storages:
             raise MissingResult(f"there is no storage named {name!r} in schema {schema!r}", reason="no such storage")
         changing = None

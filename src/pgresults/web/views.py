@@ -50,6 +50,7 @@ PAGES = (
     Entry("tasks", "Tasks"),
     Entry("locks", "Locks"),
     Entry("space", "Space"),
+    Entry("holds", "Holds"),
     Entry("integrity", "Integrity"),
     Entry("health", "Health"),
 )

@@ -8,9 +8,18 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from pgresults.audit.entries import HistoryEntry, shown_entry
+from pgresults.database.errors import is_forbidden
 from pgresults.database.programs import aperform, call
-from pgresults.errors import InvalidArgument, MissingResult, PayloadTooLarge, PgResultsError, StorageUnavailable
+from pgresults.errors import (
+    ConfigurationError,
+    InvalidArgument,
+    MissingResult,
+    PayloadTooLarge,
+    PgResultsError,
+    StorageUnavailable,
+)
 from pgresults.operations import console
+from pgresults.operations.holds import Hold
 from pgresults.operations.locks import HeldLock
 from pgresults.records.keys import require_key
 from pgresults.records.moments import moment
@@ -18,6 +27,7 @@ from pgresults.serializers.preview import described_type
 from pgresults.sql.grants import Kind
 from pgresults.store import ResultStore
 from pgresults.web.contents import Difference, Shown, Which, difference, fetch, head_of, look, payload_of
+from pgresults.web.pages.holds import covers
 from pgresults.web.trees import Node, tree
 from pgresults.web.views import View, change, page, see
 
@@ -70,6 +80,7 @@ async def key(view: View) -> Response:
         further=entries[_ENTRIES - 1].seq if len(entries) > _ENTRIES else None,
         made=_made(shown, entries),
         lock=lock,
+        holds=await _holds(view, name, entries),
         compared=await _compared(view, name),
         current=extent.versions if extent else 0,
     )
@@ -154,6 +165,18 @@ def _object(value: Any) -> dict[str, Any]:
 async def _lock(view: View, name: str) -> HeldLock | None:
     locks = await view.storage.lock_manager().aheld_locks()
     return next((lock for lock in locks if lock.key == name), None)
+
+
+async def _holds(view: View, name: str, entries: list[HistoryEntry]) -> list[Hold]:
+    """The holds on a key, as far as the entries that are shown tell its tags; none where the role may not see them."""
+    try:
+        found = await ResultStore(result_storage=view.storage).aholds()
+    except ConfigurationError as error:
+        if not is_forbidden(error):
+            raise
+        return []
+    tags = frozenset(tag for entry in entries for tag in entry.tags)
+    return [hold for hold in found if covers(hold, name, tags)]
 
 
 async def _compared(view: View, name: str) -> tuple[int, int, Difference | None, str] | None:

@@ -1,5 +1,6 @@
 """What expires when, what is overdue, what takes the room, and what `retain` would free."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -21,6 +22,8 @@ from pgresults.web.views import View, change, page, see
 
 _DAYS = (7, 30, 90)
 _LIMIT = 15
+_TASKS = 50
+"""As many as the page of tasks shows, so that they are counted once for both."""
 
 
 @page("space", Kind.HISTORIAN)
@@ -30,9 +33,15 @@ async def space(view: View) -> Response:
     if days not in _DAYS:
         raise InvalidArgument(f"days is one of {', '.join(map(str, _DAYS))}", argument="days", value=days)
     span, id_ = timedelta(days=days), view.storage.id
-    usage = await counted(view, "usage", lambda: views.usage(id_))
-    expiring = await counted(view, f"expiring {days}", lambda: views.expiring_daily(id_, span))
-    written = await counted(view, f"written {days}", lambda: views.written_daily(id_, span))
+    usage, expiring, written, largest, tasks, tags, overdue = await asyncio.gather(
+        counted(view, "usage", lambda: views.usage(id_)),
+        counted(view, f"expiring {days}", lambda: views.expiring_daily(id_, span)),
+        counted(view, f"written {days}", lambda: views.written_daily(id_, span)),
+        counted(view, "largest", lambda: console.largest(id_, _LIMIT)),
+        counted(view, "tasks", lambda: console.tasks(id_, _TASKS)),
+        counted(view, "tags", lambda: console.tags(id_, _LIMIT)),
+        aperform(call(view.storage.database, lambda _: console.overdue(id_, _LIMIT))),
+    )
     today = datetime.now(UTC).date()
     return view.render(
         days=days,
@@ -40,16 +49,16 @@ async def space(view: View) -> Response:
         usage=usage,
         expiring=_chart(expiring, today, today + span, "expire", "What expires on each day to come, by bytes"),
         written=_chart(written, today - span, today, "written", "What was written on each day past, by bytes"),
-        overdue=await aperform(call(view.storage.database, lambda _: console.overdue(id_, _LIMIT))),
-        largest=await counted(view, "largest", lambda: console.largest(id_, _LIMIT)),
-        tasks=await counted(view, "tasks", lambda: console.tasks(id_, _LIMIT)),
-        tags=await counted(view, "tags", lambda: console.tags(id_, _LIMIT)),
+        overdue=overdue,
+        largest=largest,
+        tasks=tasks,
+        tags=tags,
         retained=view.console.jobs.of("retain", view.storage)[:5],
     )
 
 
 def counted(view: View, what: str, start: Callable[[], Operation[T]]) -> Awaitable[Figure[T]]:
-    """A figure of the storage of a view."""
+    """A figure of the storage of a view; see `Figures`."""
     storage = view.storage
     name = (storage.schema, storage.name, what)
     return view.console.figures.get(name, lambda: aperform(call(storage.database, lambda _: start())))
