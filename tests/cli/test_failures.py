@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
-from pgresults.cli.output import masked
+from pgresults.cli.session import masked
 from tests.support.cli import Cli, refused, succeeded
 from tests.support.database import psycopg_url
 

@@ -59,7 +59,7 @@ def test_a_dry_run_stores_nothing_and_says_the_same(
     (place / "cut").write_bytes(record("x")[:-5])
     dry = cli("import", "prefect", str(place), "--dry-run", *bare)
     assert store.find() == []
-    assert store.verify().empty
+    assert store.verify().storages[0].empty
     done = cli("import", "prefect", str(place), *bare)
     assert dry.stdout == done.stdout.replace(" imported into", " would be imported into")
     assert dry.exit_code == done.exit_code == 1

@@ -40,7 +40,7 @@ def interrupted(directory: Path, name: str, *command: str) -> "subprocess.Comple
     )
 
 
-@pytest.mark.parametrize("name", ["sqlalchemy", "typer", "pgresults.cli.app", "pgresults.cli.removing"])
+@pytest.mark.parametrize("name", ["sqlalchemy", "typer", "pgresults.cli.app", "pgresults.cli.listing"])
 def test_no_traceback(tmp_path: Path, name: str) -> None:
     done = interrupted(tmp_path, name, "ls")
     assert (done.returncode, done.stdout, done.stderr) in [(-signal.SIGINT, "", ""), (130, "", "")]

@@ -6,6 +6,7 @@ import sys
 __all__ = ["main"]
 
 INTERRUPTED = 130
+DEFAULT_STORAGE = "default"
 
 
 def main() -> None:

@@ -8,36 +8,13 @@ import io
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from pgresults.cli import (
-    INTERRUPTED,
-    audit,
-    config,
-    database,
-    demo,
-    embedded,
-    explaining,
-    history,
-    holding,
-    importing,
-    listing,
-    locks,
-    log,
-    metrics,
-    proving,
-    removing,
-    results,
-    sealing,
-    transfer,
-    upkeep,
-    web,
-)
+from pgresults.cli import DEFAULT_STORAGE, INTERRUPTED
+from pgresults.cli.commands import Commands
 from pgresults.cli.output import fail
-from pgresults.cli.rights import hint
-from pgresults.cli.session import DEFAULT_STORAGE, Session
 from pgresults.cli.usage import WRONG_USAGE, HelpfulGroup
 from pgresults.errors import InvalidArgument, PgResultsError, reason_of
 
@@ -47,10 +24,16 @@ FAILED, PIPE_CLOSED = 1, 141
 class _Program(HelpfulGroup):
     """The group of all commands; here every failure becomes a line and an exit code."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = cast("Any", Commands())  # of which nothing is ever added or taken away
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except PgResultsError as error:
+            from pgresults.cli.rights import hint  # with SQLAlchemy, which not all commands need
+
             fail(f"{error}{hint(ctx.invoked_subcommand, error)}")
             raise typer.Exit(WRONG_USAGE if isinstance(error, InvalidArgument) else FAILED) from None
         except BrokenPipeError:
@@ -71,27 +54,6 @@ app = typer.Typer(
     help="Results of Python programs, kept in Postgres.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage (of verify: could not check), 130 interrupted.",
 )
-results.register(app)
-listing.register(app)
-removing.register(app)
-history.register(app)
-log.register(app)
-explaining.register(app)
-upkeep.register(app)
-holding.register(app)
-audit.register(app)
-sealing.register(app)
-proving.register(app)
-metrics.register(app)
-transfer.register(app)
-transfer.register_import(importing.app)
-demo.register(app)
-web.register(app)
-app.add_typer(config.app, name="config")
-app.add_typer(database.app, name="db")
-app.add_typer(embedded.app, name="embedded")
-app.add_typer(importing.app, name="import")
-app.add_typer(locks.app, name="locks")
 
 
 def _print_version(wanted: bool) -> None:
@@ -118,6 +80,8 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
+    from pgresults.cli.session import Session  # with all of a store
+
     given = {"database_url": database_url, "database_schema": schema}
     context.obj = Session(
         {name: value for name, value in given.items() if value is not None}, storage, _is_given(context, "storage")

@@ -7,8 +7,8 @@ import typer
 from pydantic import SecretStr
 
 from pgresults import settings
-from pgresults.cli.output import masked, print_json
-from pgresults.cli.session import session
+from pgresults.cli.output import print_json
+from pgresults.cli.session import masked, session
 from pgresults.cli.tables import print_rows
 from pgresults.database.targets import url_of
 from pgresults.errors import ConfigurationError

@@ -10,6 +10,7 @@ from pgresults.cli.output import note, say
 from pgresults.cli.progress import confirm, counting, waiting
 from pgresults.cli.removing import Yes
 from pgresults.cli.session import Create, Session, session
+from pgresults.cli.transfer import import_results
 from pgresults.errors import ConfigurationError
 from pgresults.integrations.prefect.documents import BLOCK_STORAGE
 from pgresults.integrations.prefect.files import import_files
@@ -23,11 +24,7 @@ MANY = 1000
 _DATABASE = "prefect.db"
 
 app = typer.Typer(no_args_is_help=True, help="Results from elsewhere.")
-
-
-@app.callback()
-def _imports() -> None:
-    """Have the command keep its name though it is the only one."""
+app.command("file")(import_results)
 
 
 @app.command()

@@ -14,7 +14,6 @@ from uuid import UUID
 import typer
 from rich.console import Console
 from rich.text import Text
-from sqlalchemy import URL
 
 from pgresults.records.texts import UNSHOWABLE, visible
 
@@ -91,12 +90,6 @@ def print_bytes(content: bytes) -> None:
     """Print bytes as they are."""
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
-
-
-def masked(url: URL) -> str:
-    """The URL without its passwords, also where they are parameters."""
-    secrets = [name for name in url.query if "password" in name]
-    return url.set(drivername="postgresql").difference_update_query(secrets).render_as_string(hide_password=True)
 
 
 def _plain(value: object) -> object:

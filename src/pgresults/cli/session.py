@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
+from sqlalchemy import URL
 
-from pgresults.cli.output import masked
+from pgresults.cli import DEFAULT_STORAGE
 from pgresults.cli.usage import end, told
 from pgresults.database.database import Database
 from pgresults.database.programs import call, perform
@@ -19,7 +20,6 @@ from pgresults.settings import Settings, load_settings
 from pgresults.sql.schema import SCHEMA
 from pgresults.storage.postgres import PostgresStorage, default_storage
 
-DEFAULT_STORAGE = "default"
 _MANY = 10
 
 Create = Annotated[
@@ -101,6 +101,12 @@ def where(database: Database) -> str:
     if database.embedded is not None:
         return f"the embedded Postgres in {database.embedded.path} (`pgresults embedded stop` ends it)"
     return masked(database.url())
+
+
+def masked(url: URL) -> str:
+    """The URL without its passwords, also where they are parameters."""
+    secrets = [name for name in url.query if "password" in name]
+    return url.set(drivername="postgresql").difference_update_query(secrets).render_as_string(hide_password=True)
 
 
 def _end(kind: str, name: str, known: Iterable[str], advice: str) -> NoReturn:

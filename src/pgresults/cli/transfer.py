@@ -40,11 +40,6 @@ def register(app: typer.Typer) -> None:
     app.command("export")(export_results)
 
 
-def register_import(imports: typer.Typer) -> None:
-    """Add the command to those that import."""
-    imports.command("file")(import_results)
-
-
 def export_results(
     context: typer.Context,
     output: Annotated[

@@ -43,12 +43,12 @@ def bars(given: Sequence[Bar], described: str, most: str = "") -> Markup:
     last = len(given) - 1
     ticks = sorted({round(last * number / (_TICKS - 1)) for number in range(_TICKS)}) if given else []
     labels = Markup("").join(Markup("<span>{}</span>").format(given[place].label) for place in ticks)
-    return Markup(
-        '<figure class="chart"><figcaption>{}</figcaption><svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" '
-        'aria-label="{}">{}</svg><div class="ticks" aria-hidden="true">{}</div></figure>'
-    ).format(
-        f"up to {most}" if most else "", max(1, len(given)) * _STEP, _HEIGHT, described, Markup("").join(drawn), labels
+    head = Markup("<figcaption>{}</figcaption>").format(f"up to {most}" if most else "")
+    picture = Markup('<svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>').format(
+        max(1, len(given)) * _STEP, _HEIGHT, described, Markup("").join(drawn)
     )
+    foot = Markup('<div class="ticks" aria-hidden="true">{}</div>').format(labels)
+    return Markup('<figure class="chart">{}{}{}</figure>').format(head, picture, foot)
 
 
 def share(part: float, whole: float) -> Markup:

@@ -33,10 +33,12 @@ async def space(view: View) -> Response:
     if days not in _DAYS:
         raise InvalidArgument(f"days is one of {', '.join(map(str, _DAYS))}", argument="days", value=days)
     span, id_ = timedelta(days=days), view.storage.id
-    usage, expiring, written, largest, tasks, tags, overdue = await asyncio.gather(
-        counted(view, "usage", lambda: views.usage(id_)),
+    expiring, written = await asyncio.gather(
         counted(view, f"expiring {days}", lambda: views.expiring_daily(id_, span)),
         counted(view, f"written {days}", lambda: views.written_daily(id_, span)),
+    )
+    usage, largest, tasks, tags, overdue = await asyncio.gather(
+        counted(view, "usage", lambda: views.usage(id_)),
         counted(view, "largest", lambda: console.largest(id_, _LIMIT)),
         counted(view, "tasks", lambda: console.tasks(id_, _TASKS)),
         counted(view, "tags", lambda: console.tags(id_, _LIMIT)),
