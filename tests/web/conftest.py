@@ -35,11 +35,14 @@ def console(
             base_url: str = "http://localhost",
             url: str | None = None,
             client: tuple[str, int] = ("127.0.0.1", 5),
+            public_key: str | None = None,
             **options: Any,
         ) -> Browser:
             web = {name: options.pop(name) for name in ("token", "user_header", "proxies", "hosts") if name in options}
             url = url or psycopg_url(storage.database.url())
-            settings = load_settings(database_url=url, web=web, pool_size=1, connect_timeout=3)
+            settings = load_settings(
+                database_url=url, web=web, pool_size=1, connect_timeout=3, seal_public_key=public_key
+            )
             given = Options(settings, storage.name, looked_at.append, allow_changes, **options)
             app = create_app(given)
             made = TestClient(app, base_url, raise_server_exceptions=False, follow_redirects=False, client=client)

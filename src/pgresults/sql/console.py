@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.sql.selectable import Subquery
 
-from pgresults.sql.compiled import Statement
+from pgresults.sql.compiled import Query, Statement
 from pgresults.sql.history import ENTRY_COLUMNS
 from pgresults.sql.results import ONE_KEY, UNEXPIRED, as_read
 from pgresults.sql.schema import history, payload, result
@@ -39,9 +39,15 @@ def _given(name: str, kind: Any) -> ColumnElement[Any]:
     return bindparam(name, type_=kind)
 
 
-READ_ONLY = Statement(
-    select(func.set_config(literal_column("'transaction_read_only'"), literal_column("'on'"), literal_column("true")))
-)
+class _ReadOnly(Statement):
+    """A command that is no query, so that others may still say how the transaction is isolated."""
+
+    def __init__(self) -> None:
+        self.changes = False
+        self.query = cache(lambda _: Query(b"SET TRANSACTION READ ONLY"))
+
+
+READ_ONLY = _ReadOnly()
 """Let the transaction change nothing."""
 
 

@@ -19,6 +19,7 @@ from pgresults.errors import (
     InvalidArgument,
     LockedError,
     MissingResult,
+    PayloadTooLarge,
     PgResultsError,
     SchemaVersionError,
     StorageUnavailable,
@@ -184,13 +185,14 @@ def change(
 
     def decorate(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def checked(view: View) -> Response:
-            form = await view.request.form(max_files=2, max_fields=20)
-            if not same(str(form.get("token", "")), view.visitor.token):
-                return refused(view.request, name, 403, "This form is not of this session", "Load the page again.")
-            if changes and view.place.changing is None:
-                advice = "Start it with --allow-changes to have this done here."
-                return refused(view.request, name, 403, "This console changes nothing", advice)
-            return await handler(view)
+            async with view.request.form(max_files=2, max_fields=20) as form:
+                if not same(str(form.get("token", "")), view.visitor.token):
+                    title = "This form is not of this session"
+                    return refused(view.request, name, 403, title, "Load the page again.")
+                if changes and view.place.changing is None:
+                    advice = "Start it with --allow-changes to have this done here."
+                    return refused(view.request, name, 403, "This console changes nothing", advice)
+                return await handler(view)
 
         return page(name, needs)(wraps(handler)(checked))
 
@@ -270,6 +272,7 @@ _FAILURES: tuple[tuple[type[PgResultsError], int, str], ...] = (
     (SchemaVersionError, _UNAVAILABLE, "The schema is not the one that this version works with"),
     (MissingResult, 404, "There is no such thing"),
     (InvalidArgument, 400, "That cannot be asked"),
+    (PayloadTooLarge, 413, "That is too large to be shown here"),
     (LockedError, 409, "Somebody else has the lock"),
     (IntegrityError, 409, "This is not as it was written"),
     (ConfigurationError, 409, "The database refuses this"),

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
+from uuid import UUID
 
 from starlette.responses import Response
 
@@ -33,11 +34,8 @@ async def space(view: View) -> Response:
     if days not in _DAYS:
         raise InvalidArgument(f"days is one of {', '.join(map(str, _DAYS))}", argument="days", value=days)
     span, id_ = timedelta(days=days), view.storage.id
-    expiring, written = await asyncio.gather(
-        counted(view, f"expiring {days}", lambda: views.expiring_daily(id_, span)),
-        counted(view, f"written {days}", lambda: views.written_daily(id_, span)),
-    )
-    usage, largest, tasks, tags, overdue = await asyncio.gather(
+    daily, usage, largest, tasks, tags, overdue = await asyncio.gather(
+        counted(view, f"days {days}", lambda: _daily(id_, span)),
         counted(view, "usage", lambda: views.usage(id_)),
         counted(view, "largest", lambda: console.largest(id_, _LIMIT)),
         counted(view, "tasks", lambda: console.tasks(id_, _TASKS)),
@@ -49,8 +47,9 @@ async def space(view: View) -> Response:
         days=days,
         choices=_DAYS,
         usage=usage,
-        expiring=_chart(expiring, today, today + span, "expire", "What expires on each day to come, by bytes"),
-        written=_chart(written, today - span, today, "written", "What was written on each day past, by bytes"),
+        daily=daily,
+        expiring=_chart(daily, 0, today, today + span, "expire", "What expires on each day to come, by bytes"),
+        written=_chart(daily, 1, today - span, today, "written", "What was written on each day past, by bytes"),
         overdue=overdue,
         largest=largest,
         tasks=tasks,
@@ -66,11 +65,19 @@ def counted(view: View, what: str, start: Callable[[], Operation[T]]) -> Awaitab
     return view.console.figures.get(name, lambda: aperform(call(storage.database, lambda _: start())))
 
 
-def _chart(
-    figure: Figure[list[views.Daily]], start: date, end: date, verb: str, described: str
-) -> tuple[Figure[Any], Any]:
-    """A figure by day, and its chart with a bar for each day, empty ones too."""
-    by_day = {day.day: day for day in figure.value or ()}
+_Daily: TypeAlias = tuple[list[views.Daily], list[views.Daily]]
+
+
+def _daily(storage_id: UUID, span: timedelta) -> Operation[_Daily]:
+    """What expires on each day to come, and what was written on each day past."""
+    return (yield from views.expiring_daily(storage_id, span)), (yield from views.written_daily(storage_id, span))
+
+
+def _chart(figure: Figure[_Daily], which: int, start: date, end: date, verb: str, described: str) -> Any:
+    """A chart with a bar for each day, empty ones too; None where there is nothing in any."""
+    by_day = {day.day: day for day in figure.value[which]} if figure.value else {}
+    if not by_day:
+        return None
     days = [start + timedelta(days=number) for number in range((end - start).days + 1)]
     bars = []
     for day in days:
@@ -79,7 +86,7 @@ def _chart(
         said = f"{day:%Y-%m-%d}: {results:,} results of {texts.size(size)} {verb}"
         bars.append(Bar(texts.day(day), [("main", float(size))], said))
     most = max((day.bytes for day in by_day.values()), default=0)
-    return figure, charts.bars(bars, described, texts.size(most) if most else "")
+    return charts.bars(bars, described, texts.size(most) if most else "")
 
 
 @change("space", Kind.AUDITOR, changes=False)
