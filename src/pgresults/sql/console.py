@@ -67,13 +67,13 @@ _BOUNDS: dict[str, ColumnElement[bool]] = {
     "since": history.c.at >= _given("since", _TIME),
     "until": history.c.at < _given("until", _TIME),
     "last_at": _beyond(),
+    "actor": history.c.actor == _given("actor", Text),
 }
-"""What says which part of the history is looked at; the index by time answers it."""
+"""What says which part of the history is looked at; an index answers each."""
 
 
 def _filters(table: Any) -> dict[str, tuple[ColumnElement[bool], ...]]:
     return {
-        "actor": (table.c.actor == _given("actor", Text),),
         "action": (table.c.action == _given("action", Text),),
         "prefix": (
             table.c.key >= _given("prefix", history.c.key.type),

@@ -16,7 +16,7 @@ from pgresults.web.jobs import Jobs
 from pgresults.web.options import Options
 from pgresults.web.pages import health, holds, integrity, key, locks, log, login, results, space, tasks
 from pgresults.web.places import Places
-from pgresults.web.rendering import STATIC, static
+from pgresults.web.rendering import STATIC, static, zipped
 from pgresults.web.views import Console, refused
 
 _NOT_FOUND = 404
@@ -80,6 +80,9 @@ async def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in STATIC:
         return PlainTextResponse("there is no such file\n", 404)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        told = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        return Response(zipped(name), headers=told, media_type=STATIC[name])
     return Response(static(name), media_type=STATIC[name])
 
 

@@ -87,7 +87,12 @@ async def fetch(storage: PostgresStorage, key: str, which: Which) -> Found:
     """
     size = await _size(storage, key, which)
     if size is not None and size > MOST_BYTES:
-        raise PayloadTooLarge(f"the payload has {size:,} bytes", key=key, size=size, limit=MOST_BYTES)
+        raise PayloadTooLarge(
+            f"the payload has {size:,} bytes: too large to be looked into here. `pgresults get` prints it",
+            key=key,
+            size=size,
+            limit=MOST_BYTES,
+        )
     if which.version is not None:
         return await aperform(find_version(storage, key, which.version))
     if which.as_of is not None:

@@ -4,13 +4,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from uuid import UUID
 
 from pgresults.database.database import Database, Start
 from pgresults.database.programs import aperform, call
 from pgresults.database.schemas import schemas
-from pgresults.errors import MissingResult
+from pgresults.errors import MissingResult, PgResultsError
 from pgresults.operations import console
 from pgresults.operations.registry import registered
 from pgresults.operations.requests import T
@@ -19,7 +18,7 @@ from pgresults.records.keys import storage_id
 from pgresults.settings import Settings
 from pgresults.storage.postgres import PostgresStorage, default_storage, require_name
 
-_FRESH = timedelta(seconds=5).total_seconds()
+_FRESH = 5.0  # seconds
 
 
 class LookedAt(Database):
@@ -79,13 +78,14 @@ class Places:
         self._changed: dict[str, Database] = {}
         self._schemas: list[str] = []
         self._seen = float("-inf")
+        self._looking: asyncio.Future[None] | None = None
 
     async def find(self, schema: str | None, name: str | None) -> Place:
         """The place of these names; those that are not said are the first ones.
 
         Raises: MissingResult where there is no such schema or storage; StorageUnavailable; SchemaVersionError.
         """
-        known = await self._known_schemas()
+        known = await self._known_schemas(schema)
         schema, name = schema or self.schema, name or self.name
         if schema != self.schema and schema not in known:
             raise MissingResult(f"there is no schema of pgresults named {schema!r} here", reason="no such schema")
@@ -105,6 +105,8 @@ class Places:
 
     async def aclose(self) -> None:
         """Close all connections."""
+        if self._looking is not None:
+            await self._looking
         for database in (*self._looked_at.values(), *self._changed.values()):
             await database.aclose()
         await self._first.aclose()
@@ -118,8 +120,20 @@ class Places:
             made[schema] = kind(target, schema, first.settings, standby)
         return made[schema]
 
-    async def _known_schemas(self) -> list[str]:
-        if time.monotonic() - self._seen > _FRESH:
+    async def _known_schemas(self, asked: str | None) -> list[str]:
+        """The schemas of the database; looked up anew beside the requests, but for one that is not known."""
+        unknown = asked not in (None, self.schema, *self._schemas)
+        if time.monotonic() - self._seen > _FRESH and self._looking is None:
+            self._looking = asyncio.ensure_future(self._look())
+        if self._looking is not None and (not self._schemas or unknown):
+            await asyncio.shield(self._looking)
+        return self._schemas
+
+    async def _look(self) -> None:
+        try:
             self._schemas = await asyncio.to_thread(lambda: schemas(self._first.database.url()))
             self._seen = time.monotonic()
-        return self._schemas
+        except PgResultsError:
+            pass  # whoever asks for more is told
+        finally:
+            self._looking = None

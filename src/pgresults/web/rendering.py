@@ -1,6 +1,8 @@
 """Pages from templates, in which everything is escaped."""
 
+import gzip
 import hashlib
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -12,9 +14,16 @@ from pgresults.web import charts, texts
 _ROOM = files("pgresults.web")
 
 
+@cache
 def static(name: str) -> bytes:
     """A file that is served as it is."""
     return (_ROOM / "static" / name).read_bytes()
+
+
+@cache
+def zipped(name: str) -> bytes:
+    """Such a file as browsers take it faster; nothing that a visitor sees is zipped, for its length would tell of it."""
+    return gzip.compress(static(name), mtime=0)
 
 
 STATIC = {

@@ -17,7 +17,7 @@ from pgresults.database.standbys import Lag, lag
 from pgresults.errors import PgResultsError, StorageUnavailable
 from pgresults.operations import views
 from pgresults.operations.registry import registered
-from pgresults.sql.grants import ROLES, Kind
+from pgresults.sql.grants import Kind
 from pgresults.sql.schema import REVISION
 from pgresults.web.gauges import gather
 from pgresults.web.views import Console, View, page
@@ -52,18 +52,12 @@ class Condition(NamedTuple):
 async def health(view: View) -> Response:
     """The revision, the roles and missing grants, connections, a pooler, the standby, shards."""
     database = view.storage.database
-    figure = await view.console.figures.get(("health", database.schema), lambda: _condition(database))
-    return view.render(
-        figure=figure, condition=figure.value, newest=REVISION, roles=ROLES, storages_of=await _storages(view)
+    figures = view.console.figures
+    figure, storages = await asyncio.gather(
+        figures.get(("health", database.schema), lambda: _condition(database)),
+        figures.get(("storages", database.schema), lambda: aperform(call(database, lambda _: views.storages()))),
     )
-
-
-async def _storages(view: View) -> Sequence[views.StorageRow] | None:
-    """What is registered, with its sums; None where they are being counted."""
-    database = view.storage.database
-    name = ("storages", database.schema)
-    found = await view.console.figures.get(name, lambda: aperform(call(database, lambda _: views.storages())))
-    return found.value
+    return view.render(figure=figure, condition=figure.value, newest=REVISION, storages_of=storages.value)
 
 
 async def _condition(database: Database) -> Condition:

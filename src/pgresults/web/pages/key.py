@@ -12,9 +12,9 @@ from pgresults.database.errors import is_forbidden
 from pgresults.database.programs import aperform, call
 from pgresults.errors import (
     ConfigurationError,
+    IntegrityError,
     InvalidArgument,
     MissingResult,
-    PayloadTooLarge,
     PgResultsError,
     StorageUnavailable,
 )
@@ -64,21 +64,23 @@ async def key(view: View) -> Response:
         raise MissingResult(f"nothing ever happened under {name!r}", key=name, reason="never written")
     asked = await _asked_for(view, name)
     shown, why = await _result(view, asked)
+    state = await _state(view, name)
     document, left_out = _tree(view, shown)
     lock = await _lock(view, name)
     return view.render(
         key=name,
         asked_for=asked,
-        state=await _state(view, name),
+        state=state,
         shown=shown,
         serializer=shown and (described_type(shown.head.serializer) or "bytes"),
         why=why,
+        damaged=isinstance(why, IntegrityError),
         tree=document,
         left_out=left_out,
         extent=extent,
         entries=entries[:_ENTRIES],
         further=entries[_ENTRIES - 1].seq if len(entries) > _ENTRIES else None,
-        made=_made(shown, entries),
+        made=_made(shown.head.version if shown else state[0], entries),
         lock=lock,
         holds=await _holds(view, name, entries),
         compared=await _compared(view, name),
@@ -115,18 +117,16 @@ async def _state(view: View, name: str) -> tuple[int | None, str]:
         return None, str(error)
 
 
-async def _result(view: View, asked: _Asked) -> tuple[Shown | None, str]:
+async def _result(view: View, asked: _Asked) -> tuple[Shown | None, PgResultsError | None]:
     """A result, or why it is not shown."""
     try:
         found = await fetch(view.storage, asked.key, asked.which)
         view.note(asked.key, found.head.version, "value")
-        return await look(view.storage, found, asked.key), ""
-    except PayloadTooLarge as error:
-        return None, f"{error}: too large to be looked into here. `pgresults get` prints it."
+        return await look(view.storage, found, asked.key), None
     except StorageUnavailable:
         raise
     except PgResultsError as error:
-        return None, str(error)
+        return None, error
 
 
 def _tree(view: View, shown: Shown | None) -> tuple[Node | None, str]:
@@ -137,9 +137,8 @@ def _tree(view: View, shown: Shown | None) -> tuple[Node | None, str]:
     return tree(shown.document, place, start), place or ("0" if start else "")
 
 
-def _made(shown: Shown | None, entries: list[HistoryEntry]) -> Mapping[str, Any]:
+def _made(version: int | None, entries: list[HistoryEntry]) -> Mapping[str, Any]:
     """How the result came to be: what was recorded, in words, and what else its writer said."""
-    version = shown.head.version if shown else None
     entry = next((one for one in entries if one.version == version and one.action in ("write", "import")), None)
     if entry is None:
         return {}
