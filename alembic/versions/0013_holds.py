@@ -297,6 +297,27 @@ $$
 """
 """Who sweeps goes on sweeping, who owns may do this, too; auditors and writers are granted their part anew."""
 
+_TAKE = """
+DO $$
+DECLARE
+    held record;
+BEGIN
+    FOR held IN
+        SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
+        FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+        WHERE c.oid = 'forgotten'::regclass AND a.privilege_type = 'UPDATE' AND a.grantee <> c.relowner
+          AND NOT EXISTS (
+              SELECT FROM pg_class h CROSS JOIN LATERAL aclexplode(h.relacl) b
+              WHERE h.oid = 'history'::regclass AND b.privilege_type = 'TRUNCATE' AND b.grantee = a.grantee
+          )
+    LOOP
+        EXECUTE format('REVOKE UPDATE ON SEQUENCE forgotten FROM %s', held.grantee);
+    END LOOP;
+END
+$$
+"""
+"""What an earlier upgrade gave together with fences is an owner's alone: default privileges had kept it."""
+
 
 def upgrade() -> None:
     # Unless it is named last, the schema of temporary tables comes before all others.
@@ -319,6 +340,7 @@ def upgrade() -> None:
         _RELEASE_HOLD,
         _CORRECTIONS,
         _LET,
+        _TAKE,
     ):
         op.execute(statement)
 

@@ -72,14 +72,17 @@ async def test_the_report_says_what_is_newer_than_the_newest_seal(call: Call, st
     new = seal_over(store, 2)
     store.write(2, key="k")
     store.write(2, key="l")
-    for given, seal, newer in (
-        ({"against": old}, old, 3),
-        ({"since": old, "against": new}, new, 2),
-        ({"since": new, "against": old}, new, 2),
-        ({"key": "k", "against": new}, new, 2),
+    _, second, third = (entry.at for entry in store.history("k"))
+    for given, seal, newer, since in (
+        ({"against": old}, old, 3, second),
+        ({"since": old, "against": new}, new, 2, third),
+        ({"since": new, "against": old}, new, 2, third),
+        ({"key": "k", "against": new}, new, 2, third),
     ):
         (covered,) = (await call(store, "verify", **given)).storages
-        assert (covered.sealed_at, covered.newer) == (seal.sealed_at, newer)
+        assert (covered.sealed_at, covered.newer, covered.newer_since) == (seal.sealed_at, newer, since)
+    (covered,) = (await call(store, "verify", against=seal_over(store, 4))).storages
+    assert (covered.newer, covered.newer_since) == (0, None)
 
 
 @pytest.mark.parametrize("since", [False, True])
@@ -111,7 +114,7 @@ async def test_a_storage_that_is_known_and_empty_is_altered(
     truncated(store, "storage")
     for given in ({"since": seal}, {"against": seal}, {"since": seal, "against": seal}):
         findings = (await call(store, "verify", **given)).findings
-        assert any("sealed and has nothing" in finding.message for finding in findings)
+        assert any("1 entries were sealed" in finding.message for finding in findings)
     (tmp_path / "seal").write_bytes(seal.dump_bytes())
     for option in ("--since", "--against"):  # a seal knows the storage, whatever the registry says
         assert program("verify", option, str(tmp_path / "seal")).exit_code == 1
@@ -211,5 +214,6 @@ def test_the_program_prints_what_it_covered(store: ResultStore, program: Any, tm
     lines = program("verify", "--against", str(seal)).stdout.splitlines()
     assert lines[0] == "2 entries of 1 keys and 2 payloads checked: intact"
     assert lines[1].startswith("storage 'one': 2 entries of 1 keys and 2 payloads, 1 entries newer than the seal of 20")
+    assert ", which no seal protects, the oldest for 0:00:" in lines[1]
     assert lines[2].startswith("not checked: the storages 'other-")
     assert "no seal given" in program("verify").stdout

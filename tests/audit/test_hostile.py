@@ -294,7 +294,7 @@ def test_a_step_without_a_change_is_taken(guarded_url: URL, writer: URL, kind: s
 
 
 @given(steps=STEPS)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_whatever_a_writer_leaves_is_the_servers_word_or_a_finding(
     tmp_path: Path, guarded_url: URL, writer: URL, steps: list[tuple[str, dict[str, str]]]
 ) -> None:

@@ -19,6 +19,7 @@ ABSENT = Contestant("absent", ODD, "Absent", ("a-package-that-nobody-has",), "no
 LIGHT = [peer for peer in PEERS if peer.packages[0] in ("pgresults", "joblib", "diskcache")]
 
 
+@pytest.mark.slow
 def test_what_is_installed_is_measured_and_all_else_is_said(tmp_path: Path) -> None:
     run = Measurement(TINY).of([*LIGHT, LIAR, BROKEN, ABSENT])  # once: it starts a server and several processes
     found = {one.operation for one in run.figures if one.peer == "pgresults"}

@@ -156,6 +156,7 @@ def test_a_second_run_computes_nothing(command: Callable[..., list[str]], storag
     assert timedelta(hours=2) <= left < timedelta(hours=3)
 
 
+@pytest.mark.slow
 def test_it_tells_people_what_it_did(command: Callable[..., list[str]]) -> None:
     printed = on_terminal(command("--limit", "3"), dict(os.environ))
     assert "Results go to postgresql://" in printed
@@ -205,6 +206,7 @@ def is_importing(child: str) -> bool:
     return is_worker and "psycopg" in (process / "maps").read_text()
 
 
+@pytest.mark.slow
 def test_interrupted_while_workers_start_it_is_quiet(command: Callable[..., list[str]]) -> None:
     process = start(command("--limit", "200"))
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

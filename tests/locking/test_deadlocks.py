@@ -128,7 +128,7 @@ else:
     print("stored", flush=True)
 """
 
-    @pytest.mark.parametrize("order", [("ab", "ba"), ("ab", "bc", "ca")])
+    @pytest.mark.parametrize("order", [("ab", "ba"), pytest.param(("ab", "bc", "ca"), marks=pytest.mark.slow)])
     def test_in_processes(self, guarded: ResultStore, shared_url: URL, order: tuple[str]) -> None:
         start = [sys.executable, "-c", self.PROCESS, psycopg_url(shared_url), guarded.result_storage.name]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

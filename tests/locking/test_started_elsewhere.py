@@ -276,6 +276,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_of_mapped_processes(tmp_path: Path, shared_url: URL, guarded: ResultStore) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

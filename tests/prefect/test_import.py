@@ -179,7 +179,10 @@ def test_results_go_where_a_block_looks_for_them(fresh_url: URL, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("place", "advice"),
-    [("s3://bucket/results", "pip install fsspec"), ("block:a/b", "pip install 'pgresults[prefect]'")],
+    [
+        pytest.param("s3://bucket/results", "pip install fsspec", marks=pytest.mark.slow),
+        ("block:a/b", "pip install 'pgresults[prefect]'"),
+    ],
 )
 def test_what_is_missing_is_named(storage: PostgresStorage, place: str, advice: str) -> None:
     ended = command(storage, "import", "prefect", place, without="prefect fsspec")

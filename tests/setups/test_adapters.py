@@ -74,7 +74,10 @@ print(store.read("lent").metadata.version, store.verify().intact)
 """
 
 
-@pytest.mark.parametrize("registered", ["floats", "decimals", "texts", "loaders", "dumpers"])
+@pytest.mark.parametrize(
+    "registered",
+    [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("floats", "decimals")), "texts", "loaders", "dumpers"],
+)
 def test_what_an_application_registers_is_its_own(fresh_url: URL, registered: str) -> None:
     command = [sys.executable, "-c", PROGRAM, psycopg_url(fresh_url), registered]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)

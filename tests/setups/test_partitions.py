@@ -79,6 +79,20 @@ def test_a_partition_that_lets_history_go_is_found_and_closed(empty_url: URL, st
         admin.execute("SELECT pgresults.maintenance('why'); DELETE FROM pgresults.history_p1")
 
 
+def test_no_partition_lets_go_what_is_on_hold(empty_url: URL, store: ResultStore, admin: Any) -> None:
+    store.write_many({f"k{number}": number for number in range(20)})
+    store.hold(prefix="", reason="case 7")
+    assert "payload_p1" in " ".join(finding.message for finding in store.verify().findings)
+    migrations.upgrade(empty_url)
+    assert store.verify().intact
+    ways = ("DELETE FROM pgresults.{}_p1", "TRUNCATE pgresults.{}_p1", "UPDATE pgresults.{}_p1 SET key = 'z' || key")
+    for way in (way.format(table) for way in ways for table in ("payload", "result")):
+        with pytest.raises(psycopg.Error) as refused:
+            admin.execute(way)
+        assert refused.value.sqlstate in ("PH001", "23514"), way  # or the key is not of that partition
+    assert len(store.read_many([f"k{number}" for number in range(20)])) == 20
+
+
 @pytest.mark.parametrize(
     ("switch", "table"),
     [

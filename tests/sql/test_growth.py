@@ -17,6 +17,7 @@ from pgresults.operations.verify import Span
 from pgresults.sql import monitoring
 from pgresults.sql.compiled import Statement
 from pgresults.sql.frequency import ARE_FREQUENT
+from pgresults.sql.log import log
 from pgresults.sql.usage import LAST_CHANGE
 from pgresults.sql.verify import COUNT_SINCE
 from pgresults.sql.views import WRITTEN_DAILY, find
@@ -107,6 +108,15 @@ def test_history_by_actor_is_found_by_its_index(grown: PostgresStorage) -> None:
             "SELECT * FROM pgresults.result_history WHERE actor = 'nobody' ORDER BY at DESC LIMIT 9"
         ).fetchone()
     assert "history_actor_idx" in json.dumps(plan)
+
+
+def test_a_page_of_the_log_goes_through_itself_alone(grown: PostgresStorage) -> None:
+    half = ResultStore(result_storage=grown).log(limit=KEYS // 2)[-1]
+    last = {"last_at": half.at, "last_key": half.key, "last_seq": half.seq}
+    assert _passed(grown, log(frozenset()), limit=100) <= 200
+    assert _passed(grown, log(frozenset({"last"})), limit=100, **last) <= 200
+    assert _passed(grown, log(frozenset({"since", "until"})), limit=100, since=half.at, until="tomorrow") <= 200
+    assert _passed(grown, log(frozenset({"actor"})), limit=100, actor="nobody@nowhere") <= 1
 
 
 def test_totals_are_estimated_from_a_sample_and_exact_where_asked(

@@ -231,6 +231,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_process_of_a_map_needs_a_key_of_its_own(fresh_url: URL, tmp_path: Path) -> None:
     written(tmp_path, {"script.py": SCRIPT})
     url = psycopg_url(fresh_url)

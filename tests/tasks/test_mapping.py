@@ -82,6 +82,7 @@ def with_a_lock(lock: Any, plain: str, *calls: Any) -> list[str]:
     return outer_parameter.map(*zip(*calls, strict=True), processes=1)
 
 
+@pytest.mark.slow
 def test_processes_do_without_parameters_that_cannot_be_sent(storage: PostgresStorage) -> None:
     run = with_a_lock.with_options(result_storage=storage)
     assert run(threading.Lock(), "seen", ("plain", None)) == ["seen"]
@@ -156,6 +157,7 @@ def count_storages(x: int) -> int:
     return len(storages)
 
 
+@pytest.mark.slow
 def test_calls_in_a_process_share_connections(storage: PostgresStorage) -> None:
     work = count_storages.with_options(result_storage=storage)
     assert work.map(range(9), processes=1) == [1] * 9

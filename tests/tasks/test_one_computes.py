@@ -87,8 +87,8 @@ def _one_computes(url: str, processes: int, start: str) -> None:
     assert ran == 1
 
 
-def test_one_of_ten_processes_computes(fresh_url: URL) -> None:
-    _one_computes(psycopg_url(fresh_url), 10, "spawn")
+def test_one_of_four_processes_computes(fresh_url: URL) -> None:
+    _one_computes(psycopg_url(fresh_url), 4, "spawn")
 
 
 @pytest.mark.slow

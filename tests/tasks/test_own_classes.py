@@ -184,6 +184,7 @@ print([str(member) for member in Color], Point("x").area())
 """
 
 
+@pytest.mark.slow
 def test_another_program_gets_a_copy_even_where_it_has_such_a_class(
     run: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -317,6 +318,7 @@ def test_a_module_has_one_identity_however_it_is_started(
     assert run(*ways[reading], "read") == ["True True True True"]
 
 
+@pytest.mark.slow
 def test_a_class_that_is_gone_is_a_copy(run: Callable[..., list[str]], tmp_path: Path) -> None:
     script = """
     from dataclasses import dataclass
@@ -357,6 +359,7 @@ def test_json_gives_a_program_its_own_classes_and_no_others(run: Callable[..., l
     assert run("other.py") == ["computed", "True x=2"]  # the same name, another's class
 
 
+@pytest.mark.slow
 def test_json_names_a_module_alike_however_it_is_started(run: Callable[..., list[str]], tmp_path: Path) -> None:
     source = MODULE.replace("ResultStore()", "ResultStore(serializer='json')").replace("[Row(1), Row]", "[Row(1), 1]")
     source = source.replace("cls is Row", "cls == 1")

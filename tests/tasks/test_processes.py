@@ -170,6 +170,7 @@ def test_what_was_set_when_the_program_began_holds_in_workers(run: Callable[...,
     ) == ["[30]"]
 
 
+@pytest.mark.slow
 def test_an_inner_task_of_a_worker_has_the_key_that_it_has_here(run: Callable[..., list[str]]) -> None:
     source = """
         from pgresults import task

@@ -46,6 +46,7 @@ def test_two_programs_with_a_task_of_one_name(run: Run, tmp_path: Path) -> None:
     assert run("-c", "import sales") == ["a of sales"]
 
 
+@pytest.mark.slow
 def test_programs_without_a_file(run: Run) -> None:
     one, other = TASK.replace("NAME", "one"), TASK.replace("NAME", "other")
     assert run("-", typed=one) == ["computed a of one"]
@@ -53,6 +54,7 @@ def test_programs_without_a_file(run: Run) -> None:
     assert run("-c", one) == ["a of one"]  # the same code: there is nothing else to tell it by
 
 
+@pytest.mark.slow
 def test_a_package_is_the_same_started_and_imported(run: Run, tmp_path: Path) -> None:
     written(tmp_path, {"pkg/__init__.py": "", "pkg/mod.py": TASK.replace("NAME", "mod")})
     assert run("-m", "pkg.mod") == ["computed a of mod"]
@@ -103,6 +105,7 @@ print(change(10), Scale.change(10), scale(10))
 """
 
 
+@pytest.mark.slow
 def test_a_name_that_is_now_this_and_now_that(run: Run, tmp_path: Path) -> None:
     written(tmp_path, {"job.py": BRANCHES})
     assert run("job.py", "double") == ["20 20 20"]

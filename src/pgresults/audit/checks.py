@@ -18,7 +18,8 @@ _OBJECTS = ("serializer", "provenance")
 _TIMES = ("at", "expires_at")
 _NO_LAST_ENTRY = 2**63
 _WRITES = ("write", "import")
-_ACTIONS = (*_WRITES, "touch", "delete", "expire", "redact", "retain", "break", "maintenance", "hold", "release")
+ACTIONS = (*_WRITES, "touch", "delete", "expire", "redact", "retain", "break", "maintenance", "hold", "release")
+"""What an entry may say was done."""
 _AHEAD = 24 * 3600 * 1_000_000  # microseconds: a clock may have been set back, or be another server's since
 
 
@@ -27,6 +28,8 @@ class Finding:
     """Something that is not as it was written: what, and where.
 
     ``kind`` is "entry", "chain", "head", "payload", "seal" or "storage"; ``keys`` are those it may concern, mostly one.
+    Of what is around them it is "function", "table", "view", "sequence", "column", "trigger", "rule", "policy", "key",
+    "index", "owner", "grant" or "setting".
     """
 
     kind: str
@@ -129,7 +132,7 @@ def _check_entry(entry: Entry, predecessor: bytes | None) -> Iterator[Finding]:
 def _check_step(last: Entry | None, entry: Entry, now: bytes) -> Iterator[Finding]:
     """Check what the server says of an entry: its action, version and time, by what it says of the one before."""
     before = last if last is not None and last["seq"] == entry["seq"] - 1 else None
-    if entry["action"] not in _ACTIONS:
+    if entry["action"] not in ACTIONS:
         flaw = f"has an action that there is not: {entry['action']!r}"
     elif _microseconds(entry["at"]) > _microseconds(now) + _AHEAD:
         flaw = "is dated in the future"

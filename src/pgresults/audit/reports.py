@@ -12,7 +12,8 @@ class Covered:
     """A storage that was checked: how much of it.
 
     ``sealed_at`` is when the newest seal given that covers it was made (aware, UTC), None where there is none, and
-    ``newer`` how many entries that one does not cover. ``empty``: it holds nothing at all.
+    ``newer`` how many entries that one does not cover, the oldest of them of ``newer_since`` (aware, UTC): what
+    happens to these no seal would tell. ``empty``: it holds nothing at all.
     """
 
     storage: str
@@ -21,6 +22,7 @@ class Covered:
     payloads: int
     sealed_at: datetime | None = None
     newer: int | None = None
+    newer_since: datetime | None = None
     empty: bool = False
 
 
@@ -30,7 +32,8 @@ class VerifyReport:
 
     ``storages`` are those that were checked; ``unchecked`` names others that are registered in the same database;
     ``windows`` are the transactions for which an owner had opened the history, since the seal or time that was given,
-    else ever. ``chain`` says of which times the seals are that were followed one after the other.
+    else ever. ``chain`` says of which times the seals are that were followed one after the other. ``unseen`` is what of
+    functions, views, rights and so on could not be compared with what they should be, because the role may not read it.
     """
 
     storages: tuple[Covered, ...]
@@ -38,6 +41,7 @@ class VerifyReport:
     unchecked: tuple[str, ...] = ()
     windows: tuple[Window, ...] = ()
     chain: tuple[datetime, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def keys(self) -> int:

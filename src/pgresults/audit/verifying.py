@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pgresults.arguments import require_moment
 from pgresults.audit.checks import Check, Finding
+from pgresults.audit.house import inspect, is_of_speed
 from pgresults.audit.reports import Covered, VerifyReport
 from pgresults.audit.sealing import compare, key_file, require_chain
 from pgresults.audit.seals import Seal, require_genuine
@@ -52,8 +53,10 @@ def verify(
         else _Run(storage, _span(since), newest, findings, progress)
         for storage in dict.fromkeys((keyspace.entries, sealed))
     ]
+    unseen: tuple[str, ...] = ()
     if key is None:
         covered = yield from _verify_all(runs)
+        unseen = yield from _verify_houses(runs)
     else:
         covered = yield from _verify_key(keyspace, runs, key)
     if against is not None:
@@ -66,7 +69,7 @@ def verify(
     span = runs[-1].span or (against.span if against else None)
     windows = yield from call(sealed.database, lambda _: operations.windows(span))
     return VerifyReport(
-        tuple(covered), tuple(findings), unchecked, tuple(windows), tuple(one.sealed_at for one in followed)
+        tuple(covered), tuple(findings), unchecked, tuple(windows), tuple(one.sealed_at for one in followed), unseen
     )
 
 
@@ -89,13 +92,24 @@ def _verify_all(runs: list[_Run]) -> Program[list[Covered]]:
         covered.append((yield from _check_keys(run, run.storage.id, name)))
         sealed = run.seal is not None and run.seal.entries > 0
         if covered[-1].empty and (sealed or (yield from call(database, _known_for_long(run)))):
-            who = "sealed" if sealed else "registered"
-            message = f"{name!r} is {who} and has nothing: its rows were removed, or nothing was ever written to it"
+            before = f"{run.seal.entries:,} entries were sealed" if run.seal and sealed else "the storage is registered"
+            message = f"nothing here of {name!r}: {before}, and its rows were removed or never written"
             run.findings.append(Finding("storage", (), message))
     for run in {run.storage.database: run for run in runs}.values():
         switch = yield from _check_keys(run, MAINTENANCE, MAINTENANCE_NAME)
         covered += [] if switch.empty else [switch]
     return covered
+
+
+def _verify_houses(runs: list[_Run]) -> Program[tuple[str, ...]]:
+    """Compare each schema with what it should be; returns what could not be seen. What was said already is left out."""
+    hidden: list[str] = []
+    for storage in {(run.storage.database, run.storage.schema): run.storage for run in runs}.values():
+        guards = yield from call(storage.database, lambda _: operations.missing_guards())
+        findings, unseen = yield from inspect(storage, {f"{guard.table}.{guard.name}" for guard in guards})
+        runs[0].findings.extend(one for one in findings if not is_of_speed(one))
+        hidden += unseen
+    return tuple(hidden)
 
 
 def _check_keys(run: _Run, storage_id: UUID, name: str) -> Program[Covered]:
@@ -111,11 +125,13 @@ def _check_keys(run: _Run, storage_id: UUID, name: str) -> Program[Covered]:
 
 
 def _as_covered(run: _Run, name: str, check: Check, seal: Seal | None, *, empty: bool) -> Program[Covered]:
-    newer = None
+    newer, oldest = None, None
     if seal is not None:
-        newer = yield from call(run.storage.database, lambda _: operations.count_since(run.storage.id, seal.span))
+        newer, oldest = yield from call(
+            run.storage.database, lambda _: operations.count_since(run.storage.id, seal.span)
+        )
     counts = check.keys, check.entries, check.payloads
-    return Covered(name, *counts, seal.sealed_at if seal else None, newer, empty)
+    return Covered(name, *counts, seal.sealed_at if seal else None, newer, oldest, empty)
 
 
 def _verify_key(keyspace: Keyspace, runs: list[_Run], key: str) -> Program[list[Covered]]:
@@ -169,7 +185,8 @@ def _check_storage(storage: PostgresStorage) -> Program[list[Finding]]:
     findings = []
     for guard in (yield from call(storage.database, lambda _: operations.missing_guards())):
         message = (
-            f"the trigger {guard.name}, which keeps the history, is gone or off: find out who did that, then run "
+            f"the trigger {guard.name} of {guard.table}, which keeps the history or what is on hold, is gone or off: "
+            "find out who did that, then run "
             f"ALTER TABLE {storage.schema}.{guard.table} {guard.on} TRIGGER {guard.name}"
         )
         if guard.is_partition:

@@ -5,7 +5,7 @@ Exit codes of ``verify``: 0 intact, 1 altered, 2 could not check, or nothing the
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -149,6 +149,8 @@ def _print_report(report: VerifyReport, as_json: bool) -> None:
         say(f"chain: {len(report.chain):,} seals of {first} to {last}, {how}")
     if report.unchecked:
         say(f"not checked: the storages {', '.join(map(repr, report.unchecked))}")
+    for part in report.unseen:
+        say(f"not checked: {part}")
     for window in report.windows:
         when = shown(window.at) or "unknown"
         say(f"maintenance: {when}: opened by {window.db_user!r}: {window.reason}")
@@ -169,7 +171,11 @@ def _verdict(report: VerifyReport) -> str:
 def _sealed(one: Covered) -> str:
     if one.sealed_at is None:
         return "no seal given"
-    return f"{one.newer:,} entries newer than the seal of {shown(one.sealed_at)}"
+    newer = f"{one.newer:,} entries newer than the seal of {shown(one.sealed_at)}"
+    if one.newer_since is None:
+        return newer
+    age = timedelta(seconds=max(0, round((datetime.now(UTC) - one.newer_since).total_seconds())))
+    return f"{newer}, which no seal protects, the oldest for {age}"
 
 
 def stats(

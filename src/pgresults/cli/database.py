@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pgresults.cli.output import note, say, shown
+from pgresults.audit.house import inspect
+from pgresults.cli.output import fail, note, say, shown
 from pgresults.cli.progress import waiting
 from pgresults.cli.session import session, where
 from pgresults.database import distribution, migrations
@@ -71,10 +72,20 @@ def current(context: typer.Context) -> None:
 
 @app.command()
 def check(context: typer.Context) -> None:
-    """Fail unless the schema is the one this version works with, and as it was made."""
+    """Fail unless the schema is the one this version works with, and as it was made.
+
+    Functions, views, triggers, keys, rights and so on are compared with those that this version ships.
+    """
     with session(context).storage() as storage:
         for doubt in migrations.require_sound(storage.database.url(), storage.schema):
             typer.echo(f"warning: {doubt}", err=True)
+        findings, unseen = perform(inspect(storage))
+        for part in unseen:
+            typer.echo(f"warning: not checked: {part}", err=True)
+        for finding in findings:
+            fail(f"{finding.kind}: {finding.message}")
+        if findings:
+            raise typer.Exit(1)
         found = distribution.distribution_of(storage.database.url(), storage.schema)
         if found and found.missing:
             raise ConfigurationError(

@@ -91,8 +91,8 @@ def _following(storage: PostgresStorage, given: dict[str, Any], since: datetime 
     seen: dict[tuple[str, int], datetime] = {}
     while True:
         for one in reversed(found):
-            if (one.key, one.entry.seq) not in seen:
-                seen[one.key, one.entry.seq] = one.entry.at
+            if (one.key, one.seq) not in seen:
+                seen[one.key, one.seq] = one.at
                 yield one
         newest = max(seen.values(), default=None)
         if newest is not None:
@@ -107,7 +107,7 @@ def _newer(storage: PostgresStorage, given: dict[str, Any], newest: datetime | N
 
 def _said(one: LogEntry) -> dict[str, Any]:
     hidden = ("result", "has_result")
-    return {"key": one.key} | {name: value for name, value in asdict(one.entry).items() if name not in hidden}
+    return {"key": one.key} | {name: value for name, value in asdict(one).items() if name not in hidden}
 
 
 def _row(one: LogEntry) -> list[Any]:
@@ -118,6 +118,5 @@ def _row(one: LogEntry) -> list[Any]:
 def _line(one: LogEntry) -> str:
     if not terminal.is_terminal:
         return "\t".join(shown(value) for value in _row(one))
-    entry = one.entry
-    why = f": {entry.reason}" if entry.reason else ""
-    return shown(f"{shown(entry.at)}  {entry.action:<6}  {one.key}  version {entry.version} by {entry.actor}{why}")
+    why = f": {one.reason}" if one.reason else ""
+    return shown(f"{shown(one.at)}  {one.action:<6}  {one.key}  version {one.version} by {one.actor}{why}")

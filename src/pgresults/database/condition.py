@@ -14,9 +14,14 @@ _MISPLACED = r"""
 """
 # A trigger of each row would be every partition's by itself, but one of TRUNCATE is of the statement.
 _OPEN = """
-    SELECT t.relid AS part FROM pg_partition_tree('history') t
+    SELECT t.relid AS part, kept.trigger, kept.event, kept.calls, kept.always
+    FROM (VALUES ('history', 'append_only', 'UPDATE OR DELETE OR TRUNCATE', 'refuse_change()', true),
+                 ('payload', 'keep_all_held', 'TRUNCATE', 'keep_held()', false),
+                 ('result', 'keep_all_held', 'TRUNCATE', 'keep_held()', false))
+        AS kept (of, trigger, event, calls, always)
+    CROSS JOIN LATERAL pg_partition_tree(kept.of::regclass) t
     WHERE t.level > 0
-      AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relid AND g.tgname = 'append_only')
+      AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relid AND g.tgname = kept.trigger)
 """
 _MAY_LOOK = """
     SELECT bool_and(has_table_privilege(name, 'SELECT')) FROM unnest(ARRAY['history', 'fence', 'forgotten']) AS name
@@ -68,9 +73,11 @@ MENDING = tuple(
                 found record;
             BEGIN
                 FOR found IN {_OPEN} LOOP
-                    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s '
-                                   'FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', found.part);
-                    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', found.part);
+                    EXECUTE format('CREATE TRIGGER %s BEFORE %s ON %s FOR EACH STATEMENT EXECUTE FUNCTION %s',
+                                   found.trigger, found.event, found.part, found.calls);
+                    IF found.always THEN
+                        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %s', found.part, found.trigger);
+                    END IF;
                 END LOOP;
             END
             $$
@@ -104,9 +111,9 @@ def _look(connection: Connection) -> Iterator[str]:
     misplaced = sorted({name for _, name, _ in connection.execute(text(_MISPLACED))})
     if misplaced:
         yield f"functions would work on the schema that this one was named before: {', '.join(misplaced)}"
-    unkept = sorted(str(part) for (part,) in connection.execute(text(_OPEN)))
+    unkept = sorted({str(part) for part, *_ in connection.execute(text(_OPEN))})
     if unkept:
-        yield f"partitions of the history let anybody change them: {', '.join(unkept)}"
+        yield f"partitions let anybody change what their tables keep: {', '.join(unkept)}"
     if connection.execute(text(_MAY_LOOK)).scalar_one():
         for newest, following in connection.execute(text(_BEHIND)):
             yield f"the next fence would be {following}, but one of {newest} was given before"

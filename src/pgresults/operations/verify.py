@@ -184,10 +184,10 @@ def has_history(storage_id: UUID) -> Operation[bool]:
     return bool((yield Execute(statements.HAS_HISTORY, {"storage_id": storage_id}))[0][0])
 
 
-def count_since(storage_id: UUID, span: Span) -> Operation[int]:
-    """How many entries of a storage a seal of that span does not cover."""
+def count_since(storage_id: UUID, span: Span) -> Operation[tuple[int, datetime | None]]:
+    """How many entries of a storage a seal of that span does not cover, and of when the oldest of them is."""
     rows = yield Execute(statements.COUNT_SINCE, {"storage_id": storage_id, **span._asdict()})
-    return int(rows[0][0])
+    return int(rows[0][0]), utc(rows[0][1])
 
 
 def is_registered(storage_id: UUID, name: str) -> Operation[bool]:
@@ -203,7 +203,7 @@ def windows(span: Span | None) -> Operation[list[Window]]:
 
 
 class Guard(NamedTuple):
-    """A trigger that keeps the history: of which table, and whether that is a partition."""
+    """A trigger that keeps the history, or what is on hold: of which table, and whether that is a partition."""
 
     name: str
     table: str
@@ -212,11 +212,11 @@ class Guard(NamedTuple):
     @property
     def on(self) -> str:
         """How it is to be on."""
-        return "ENABLE" if self.name == "record_entry" else "ENABLE ALWAYS"
+        return "ENABLE ALWAYS" if self.name in ("append_only", "kept") else "ENABLE"
 
 
 def missing_guards() -> Operation[list[Guard]]:
-    """The triggers that should keep the history and are gone or off."""
+    """The triggers that should keep the history, and what is on hold, and are gone or off."""
     return [Guard(*row) for row in (yield Execute(statements.GUARDS, {}))]
 
 

@@ -99,6 +99,25 @@ ROLES = {kind: f"pgresults_{kind}" for kind in Kind}
 """How the role of each kind is called unless an operator names it otherwise."""
 
 
+def allowed(name: str, column: str | None, privilege: str) -> bool:
+    """Whether some kind of role but an owner is granted that.
+
+    Parameters:
+        name: a table, view, sequence or function.
+        column: one of its columns; None: the whole.
+        privilege: as the server calls it.
+    """
+    others = [kind for kind in Kind if kind is not Kind.OWNER]
+    if privilege == "EXECUTE":
+        return any(call.startswith(f"{name}(") for kind in others for call in _FUNCTIONS.get(kind, ()))
+    given = [one for kind in others for table in (name, _ALL_TABLES) for one in _PRIVILEGES[kind].get(table, ())]
+    given += [one for kind in others for sequence, one in _SEQUENCES.get(kind, ()) if sequence == name]
+    if privilege in given or column is None:
+        return privilege in given
+    parts = [parsed for one in given if (parsed := _COLUMNS.fullmatch(one))]
+    return any(parsed[1] == privilege and column in parsed[2].split(", ") for parsed in parts)
+
+
 def grants(schema: str = tables.SCHEMA, roles: Mapping[Kind, str] | None = None) -> str:
     """The statements that create a role of each kind and grant what it needs, to be run by the owner of the tables.
 

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, DateTime, Text, Uuid, bindparam, select
+from sqlalchemy import BigInteger, ColumnElement, DateTime, Text, Uuid, and_, bindparam, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from pgresults.sql.compiled import Statement
@@ -18,6 +18,17 @@ def _given(name: str, kind: Any) -> ColumnElement[Any]:
 
 _TIME = DateTime(timezone=True)
 _KEY = history.c.key.type
+_STORAGE = bindparam("storage_id", type_=Uuid)
+_LAST_KEY, _LAST_SEQ = _given("last_key", _KEY), _given("last_seq", BigInteger)
+_LAST = history.alias("last")
+# As the server has it: a time that was put beyond all that Python can say comes as the nearest that it can.
+_LAST_AT = func.coalesce(
+    select(_LAST.c.at)
+    .where(_LAST.c.storage_id == _STORAGE, _LAST.c.key == _LAST_KEY, _LAST.c.seq == _LAST_SEQ)
+    .scalar_subquery(),
+    _given("last_at", _TIME),
+)
+_BEFORE_IN_KEY = and_(history.c.key == _LAST_KEY, history.c.seq < _LAST_SEQ)
 FILTERS: dict[str, tuple[ColumnElement[bool], ...]] = {
     "since": (history.c.at >= _given("since", _TIME),),
     "until": (history.c.at < _given("until", _TIME),),
@@ -25,8 +36,12 @@ FILTERS: dict[str, tuple[ColumnElement[bool], ...]] = {
     "action": (history.c.action == _given("action", Text),),
     "prefix": (history.c.key >= _given("prefix", _KEY), history.c.key < _given("end", _KEY)),
     "tags": (history.c.tags.contains(_given("tags", ARRAY(Text))),),
+    "last": (
+        history.c.at <= _LAST_AT,
+        or_(history.c.at < _LAST_AT, history.c.key > _LAST_KEY, _BEFORE_IN_KEY),
+    ),
 }
-"""What picks entries; a choice of them makes one statement."""
+"""What picks entries; a choice of them makes one statement. Those after the ``last`` are of the next page."""
 
 
 @cache
@@ -36,7 +51,7 @@ def log(chosen: frozenset[str]) -> Statement:
     said = [history.c[name] if name == "tags" else as_read(history, name) for name in ENTRY_COLUMNS]
     return Statement(
         select(history.c.key, *said)
-        .where(history.c.storage_id == bindparam("storage_id", type_=Uuid), *conditions)
+        .where(history.c.storage_id == _STORAGE, *conditions)
         .order_by(history.c.at.desc(), history.c.key, history.c.seq.desc())
         .limit(_given("limit", BigInteger)),
         plan_anew=True,

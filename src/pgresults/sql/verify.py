@@ -118,9 +118,9 @@ FIRST_KEYS_SINCE, NEXT_KEYS_SINCE = _keys_since(ge), _keys_since(gt)
 """A page of the keys with entries that no seal covers yet, with the first of these and about how many there are."""
 
 COUNT_SINCE = Statement(
-    select(func.count()).select_from(history).where(history.c.storage_id == STORAGE, _SINCE), plan_anew=True
+    select(func.count(), as_utc(func.min(history.c.at))).where(history.c.storage_id == STORAGE, _SINCE), plan_anew=True
 )
-"""How many entries no seal covers yet."""
+"""How many entries no seal covers yet, and of when the oldest of them is."""
 
 HAS_HISTORY = Statement(select(exists(select(history.c.seq).where(history.c.storage_id == STORAGE))), plan_anew=True)
 """Whether there is any entry."""
@@ -235,7 +235,7 @@ NAME = Statement(select(storage.c.name).where(storage.c.id == STORAGE))
 
 _TABLES = {
     name: select(literal_column("tableoid")).select_from(table).limit(literal_column("1")).scalar_subquery()
-    for name, table in (("history", history), ("result", result))
+    for name, table in (("history", history), ("result", result), ("payload", payload))
 }
 
 
@@ -243,7 +243,7 @@ def _unguarded(of: str, trigger: str, modes: str) -> Select[Any]:
     """A table and its partitions, where a trigger is not on; found by a row, as far as there is something to keep."""
     row = select(_TABLES[of].label("id")).subquery("row")
     root = func.coalesce(func.pg_partition_root(row.c.id), row.c.id)
-    top = select(root.label("id")).where(row.c.id.is_not(None)).cte(f"top_{trigger}")
+    top = select(root.label("id")).where(row.c.id.is_not(None)).cte(f"top_{of}_{trigger}")
     parts = func.pg_partition_tree(top.c.id).table_valued(column("relid")).lateral("parts")
     tables = union(select(top.c.id), select(cast(parts.c.relid, OID)).select_from(top).join(parts, true())).subquery()
     is_on: ColumnElement[bool] = literal_column(f"tgname = '{trigger}' AND tgenabled IN ({modes})")
@@ -262,10 +262,16 @@ GUARDS = Statement(
     union_all(
         _unguarded("history", "append_only", "'A'"),
         _unguarded("history", "kept", "'A'"),
-        _unguarded("result", "record_entry", "'O', 'A'"),
+        *(
+            _unguarded(of, trigger, "'O', 'A'")
+            for of, trigger in (
+                ("result", "record_entry"),
+                *((of, trigger) for of in ("result", "payload") for trigger in ("keep_held", "keep_all_held")),
+            )
+        ),
     )
 )
-"""The triggers that keep the history and are gone or off: where, and whether that is a partition."""
+"""The triggers that keep the history and what is on hold, and are gone or off: where, and whether in a partition."""
 
 WINDOWS = Statement(
     select(as_utc(history.c.at), history.c.db_user, history.c.reason)

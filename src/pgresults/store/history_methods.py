@@ -3,27 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
-from uuid import UUID
 
-from pgresults.arguments import require_moment
-from pgresults.audit import changes, holding
+from pgresults.audit import changes
 from pgresults.audit.entries import HistoryEntry
+from pgresults.audit.log import LogEntry
+from pgresults.audit.log import log as entries_of
 from pgresults.audit.past import history_of
 from pgresults.audit.sweeping import Taken, retain, sweep
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.database.standbys import looking_back
-from pgresults.operations.holds import Hold
 from pgresults.operations.results import Listed
-from pgresults.records.keys import require_key
 from pgresults.records.listings import Listing
 from pgresults.storage.finding import expiring
 from pgresults.storage.keyspace import Keyspace
-
-if TYPE_CHECKING:
-    from pgresults.audit.proofs import Proof
-    from pgresults.audit.reports import VerifyReport
-    from pgresults.audit.seals import Seal
 
 Progress = Callable[[int], None]
 """Told now and then how many more are done."""
@@ -53,6 +45,50 @@ class HistoryMethods(ABC):
     ) -> Listing[HistoryEntry]:
         """Everything that happened under a key, oldest first; see `history`."""
         return await aperform(self._history(key, with_results, stale_ok))
+
+    def log(
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        limit: int | None = None,
+        stale_ok: timedelta | None = None,
+    ) -> Listing[LogEntry]:
+        """What happened under all keys, the newest first: all that meets every given condition, or `limit`.
+
+        It is found page by page, each from the last entry of the one before on: what happens meanwhile neither leaves
+        an entry out nor shows one twice.
+
+        Parameters:
+            since: the first moment (aware).
+            until: the moment (aware) before which it happened.
+            actor: who did it.
+            action: what was done, as in `HistoryEntry`.
+            prefix: what the keys begin with.
+            tags: words that the version carries.
+            limit: how many of the newest; None: all.
+            stale_ok: how old the answer may be; see `history`.
+
+        Raises: InvalidArgument, also for an action that there is not; StorageUnavailable.
+        """
+        return perform(self._log(since, until, actor, action, prefix, tags, limit, stale_ok))
+
+    async def alog(
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        actor: str | None = None,
+        action: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        limit: int | None = None,
+        stale_ok: timedelta | None = None,
+    ) -> Listing[LogEntry]:
+        """What happened under all keys, the newest first; see `log`."""
+        return await aperform(self._log(since, until, actor, action, prefix, tags, limit, stale_ok))
 
     def delete(self, key: str, reason: str | None = None) -> bool:
         """Take the live result of a key away; its history stays.
@@ -206,162 +242,26 @@ class HistoryMethods(ABC):
         """Take the payloads of superseded versions away; see `retain`."""
         return await aperform(self._retain(versions, age, dry_run, progress))
 
-    def hold(
-        self,
-        key: str | None = None,
-        prefix: str | None = None,
-        tags: Iterable[str] | None = None,
-        reason: str = "",
-        until: datetime | None = None,
-    ) -> UUID:
-        """Have nobody take something away: delete, invalidate and redact are refused, sweep and retain pass it over.
-
-        All versions are held, also those that come later; new ones can still be written.
-
-        Parameters:
-            key: a key, whether anything is there yet or not.
-            prefix: all keys that begin so; an empty one: the whole storage.
-            tags: all keys of which any version has, had or will have all of these.
-            reason: why; kept in the history, and said to whoever is refused.
-            until: when it ends (aware); None: when it is released.
-
-        Returns: the hold's id. Give one of key, prefix and tags.
-        Raises: InvalidArgument; ConfigurationError where the role may place none; StorageUnavailable.
-        """
-        return perform(self._hold(key, prefix, tags, reason, until))
-
-    async def ahold(
-        self,
-        key: str | None = None,
-        prefix: str | None = None,
-        tags: Iterable[str] | None = None,
-        reason: str = "",
-        until: datetime | None = None,
-    ) -> UUID:
-        """Have nobody take something away; see `hold`."""
-        return await aperform(self._hold(key, prefix, tags, reason, until))
-
-    def release_hold(
-        self,
-        key: str | None = None,
-        prefix: str | None = None,
-        tags: Iterable[str] | None = None,
-        reason: str = "",
-        id: UUID | None = None,  # noqa: A002 (the column's name)
-    ) -> int:
-        """Release the holds that cover just what is given, whoever placed them; others may still cover it.
-
-        Parameters:
-            key: of holds on this key.
-            prefix: of holds on this prefix.
-            tags: of holds on just these tags.
-            reason: why; kept in the history.
-            id: of one hold, as `hold` and `holds` give it.
-
-        Returns: how many were released. Give one of key, prefix, tags and id.
-        Raises: InvalidArgument; ConfigurationError where the role may release none; StorageUnavailable.
-        """
-        return perform(self._release_hold(key, prefix, tags, reason, id))
-
-    async def arelease_hold(
-        self,
-        key: str | None = None,
-        prefix: str | None = None,
-        tags: Iterable[str] | None = None,
-        reason: str = "",
-        id: UUID | None = None,  # noqa: A002 (the column's name)
-    ) -> int:
-        """Release the holds that cover just what is given; see `release_hold`."""
-        return await aperform(self._release_hold(key, prefix, tags, reason, id))
-
-    def holds(self) -> Listing[Hold]:
-        """The holds of the storage that stand, the oldest first.
-
-        Raises: ConfigurationError where metadata lies apart, or the role may not see them; StorageUnavailable.
-        """
-        return perform(self._holds())
-
-    async def aholds(self) -> Listing[Hold]:
-        """The holds of the storage that stand; see `holds`."""
-        return await aperform(self._holds())
-
-    def verify(
-        self,
-        key: str | None = None,
-        since: "Seal | datetime | None" = None,
-        against: "Seal | None" = None,
-        progress: Progress | None = None,
-        chain: "Iterable[Seal]" = (),
-    ) -> "VerifyReport":
-        """Recompute what the history and the payloads must be, and report what is not.
-
-        Parameters:
-            key: only this key; None: all keys of the storage, and of the one where metadata is kept apart.
-            since: only entries that came after a seal or a moment (aware), and their payloads; None: all.
-            against: a seal; what it covers must still be what it was. Seals are those of the payloads' storage.
-            progress: told now and then how many more keys are done.
-            chain: seals, each of which must name and continue the one before it in time; what they cover must still be
-                what it was. A key that followed another is endorsed by that one.
-
-        Returns: what was checked and found.
-        Raises: IntegrityError for a seal that is not genuine; ConfigurationError; InvalidArgument; StorageUnavailable.
-        """
-        return perform(self._verify(key, since, against, progress, chain))
-
-    async def averify(
-        self,
-        key: str | None = None,
-        since: "Seal | datetime | None" = None,
-        against: "Seal | None" = None,
-        progress: Progress | None = None,
-        chain: "Iterable[Seal]" = (),
-    ) -> "VerifyReport":
-        """Recompute what the history and the payloads must be, and report what is not; see `verify`."""
-        return await aperform(self._verify(key, since, against, progress, chain))
-
-    def seal(self, progress: Progress | None = None, previous: "Seal | None" = None) -> "Seal":
-        """Sign a root over all entries that are certainly committed; keep it where the database's users cannot reach.
-
-        The key is in the file that the setting ``seal_key`` names, which is made where there is none.
-
-        Parameters:
-            progress: told now and then how many more entries are done.
-            previous: the seal that this one is to continue and name; what that covers is recomputed.
-
-        Returns: the seal; its ``ahead`` counts what no seal can cover, which is logged as well.
-        Raises: IntegrityError where what the previous one covers is not there as it was; ConfigurationError without the
-            extra ``audit`` or with a file that holds no key; StorageUnavailable.
-        """
-        return perform(self._seal(progress, previous))
-
-    async def aseal(self, progress: Progress | None = None, previous: "Seal | None" = None) -> "Seal":
-        """Sign a root over all entries that are certainly committed; see `seal`."""
-        return await aperform(self._seal(progress, previous))
-
-    def prove(self, key: str, version: int | None = None, *, seal: "Seal", salt: bool = True) -> "Proof":
-        """Show that a version of a key was sealed, to somebody without the database: see `Proof.check`.
-
-        Parameters:
-            key: whose.
-            version: which; None: the newest one.
-            seal: that covers it; it has to be genuine.
-            salt: whether the proof says what the payload's salted digest is made of, as far as the payload is there.
-                With it one can check a payload, and test guesses at it, also when that is erased one day.
-
-        Returns: the proof, some kilobytes in size.
-        Raises: MissingResult, also for a version that is newer than the seal; IntegrityError for a seal that is not
-            genuine and where what it covers is not as it was; InvalidKey; InvalidArgument; StorageUnavailable.
-        """
-        return perform(self._prove(key, version, seal, salt))
-
-    async def aprove(self, key: str, version: int | None = None, *, seal: "Seal", salt: bool = True) -> "Proof":
-        """Show that a version of a key was sealed; see `prove`."""
-        return await aperform(self._prove(key, version, seal, salt))
-
     def _history(self, key: str, with_results: bool, stale_ok: timedelta | None) -> Program[Listing[HistoryEntry]]:
         return Listing(
             (yield from history_of((yield from self._keyspace()), key, with_results, stale_ok)), HistoryEntry
         )
+
+    def _log(
+        self,
+        since: datetime | None,
+        until: datetime | None,
+        actor: str | None,
+        action: str | None,
+        prefix: str | None,
+        tags: Iterable[str] | None,
+        limit: int | None,
+        stale_ok: timedelta | None,
+    ) -> Program[Listing[LogEntry]]:
+        storage = (yield from self._keyspace()).entries
+        wanted = looking_back(storage.database, stale_ok)
+        found = yield from entries_of(storage, since, until, actor, action, prefix, tags, limit, wanted)
+        return Listing(found, LogEntry)
 
     def _delete(self, key: str, reason: str | None) -> Program[bool]:
         return (yield from changes.delete((yield from self._keyspace()), key, reason))
@@ -392,52 +292,3 @@ class HistoryMethods(ABC):
         self, versions: int | None, age: timedelta | None, dry_run: bool, progress: Progress | None
     ) -> Program[Taken]:
         return (yield from retain((yield from self._keyspace()).payloads, versions, age, dry_run, progress))
-
-    def _hold(
-        self,
-        key: str | None,
-        prefix: str | None,
-        tags: Iterable[str] | None,
-        reason: str,
-        until: datetime | None,
-    ) -> Program[UUID]:
-        return (yield from holding.hold((yield from self._keyspace()), key, prefix, tags, reason, until))
-
-    def _release_hold(
-        self,
-        key: str | None,
-        prefix: str | None,
-        tags: Iterable[str] | None,
-        reason: str,
-        id: UUID | None,  # noqa: A002 (the column's name)
-    ) -> Program[int]:
-        return (yield from holding.release((yield from self._keyspace()), key, prefix, tags, reason, id))
-
-    def _holds(self) -> Program[Listing[Hold]]:
-        return Listing((yield from holding.holds((yield from self._keyspace()))), Hold)
-
-    def _verify(
-        self,
-        key: str | None,
-        since: "Seal | datetime | None",
-        against: "Seal | None",
-        progress: Progress | None,
-        chain: "Iterable[Seal]",
-    ) -> "Program[VerifyReport]":
-        from pgresults.audit.seals import Seal
-        from pgresults.audit.verifying import verify
-
-        if since is not None and not isinstance(since, Seal):
-            since = require_moment(since, "since")
-        checked = None if key is None else require_key(key)
-        return (yield from verify((yield from self._keyspace()), checked, since, against, progress, chain))
-
-    def _seal(self, progress: Progress | None, previous: "Seal | None") -> "Program[Seal]":
-        from pgresults.audit.sealing import seal
-
-        return (yield from seal((yield from self._keyspace()).payloads, previous, progress))
-
-    def _prove(self, key: str, version: int | None, seal: "Seal", salt: bool) -> "Program[Proof]":
-        from pgresults.audit.proving import prove
-
-        return (yield from prove((yield from self._keyspace()).payloads, key, version, seal, salt))

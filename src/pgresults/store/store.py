@@ -2,7 +2,7 @@
 
 What it does with single results and for runs stands here; its methods for many results at once are in `bulk_methods`,
 for payloads larger than memory in `stream_methods`, for locks in `lock_methods`, for history, expirations and erasure
-in `history_methods`. Each pair is a line over a program.
+in `history_methods`, for holds, verifying, seals and proofs in `evidence_methods`. Each pair is a line over a program.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -38,6 +38,7 @@ from pgresults.storage.registry import (
 from pgresults.store import reading, run_options, writing
 from pgresults.store.bulk_methods import BulkMethods
 from pgresults.store.deprecation import warn_deprecated
+from pgresults.store.evidence_methods import EvidenceMethods
 from pgresults.store.history_methods import HistoryMethods
 from pgresults.store.lifetime_methods import LifetimeMethods
 from pgresults.store.lock_methods import LockMethods
@@ -72,7 +73,7 @@ def _lock_manager(given: Any) -> LockManager | None:
     return None if given is None else require_manager(given)
 
 
-class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, LifetimeMethods, BaseModel):
+class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, EvidenceMethods, LifetimeMethods, BaseModel):
     """Reads and writes results under keys; see ``docs/results.md``.
 
     Every method that touches the database exists twice: ``name`` blocks, ``aname`` is for an event loop.
