@@ -1,7 +1,7 @@
 """What the console's pages take: ``python -m benchmarks.console [--sizes 100000,1000000] [--at DIRECTORY]``.
 
-In milliseconds and kB. Run it in the checkout: the store is filled as the tests fill theirs, in a minute or two a million. The console runs as
-a program of its own, and is asked by HTTP; the first request of all is shown by itself.
+In milliseconds and kB. Run it in the checkout: the store is filled as the tests fill theirs, in a minute or two a
+million. The console runs as a program of its own, and is asked by HTTP; the first request of all is shown by itself.
 """
 
 import argparse

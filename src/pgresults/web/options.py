@@ -41,7 +41,7 @@ class Options:
     allow_changes: bool = False
     host: str = LOOPBACK
     seals: Sequence[Path] = ()
-    patience: timedelta = field(default=timedelta(milliseconds=120))
+    patience: timedelta = field(default=timedelta(milliseconds=100))
 
     def require_safe(self) -> None:
         """Refuse to be reached from elsewhere by anybody; raises ConfigurationError."""

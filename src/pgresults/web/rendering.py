@@ -22,7 +22,7 @@ def static(name: str) -> bytes:
 
 @cache
 def zipped(name: str) -> bytes:
-    """Such a file as browsers take it faster; nothing that a visitor sees is zipped, for its length would tell of it."""
+    """Such a file, smaller; no page is zipped, for its length would tell of what is secret in it."""
     return gzip.compress(static(name), mtime=0)
 
 
@@ -55,6 +55,8 @@ def _environment() -> Environment:
 
 
 _templates = _environment()
+for _name in _templates.list_templates(["html"]):
+    _templates.get_template(_name)  # compiled now, and not while the first visitor waits
 
 
 def render(template: str, status: int = 200, **values: Any) -> HTMLResponse:

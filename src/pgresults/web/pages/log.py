@@ -19,7 +19,7 @@ from pgresults.web.views import View, page
 
 ACTIONS = ("write", "import", "touch", "delete", "expire", "redact", "retain", "break", "hold", "release")
 _LIMIT = 50
-_WINDOW = 20_000
+_WINDOW = 10_000
 """How many entries one request looks at where some are to be picked: what is further back is the next request's."""
 
 
