@@ -1,9 +1,13 @@
 """Who may come in, and what every answer says."""
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from pgresults.database.connections import Connection
+from pgresults.database.database import Database
 from pgresults.errors import ConfigurationError
 from pgresults.store import ResultStore
 from pgresults.web.guarding import own_address
@@ -119,11 +123,61 @@ class TestFromElsewhere:
         assert browser.get("/log", headers=[("x-user", "ann"), ("x-user", "bob")]).status == 403
         assert browser.get("/log", headers={"x-user": "a" * 201}).status == 403
 
+    def test_a_token_does_where_no_proxy_names_a_user(self, console: Console) -> None:
+        browser = console(host="0.0.0.0", user_header="X-User", token=TOKEN)
+        assert "ann" in browser.get("/log", headers={"x-user": "ann"}).text
+        assert browser.get("/log").status == 401
+        assert browser.get("/metrics", headers={"authorization": f"Bearer {TOKEN}"}).status == 200
+
+    def test_nobody_is_asked_to_log_in_where_there_is_no_token(self, console: Console) -> None:
+        page = console().get("/login?then=/log")
+        assert (page.status, page.headers["location"]) == (303, "/log")
+
     def test_a_name_from_another_address_counts_for_nothing(self, console: Console) -> None:
         stranger = console(host="0.0.0.0", user_header="X-User", client=("192.0.2.9", 7))
         assert stranger.get("/log", headers={"x-user": "ann"}).status == 403
         known = console(host="0.0.0.0", user_header="X-User", proxies=("192.0.2.9",), client=("192.0.2.9", 7))
         assert known.get("/log", headers={"x-user": "ann"}).status == 200
+
+
+class TestTheEventLoop:
+    def test_waits_for_no_database(self, console: Console, store: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        store.write({"a": 1}, key="k")
+        blocked: list[str] = []
+
+        def watched(owner: type, name: str) -> None:
+            blocking = getattr(owner, name)
+
+            def watch(*given: Any, **named: Any) -> Any:
+                if asyncio._get_running_loop() is not None:
+                    blocked.append(f"{owner.__name__}.{name}")
+                return blocking(*given, **named)
+
+            monkeypatch.setattr(owner, name, watch)
+
+        watched(Database, "run")
+        watched(Connection, "connect")
+        browser = console(allow_changes=True)
+        pages = ("log", "results", "tasks", "locks", "space", "holds", "integrity", "health", "metrics", "healthz")
+        for page in (
+            *pages,
+            "key?key=k",
+            "key?key=k&a=1&b=1",
+            "raw?key=k",
+            "tasks?task=x",
+            "log?tag=x",
+            "suggestions?prefix=k",
+        ):
+            assert browser.get(f"/{page}").status == 200, page
+        token = browser.see("/integrity").token
+        for action, form in (
+            ("integrity/verify", {}),
+            ("space/retain", {"versions": "1"}),
+            ("key/delete", {"key": "k", "reason": "x"}),
+            ("tasks/forget", {"task": "x", "reason": "x"}),
+        ):
+            assert browser.post(f"/{action}", {"token": token, **form}).status == 303, action
+        assert blocked == []
 
 
 class TestForms:
@@ -142,11 +196,11 @@ class TestForms:
         assert browser.post("/login", {"token": token, "secret": TOKEN}).status == 401
 
     def test_that_are_too_large_are_refused(self, console: Console) -> None:
-        browser = console()
+        browser = console(token=TOKEN)
         assert browser.post("/login", {"secret": "x" * 9_000_000}).status == 413
         chunks = iter([b"x" * 1_000_000] * 9)
         sent = browser.client.post(
             "/login", content=chunks, headers={"content-type": "application/x-www-form-urlencoded"}
         )
         assert sent.status_code == 413
-        assert browser.get("/log", headers={"content-length": "9" * 5000}).status == 413
+        assert browser.get("/login", headers={"content-length": "9" * 5000}).status == 413

@@ -92,6 +92,11 @@ class Guard:
         finally:
             ACTOR.reset(token)
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is a token that lets visitors in."""
+        return self._token is not None
+
     def proves(self, token: str) -> bool:
         """Whether a token is the one that is asked for."""
         return self._token is not None and hmac.compare_digest(token.encode(), self._token.encode())
@@ -118,13 +123,13 @@ class Guard:
     def _admit(self, request: Request, sending: "_Sending") -> Response | None:
         """Find out who asks; gives an answer to whom is not let in."""
         session, kind = self._session(request)
-        name = None
-        if self._user_header is not None:
-            name = self._named(request)
-            if name is None:
+        name = None if self._user_header is None else self._named(request)
+        needs_more = name is None and (self._token is not None or self._user_header is not None)
+        if needs_more and not (self._token is not None and (kind == _PROVEN or self._bears_token(request))):
+            if self._token is None:
                 return PlainTextResponse("no user is named by a proxy that is trusted\n", 403)
-        elif request.url.path != LOGIN and not (self._token is None or kind == _PROVEN or self._bears_token(request)):
-            return _to_login(request)
+            if request.url.path != LOGIN:
+                return _to_login(request)
         if session is None:
             session = secrets.token_hex(16)
             sending.cookie = self._cookie(request, session, _OPEN)

@@ -2,7 +2,7 @@
 
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
@@ -35,7 +35,7 @@ from pgresults.web.places import Place, Places
 from pgresults.web.rendering import render
 
 _log = logging.getLogger(__name__)
-_MOST_STORAGES = 200
+_MOST_STORAGES = 50
 
 
 class Entry(NamedTuple):
@@ -139,7 +139,7 @@ class View:
             "schema": self.storage.schema,
             "storage": self.storage.name,
             "schemas": sorted({*self.place.schemas, self.storage.schema}),
-            "storages": sorted({*self.place.storages.values(), self.storage.name})[:_MOST_STORAGES],
+            "storages": _some(self.place.storages.values(), self.storage.name),
             "changes": self.place.changing is not None,
         }
         return render(template or f"{self.page}.html", status, **{**shown, **values})
@@ -197,6 +197,11 @@ def change(
         return page(name, needs)(wraps(handler)(checked))
 
     return decorate
+
+
+def _some(names: Iterable[str], one: str) -> list[str]:
+    """Names to choose from, one of them for certain."""
+    return sorted({*sorted(names)[:_MOST_STORAGES], one})
 
 
 def same(one: str, other: str) -> bool:

@@ -16,6 +16,8 @@ async def login(request: Request) -> Response:
     """Ask for the token, and begin a session for whom has it."""
     guard: Guard = request.state.guard
     then = own_address(request.query_params.get("then", "/"), ADDRESSES)
+    if not guard.asks:
+        return see(then)
     wrong = False
     if request.method == "POST":
         form = await request.form(max_files=0, max_fields=5)
