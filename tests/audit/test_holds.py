@@ -32,6 +32,12 @@ REMOVALS: dict[str, Callable[[ResultStore], Any]] = {
 HELD = "storage_id = %(id)s AND key = 'a/1'"
 
 
+@pytest.fixture(scope="module")
+def shared_url(create_database: Callable[[], URL]) -> URL:
+    """A database of this module's own: holds are entries, and others count all that are sealed."""
+    return create_database()
+
+
 def fill(store: ResultStore) -> None:
     for number in range(3):
         store.write(number, key="a/1", tags=["legal", "monthly"])
