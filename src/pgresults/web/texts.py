@@ -86,7 +86,7 @@ def shortened(value: str, limit: int) -> str:
 
 
 FILTERS: dict[str, Any] = {
-    "text": text, "visible": visible, "size": size, "count": count, "exact": exact, "when": when, "span": span,
-    "day": day, "shortened": shortened,
+    "text": text, "visible": visible, "size": size, "count": count, "exact": exact, "when": when,
+    "shortened": shortened,
 }  # fmt: skip
 """What templates may show a value by."""
