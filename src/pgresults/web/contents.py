@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import unified_diff
@@ -28,6 +28,8 @@ MOST_BYTES = 8 * 1024 * 1024
 """The largest payload that is looked into, and how large it may become when it is unpacked."""
 
 _MOST_LINES = 2_000
+_MOST_COLUMNS = 100
+_PAIR = 2
 _MOST_SHOWN = 100_000
 
 
@@ -36,6 +38,26 @@ class Which(NamedTuple):
 
     version: int | None = None
     as_of: datetime | None = None
+
+
+class Outline(NamedTuple):
+    """What the writer said of an array or a frame: its type, its shape, its parts' and its columns' types."""
+
+    type: str
+    shape: str
+    dtype: str
+    columns: Sequence[tuple[str, str]]
+
+
+def _outline(said: Any) -> Outline | None:
+    """What is said of an array or a frame; nothing of it is certain to be there, or to be what it should."""
+    if not isinstance(said, dict):
+        return None
+    shape, columns = said.get("shape"), said.get("columns")
+    lengths = " x ".join(map(str, shape)) if isinstance(shape, list) else ""
+    pairs = [one for one in columns if isinstance(one, list) and len(one) == _PAIR] if isinstance(columns, list) else []
+    kinds = [(str(name), str(of)) for name, of in pairs[:_MOST_COLUMNS]]
+    return Outline(str(said.get("type") or ""), lengths, str(said.get("dtype") or ""), kinds)
 
 
 @dataclass(frozen=True)
@@ -54,7 +76,7 @@ class Shown:
     head: Head
     content: Content
     sample: Sample | None = None
-    outline: Mapping[str, Any] | None = None
+    outline: Outline | None = None
     imports: Sequence[str] = ()
     bytes: Sequence[str] = ()
 
@@ -85,7 +107,16 @@ async def fetch(storage: PostgresStorage, key: str, which: Which) -> Found:
 
     Raises: MissingResult; PayloadTooLarge; StorageUnavailable.
     """
-    size = await _size(storage, key, which)
+    if which.as_of is not None:
+        _require_bounded(key, await _size_as_of(storage, key, which.as_of))
+        return await aperform(find_as_of(storage, key, which.as_of))
+    # A version stays what it is, and so does its size.
+    version = (await head_of(storage, key)).version if which.version is None else which.version
+    _require_bounded(key, await _size_of(storage, key, version))
+    return await aperform(find_version(storage, key, version))
+
+
+def _require_bounded(key: str, size: int | None) -> None:
     if size is not None and size > MOST_BYTES:
         raise PayloadTooLarge(
             f"the payload has {size:,} bytes: too large to be looked into here. `pgresults get` prints it",
@@ -93,11 +124,6 @@ async def fetch(storage: PostgresStorage, key: str, which: Which) -> Found:
             size=size,
             limit=MOST_BYTES,
         )
-    if which.version is not None:
-        return await aperform(find_version(storage, key, which.version))
-    if which.as_of is not None:
-        return await aperform(find_as_of(storage, key, which.as_of))
-    return require_live(await aperform(storage._fetch(require_key(key))), key)
 
 
 async def head_of(storage: PostgresStorage, key: str) -> Head:
@@ -106,13 +132,12 @@ async def head_of(storage: PostgresStorage, key: str) -> Head:
     return require_live(await aperform(call(storage.database, lambda _: look_up(storage.id, checked))), key).head
 
 
-async def _size(storage: PostgresStorage, key: str, which: Which) -> int | None:
-    version, moment = which
-    if version is not None:
-        return await aperform(call(storage.database, lambda _: console.version_size(storage.id, key, version)))
-    if moment is not None:
-        return await aperform(call(storage.database, lambda _: console.size_as_of(storage.id, key, moment)))
-    return (await head_of(storage, key)).size
+async def _size_of(storage: PostgresStorage, key: str, version: int) -> int | None:
+    return await aperform(call(storage.database, lambda _: console.version_size(storage.id, key, version)))
+
+
+async def _size_as_of(storage: PostgresStorage, key: str, moment: datetime) -> int | None:
+    return await aperform(call(storage.database, lambda _: console.size_as_of(storage.id, key, moment)))
 
 
 async def look(storage: PostgresStorage, found: Found, key: str) -> Shown:
@@ -137,12 +162,11 @@ def _look(storage: PostgresStorage, found: Found, key: str) -> Shown:
     payload, head = _believed(storage, found, key), found.head
     with within_permit(Permit(allow_pickle=False, max_bytes=MOST_BYTES)):
         content = content_of(head.serializer, payload)
-    outline = (shown_provenance(head.provenance) or {}).get(OUTLINE)
     return Shown(
         head,
         content,
         sample_of(described_type(head.serializer), payload),
-        outline if isinstance(outline, dict) else None,
+        _outline((shown_provenance(head.provenance) or {}).get(OUTLINE)),
         list(islice(imports(payload), 50)) if content.kind == "pickle" else (),
         list(hexdump(content.data)) if content.is_opaque or content.kind == "bytes" else (),
     )

@@ -48,10 +48,11 @@ class Figures:
         if kept.work is None and time.monotonic() - kept.made > _FRESH:
             self._forget_some()
             kept.work = asyncio.ensure_future(count())
-        if kept.work is not None:
-            await asyncio.wait([kept.work], timeout=self._patience)
-            if kept.work.done():
-                work, kept.work = kept.work, None
+        if (work := kept.work) is not None:
+            await asyncio.wait([work], timeout=self._patience)
+            if work.done():
+                if kept.work is work:  # nobody else who waited has seen it
+                    kept.work = None
                 kept.value, kept.at, kept.made = work.result(), datetime.now(UTC), time.monotonic()
         return Figure(kept.value, kept.at, kept.work is not None)
 

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pgresults.arguments import flaw_of
 from pgresults.records.provenance import ACTOR
-from pgresults.web.options import Options, is_loopback
+from pgresults.web.options import Options, is_loopback, plain_address
 
 COOKIE = "pgresults_console"
 _OPEN, _PROVEN = "open", "proven"
@@ -140,7 +140,7 @@ class Guard:
 
     def _named(self, request: Request) -> str | None:
         """The user that a trusted proxy names."""
-        client = request.client.host if request.client else ""
+        client = plain_address(request.client.host if request.client else "")
         trusted = client in self._proxies if self._proxies else is_loopback(client)
         names = request.headers.getlist(self._user_header or "")
         if not trusted or len(names) != 1:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from pgresults.errors import PgResultsError
+from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.storage.postgres import PostgresStorage
 
 Progress: TypeAlias = Callable[[int], None]
 Work: TypeAlias = Callable[[Progress], Awaitable[Any]]
 _MOST = 100
+_AT_ONCE = 4
 _log = logging.getLogger(__name__)
 
 
@@ -59,10 +60,15 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
 
     def begin(self, kind: str, storage: PostgresStorage, title: str, who: str, total: int | None, work: Work) -> Job:
-        """Begin a job; gives the one that goes on where there is one of that kind in the storage."""
+        """Begin a job; gives the one that goes on where there is one of that kind in the storage.
+
+        Raises: InvalidArgument where several go on.
+        """
         for job in self.of(kind, storage):
             if job.goes_on:
                 return job
+        if sum(job.goes_on for job in self._jobs.values()) >= _AT_ONCE:
+            raise InvalidArgument(f"{_AT_ONCE} others go on: begin it when one of them is over")
         job = Job(secrets.token_hex(8), kind, storage.schema, storage.name, title, who, datetime.now(UTC), total)
         self._forget_some()
         self._jobs[job.id] = job

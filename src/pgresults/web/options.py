@@ -69,6 +69,15 @@ class Options:
 def is_loopback(host: str) -> bool:
     """Whether an address is this machine's own."""
     try:
-        return ip_address(host).is_loopback
+        return ip_address(plain_address(host)).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def plain_address(host: str) -> str:
+    """An address of version 4 as such, also where it comes as one of version 6."""
+    try:
+        mapped = getattr(ip_address(host), "ipv4_mapped", None)
+    except ValueError:
+        return host
+    return host if mapped is None else str(mapped)

@@ -265,7 +265,8 @@ def refused(request: Request, page: str, status: int, title: str, why: str, comm
         return address(page, {**given, **parameters})
 
     shown = _frame(request, page) | {"url": url, "schemas": [], "storages": [], "schema": "", "storage": ""}
-    response = render("refused.html", status, **shown, title=title, why=why, command=command)
+    again = "" if request.method == "GET" else url(page)
+    response = render("refused.html", status, **shown, title=title, why=why, command=command, again=again)
     if status == _UNAVAILABLE:
         response.headers["Retry-After"] = "5"
     return response
