@@ -4,6 +4,7 @@ What a browser alone can tell: that the policy lets our own scripts and styles w
 by themselves, that a page fits a telephone, that who uses a keyboard or a screen reader finds the way.
 """
 
+import json
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from sqlalchemy import URL
 
+from pgresults.database import migrations
 from pgresults.serializers import JSONSerializer, Serializer
 from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
@@ -125,7 +127,7 @@ def driver() -> Iterator[Chrome]:
 def started(driver: Chrome, url: str, *options: str) -> Console:
     """A console that runs."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "pgresults", "web", "--port", "0", "--access-log", os.devnull, *options],
+        [sys.executable, "-m", "pgresults", "web", "--port", "0", *options],
         env=os.environ | {"PGRESULTS_DATABASE_URL": url},
         stdout=subprocess.PIPE,
         text=True,
@@ -146,9 +148,14 @@ def ended(console: Console) -> None:
 
 
 @pytest.fixture(scope="module")
-def looking(driver: Chrome, large: URL) -> Iterator[Console]:
+def access_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log") / "access.log"
+
+
+@pytest.fixture(scope="module")
+def looking(driver: Chrome, large: URL, access_log: Path) -> Iterator[Console]:
     """A console that only looks."""
-    console = started(driver, psycopg_url(large))
+    console = started(driver, psycopg_url(large), "--access-log", str(access_log))
     yield console
     ended(console)
 
@@ -156,7 +163,7 @@ def looking(driver: Chrome, large: URL) -> Iterator[Console]:
 @pytest.fixture(scope="module")
 def changing(driver: Chrome, large: URL) -> Iterator[Console]:
     """A console that may change something."""
-    console = started(driver, psycopg_url(large), "--allow-changes")
+    console = started(driver, psycopg_url(large), "--allow-changes", "--access-log", os.devnull)
     yield console
     ended(console)
 
@@ -317,6 +324,11 @@ class TestAKey:
         looking.until(lambda: "from=" in looking.driver.current_url, "the rest")
         assert "key 100:" in looking.words()
 
+    def test_is_in_the_access_log(self, looking: Console, access_log: Path) -> None:
+        looking.open("key?key=reports/may&version=2")
+        line = json.loads(access_log.read_text().splitlines()[-1])
+        assert (line["key"], line["version"], line["how"], line["storage"]) == ("reports/may", 2, "value", "default")
+
     def test_that_is_pickled_is_not_loaded(self, looking: Console) -> None:
         assert "It is not loaded here" in looking.open("key?key=pickled")
 
@@ -372,6 +384,25 @@ class TestTheTheme:
         looking.open("results")
         assert ground() != light
         assert looking.one("html").get_attribute("data-theme") == "dark"
+
+
+class TestPlaces:
+    def test_are_switched_on_every_page(self, looking: Console, large: URL) -> None:
+        migrations.upgrade(large.set(drivername="postgresql+psycopg"), "archive")
+        other = PostgresStorage(large, name=HOSTILE, schema="archive")
+        ResultStore(result_storage=other).write(1, "elsewhere")
+        other.close()
+        looking.until(lambda: looking.open("log") and looking.all("select[name=schema]"), "the other schema")
+        Select(looking.one("select[name=schema]")).select_by_visible_text("archive")
+        looking.until(lambda: "schema=archive" in looking.driver.current_url, "the address")
+        options = Select(looking.one("select[name=storage]")).options
+        next(one for one in options if one.get_attribute("value") == HOSTILE).click()
+        looking.until_said("elsewhere")
+        for page in PAGES:
+            looking.driver.find_element(By.LINK_TEXT, page.capitalize()).click()
+            looking.until(lambda page=page: f"/{page}?" in looking.driver.current_url, page)
+            assert "schema=archive" in looking.driver.current_url
+        assert looking.complaints() == []
 
 
 class TestVerifying:

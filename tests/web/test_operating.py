@@ -150,6 +150,7 @@ class TestHoldsAndHealth:
         assert "none in between" in page.text
         assert "writer yes" in page.text
         assert "None is named by PGRESULTS_READ_URL" in page.text
+        assert "None follows it." in page.text
 
     def test_metrics_are_those_of_prometheus(self, console: Console) -> None:
         page = console().get("/metrics")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import psycopg
@@ -26,6 +26,24 @@ _CONNECTIONS = """
 """
 
 
+_REPLICAS = """
+    SELECT coalesce(nullif(application_name, ''), 'unnamed'), coalesce(host(client_addr), 'by a socket'),
+           coalesce(state, 'not seen by this role'),
+           pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint, replay_lag
+    FROM pg_stat_replication ORDER BY 1, 2
+"""
+
+
+class Replica(NamedTuple):
+    """A server that follows this one: where it is, what it does, by how many bytes and for how long it is behind."""
+
+    name: str
+    address: str
+    state: str
+    behind: int | None
+    lag: timedelta | None
+
+
 class Server(NamedTuple):
     """A server as a session finds it.
 
@@ -40,6 +58,7 @@ class Server(NamedTuple):
         all: how many it has.
         size: the bytes of the database.
         ours: how many of this database's are of pgresults, by state.
+        replicas: the servers that follow it.
     """
 
     version: str
@@ -52,6 +71,7 @@ class Server(NamedTuple):
     all: int
     size: int
     ours: dict[str, int]
+    replicas: list[Replica]
 
 
 def server(url: URL) -> Server:
@@ -63,7 +83,8 @@ def server(url: URL) -> Server:
         ours = dict(connection.execute(_CONNECTIONS).fetchall())
         # What a pooler says of its server's process is not what that says itself.
         pooled = backend != connection.info.backend_pid
-        return Server(version, session_user, user, follows, pooled, started, most, all_, size, ours)
+        replicas = [] if follows else [Replica(*row) for row in connection.execute(_REPLICAS).fetchall()]
+        return Server(version, session_user, user, follows, pooled, started, most, all_, size, ours, replicas)
 
 
 def missing_rights(url: URL, schema: str) -> dict[Kind, list[str]]:

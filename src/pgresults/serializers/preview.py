@@ -36,6 +36,15 @@ class Content:
         """Whether only running code that it names can tell what it is."""
         return self.kind in ("pickle", "unknown")
 
+    def lines(self) -> list[str] | None:
+        """What can be compared line by line; None: nothing can."""
+        if self.kind == "json":
+            return json.dumps(self.document, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
+        try:
+            return None if self.is_opaque else self.data.decode().splitlines()
+        except UnicodeDecodeError:
+            return None
+
 
 def described_type(description: str | None) -> str | None:
     """The type of a serializer by its description; None: there is none, and an empty text where it says none."""

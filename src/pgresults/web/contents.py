@@ -1,7 +1,6 @@
 """What a payload holds, as a page may show it: found out without running anything that it names, within bounds."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -187,19 +186,9 @@ async def difference(storage: PostgresStorage, key: str, old: int, new: int) -> 
 
 def _difference(storage: PostgresStorage, key: str, found: Sequence[Found], names: tuple[str, str]) -> Difference:
     before, after = (_look(storage, one, key).content for one in found)
-    old, new = _lines(before), _lines(after)
+    old, new = before.lines(), after.lines()
     if (before.kind, before.data) == (after.kind, after.data) or (old is not None and old == new):
         return Difference([], True)
     if old is None or new is None or max(len(old), len(new)) > _MOST_LINES:
         return Difference(None, False)
     return Difference(list(unified_diff(old, new, *names, lineterm="")), False)
-
-
-def _lines(content: Content) -> list[str] | None:
-    """What can be compared line by line."""
-    if content.kind == "json":
-        return json.dumps(content.document, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
-    try:
-        return None if content.is_opaque else content.data.decode().splitlines()
-    except UnicodeDecodeError:
-        return None
