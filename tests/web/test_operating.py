@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -29,6 +30,7 @@ from tests.support.console import Browser, Page
 from tests.support.database import psycopg_url
 from tests.support.proxy import Proxy
 from tests.support.roles import logged_in
+from tests.support.standbys import caught_up, own_server, standby_of
 
 Console = Callable[..., Browser]
 
@@ -156,6 +158,30 @@ class TestHoldsAndHealth:
         page = console().get("/metrics")
         assert page.status == 200
         assert "pgresults_up 1.0" in page.source
+
+
+@pytest.mark.slow
+class TestAStandby:
+    def test_is_seen_from_both_sides_and_looked_at_by_itself(self) -> None:
+        with own_server() as primary, standby_of(primary) as standby:
+            ResultStore(result_storage=PostgresStorage(primary)).write(1, key="k")
+            caught_up(primary, standby)
+            both = load_settings(database_url=primary.url, read_url=standby.url)
+            page = looked(both, "/health")
+            assert "Standby for reads behind" in page.text
+            assert "streaming" in page.text
+            assert "k" in looked(both, "/results").text
+            alone = load_settings(database_url=standby.url)
+            assert "a standby" in looked(alone, "/health").text
+            for address in ("/log", "/results", "/locks", "/space", "/tasks", "/integrity", "/holds", "/key?key=k"):
+                assert looked(alone, address).status == 200, address
+
+
+def looked(settings: Settings, address: str) -> Page:
+    """A page of a console that is started for it."""
+    options = Options(settings, "default", lambda _: None, patience=timedelta(seconds=20))
+    with TestClient(create_app(options), "http://localhost") as client:
+        return Page(client.get(address))
 
 
 class TestWithLessRights:
