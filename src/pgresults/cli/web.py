@@ -1,5 +1,6 @@
 """``pgresults web``: the console in a browser."""
 
+import gc
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -76,9 +77,12 @@ def serve(options: "Options", port: int) -> None:
                 shown = f"[{place}]" if ":" in place else place
                 say(f"the console is at http://{shown}:{at}/; Ctrl-C ends it")
 
+    app = create_app(options)
+    gc.collect()
+    gc.freeze()  # else each full collection goes through all that is imported, while a visitor waits
     Server(
         uvicorn.Config(
-            create_app(options),
+            app,
             host=options.host,
             port=port,
             log_level="warning",

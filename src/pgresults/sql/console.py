@@ -14,10 +14,12 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    column,
     func,
     literal_column,
     or_,
     select,
+    table,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.sql.selectable import Subquery
@@ -25,7 +27,7 @@ from sqlalchemy.sql.selectable import Subquery
 from pgresults.sql.compiled import Query, Statement
 from pgresults.sql.history import ENTRY_COLUMNS
 from pgresults.sql.results import ONE_KEY, UNEXPIRED, as_read
-from pgresults.sql.schema import history, payload, result
+from pgresults.sql.schema import VERSION_TABLE, history, payload, result
 from pgresults.sql.sums import capped
 from pgresults.sql.times import as_utc, sayable
 
@@ -51,8 +53,19 @@ READ_ONLY = _ReadOnly()
 """Let the transaction change nothing."""
 
 
-def _task_of(table: Any) -> ColumnElement[Any]:
-    name: ColumnElement[Any] = table.c.provenance.op("#>>")(literal_column("'{task,name}'::text[]"))
+_class = table("pg_class", column("relname"), column("relkind"), column("relnamespace"), schema="pg_catalog")
+_namespace = table("pg_namespace", column("oid"), column("nspname"), schema="pg_catalog")
+SCHEMAS = Statement(
+    select(cast(_namespace.c.nspname, Text))
+    .select_from(_class.join(_namespace, _namespace.c.oid == _class.c.relnamespace))
+    .where(_class.c.relname == literal_column(f"'{VERSION_TABLE}'"), _class.c.relkind == literal_column("'r'"))
+    .order_by(literal_column("1"))
+)
+"""The schemas with tables of ours."""
+
+
+def _task_of(rows: Any) -> ColumnElement[Any]:
+    name: ColumnElement[Any] = rows.c.provenance.op("#>>")(literal_column("'{task,name}'::text[]"))
     return name
 
 
@@ -72,15 +85,15 @@ _BOUNDS: dict[str, ColumnElement[bool]] = {
 """What says which part of the history is looked at; an index answers each."""
 
 
-def _filters(table: Any) -> dict[str, tuple[ColumnElement[bool], ...]]:
+def _filters(rows: Any) -> dict[str, tuple[ColumnElement[bool], ...]]:
     return {
-        "action": (table.c.action == _given("action", Text),),
+        "action": (rows.c.action == _given("action", Text),),
         "prefix": (
-            table.c.key >= _given("prefix", history.c.key.type),
-            table.c.key < _given("end", history.c.key.type),
+            rows.c.key >= _given("prefix", history.c.key.type),
+            rows.c.key < _given("end", history.c.key.type),
         ),
-        "tags": (table.c.tags.contains(_given("tags", ARRAY(Text))),),
-        "task": (_task_of(table) == _given("task", Text),),
+        "tags": (rows.c.tags.contains(_given("tags", ARRAY(Text))),),
+        "task": (_task_of(rows) == _given("task", Text),),
     }
 
 
@@ -288,8 +301,8 @@ COMPARED = (
 )  # fmt: skip
 
 
-def _said(table: Any, *conditions: ColumnElement[bool]) -> Select[Any]:
-    columns: list[ColumnElement[Any]] = [cast(table.c[name], Text) for name in COMPARED]
+def _said(rows: Any, *conditions: ColumnElement[bool]) -> Select[Any]:
+    columns: list[ColumnElement[Any]] = [cast(rows.c[name], Text) for name in COMPARED]
     return select(*columns).where(*conditions)
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from pgresults.database.database import Database, Start
 from pgresults.database.programs import aperform, call
 from pgresults.database.schemas import schemas
-from pgresults.errors import MissingResult, PgResultsError
+from pgresults.errors import MissingResult, SchemaVersionError
 from pgresults.operations import console
 from pgresults.operations.registry import registered
 from pgresults.operations.requests import T
@@ -78,15 +78,14 @@ class Places:
         self._changed: dict[str, Database] = {}
         self._schemas: list[str] = []
         self._seen = float("-inf")
-        self._looking: asyncio.Future[None] | None = None
 
     async def find(self, schema: str | None, name: str | None) -> Place:
         """The place of these names; those that are not said are the first ones.
 
         Raises: MissingResult where there is no such schema or storage; StorageUnavailable; SchemaVersionError.
         """
-        known = await self._known_schemas(schema)
         schema, name = schema or self.schema, name or self.name
+        known = await self._known_schemas(schema)
         if schema != self.schema and schema not in known:
             raise MissingResult(f"there is no schema of pgresults named {schema!r} here", reason="no such schema")
         database = self._database(self._looked_at, LookedAt, schema)
@@ -105,8 +104,6 @@ class Places:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if self._looking is not None:
-            await self._looking
         for database in (*self._looked_at.values(), *self._changed.values()):
             await database.aclose()
         await self._first.aclose()
@@ -120,20 +117,13 @@ class Places:
             made[schema] = kind(target, schema, first.settings, standby)
         return made[schema]
 
-    async def _known_schemas(self, asked: str | None) -> list[str]:
-        """The schemas of the database; looked up anew beside the requests, but for one that is not known."""
-        unknown = asked not in (None, self.schema, *self._schemas)
-        if time.monotonic() - self._seen > _FRESH and self._looking is None:
-            self._looking = asyncio.ensure_future(self._look())
-        if self._looking is not None and (not self._schemas or unknown):
-            await asyncio.shield(self._looking)
-        return self._schemas
-
-    async def _look(self) -> None:
-        try:
-            self._schemas = await asyncio.to_thread(lambda: schemas(self._first.database.url()))
+    async def _known_schemas(self, asked: str) -> list[str]:
+        """The schemas of the database, as they were some seconds ago at most."""
+        unknown = asked != self.schema and asked not in self._schemas
+        if unknown or time.monotonic() - self._seen > _FRESH:
+            try:
+                self._schemas = await aperform(call(self.looked_at(), lambda _: console.schemas()))
+            except SchemaVersionError:  # the first one is none, but others may be there
+                self._schemas = await asyncio.to_thread(lambda: schemas(self._first.database.url()))
             self._seen = time.monotonic()
-        except PgResultsError:
-            pass  # whoever asks for more is told
-        finally:
-            self._looking = None
+        return self._schemas

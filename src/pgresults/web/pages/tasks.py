@@ -21,7 +21,7 @@ from pgresults.web.pages.space import counted
 from pgresults.web.views import View, change, page, see
 
 _LIMIT = 50
-_WINDOW = 20_000
+_WINDOW = 10_000
 _STEPS = 48
 _SPANS: Mapping[str, tuple[timedelta, str]] = {
     "2h": (timedelta(hours=2), "%H:%M"),
@@ -41,7 +41,7 @@ async def tasks(view: View) -> Response:
     step = span / _STEPS
     id_ = view.storage.id
     rates, found = await asyncio.gather(
-        counted(view, f"rates {chosen} {name}", lambda: console.rates(id_, name, span, step, _WINDOW * 5)),
+        counted(view, f"rates {chosen} {name}", lambda: console.rates(id_, name, span, step, _WINDOW * 10)),
         counted(view, "tasks", lambda: console.tasks(id_, _LIMIT)),
     )
     common = {"rates": rates, "chart": _chart(rates, step, form), "chosen": chosen, "spans": list(_SPANS), "task": name}
