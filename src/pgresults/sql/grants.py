@@ -48,7 +48,9 @@ _SHOWN: dict[str | None, tuple[str, ...]] = {
     tables.lock.name: (_LOCKS,),
 }
 _CURRENT: dict[str | None, tuple[str, ...]] = dict.fromkeys(("current_payloads", "json_results"), _READ)
-_HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys((tables.history.name, "result_history", "holds"), _READ)
+_HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys(
+    (tables.history.name, "result_history", "lineage", "holds"), _READ
+)
 _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.WRITER: {
         _ALL_TABLES: _READ,
