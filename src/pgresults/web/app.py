@@ -14,7 +14,7 @@ from pgresults.web.figures import Figures
 from pgresults.web.guarding import Guard
 from pgresults.web.jobs import Jobs
 from pgresults.web.options import Options
-from pgresults.web.pages import health, holds, integrity, key, locks, log, login, results, space, tasks
+from pgresults.web.pages import health, holds, integrity, key, lineage, locks, log, login, results, space, tasks
 from pgresults.web.places import Places
 from pgresults.web.rendering import STATIC, static, zipped
 from pgresults.web.views import Console, refused
@@ -55,6 +55,7 @@ def create_app(options: Options) -> ASGIApp:
             Route("/results", results.results),
             Route("/suggestions", results.suggestions),
             Route("/key", key.key),
+            Route("/lineage", lineage.lineage),
             Route("/key/delete", key.delete, methods=["POST"]),
             Route("/raw", key.raw),
             Route("/locks", locks.locks),

@@ -54,13 +54,20 @@ def _fill(storage: PostgresStorage) -> None:
     for module in distinct(standard_library(_MODULES)):  # one by one: Python's parser fails at times in several threads
         analysed(module)
     store = ResultStore(result_storage=storage, serializer=JSONSerializer())
+    raw = [store.write({"orders": 900 + day}, f"orders/2026-05-{day:02}") for day in range(1, 4)]
+    clean = store.write({"orders": 2706}, "orders/2026-05/clean", derived_from=raw)
+    rates = store.write({"EUR": 1.0, "USD": 1.08}, "rates/2026-05")
     for number in range(1, 6):
-        report = {
-            "rows": 1000 + 7 * number,
-            "failed": [] if number % 2 else ["EMEA"],
-            "total": {"EUR": 81_204.5 + number},
-        }
-        store.write(report, "reports/2026-05", tags=["monthly", "finance"], provenance={"model": f"v{number}"})
+        failed = [] if number % 2 else ["EMEA"]
+        month = store.write(
+            {"rows": 1000 + 7 * number, "failed": failed, "total": {"EUR": 81_204.5 + number}},
+            "reports/2026-05",
+            tags=["monthly", "finance"],
+            provenance={"model": f"v{number}"},
+            derived_from=[clean, rates],
+        )
+    for reader in ("board", "press"):
+        store.write({"for": reader}, f"slides/{reader}", derived_from=[month])
     for quarter, key in enumerate((_ALTERED_PAYLOAD, _ALTERED_ROW), 1):
         store.write({"quarter": quarter, "balance": 1_204_551.25 * quarter}, key, tags=["finance"])
     for days in range(1, 28):

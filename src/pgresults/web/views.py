@@ -55,7 +55,7 @@ PAGES = (
     Entry("integrity", "Integrity"),
     Entry("health", "Health"),
 )
-ADDRESSES = frozenset(("/", "/key", *(f"/{page.name}" for page in PAGES)))
+ADDRESSES = frozenset(("/", "/key", "/lineage", *(f"/{page.name}" for page in PAGES)))
 """Where a visitor may be led to."""
 
 

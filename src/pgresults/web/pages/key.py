@@ -80,6 +80,7 @@ async def key(view: View) -> Response:
         extent=extent,
         entries=entries[:_ENTRIES],
         further=entries[_ENTRIES - 1].seq if len(entries) > _ENTRIES else None,
+        version=shown.head.version if shown else state[0],
         made=_made(shown.head.version if shown else state[0], entries),
         lock=lock,
         holds=await _holds(view, name, entries),
