@@ -105,6 +105,7 @@ def large(create_database: Callable[[], URL]) -> URL:
     for number in range(4):
         store.write({"rows": number, "text": "words"}, "reports/may", tags=["monthly"], expires_in=timedelta(days=3))
     store.write({HOSTILE: [HOSTILE]}, HOSTILE, tags=[HOSTILE], provenance={"said": HOSTILE})
+    store.write("June", "reports/june", derived_from=[("reports/may", 4), (HOSTILE, 1)])
     store.write({f"key {number}": "x" * 200 for number in range(5000)}, "large/json")
     store.write("soon deleted", "deleted")
     store.delete("deleted", reason=HOSTILE)
@@ -190,7 +191,7 @@ class TestEachPage:
         ground = looking.driver.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", ground)[:3])) > 380) == (scheme == "light")
 
-    @pytest.mark.parametrize("page", [*PAGES, "key?key=reports/may&a=1&b=2"])
+    @pytest.mark.parametrize("page", [*PAGES, "key?key=reports/may&a=1&b=2", "lineage?key=reports/june"])
     def test_can_be_found_through_without_seeing(self, looking: Console, page: str) -> None:
         looking.open(page)
         for landmark in ("header", "nav[aria-label]", "main", "h1", "[role=search]", ".skip[href='#main']"):
@@ -340,8 +341,20 @@ class TestAKey:
         looking.until(lambda: "rows: 3" not in tree.text, "it is folded")
 
 
+class TestLineage:
+    def test_is_drawn_on_the_page_of_a_key_and_leads_along(self, looking: Console) -> None:
+        looking.open("key?key=reports/june")
+        looking.until(lambda: len(looking.all(".lineage rect")) == 3, "the drawing")
+        looking.one(".lineage a:not(.self)").click()
+        looking.until(lambda: "lineage?" in looking.driver.current_url, "the lineage of another")
+        assert "reports/june" in looking.words()
+        assert looking.complaints() == []
+
+
 class TestHostileTexts:
-    @pytest.mark.parametrize("page", [*PAGES, "key?key=deleted", "results?prefix=%3Cscript"])
+    @pytest.mark.parametrize(
+        "page", [*PAGES, "key?key=deleted", "results?prefix=%3Cscript", "lineage?key=reports/june"]
+    )
     def test_do_nothing(self, looking: Console, page: str) -> None:
         looking.open(page)
         looking.until(lambda: "Counting…" not in looking.words() and "Looking…" not in looking.words(), "figures")

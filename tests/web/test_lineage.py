@@ -56,7 +56,7 @@ def test_of_what_stands_alone_says_so(console: Console, storage: PostgresStorage
 
 def test_is_on_the_page_of_a_key(console: Console, storage: PostgresStorage) -> None:
     filled(storage)
-    assert 'hx-get="/lineage?key=report&amp;version=1"' in console().see("/key", key="report").source
+    assert 'hx-get="/lineage?key=report&amp;version=1&amp;depth=1"' in console().see("/key", key="report").source
 
 
 def test_lines_lead_from_left_to_right_and_boxes_do_not_overlap(storage: PostgresStorage) -> None:

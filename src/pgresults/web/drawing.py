@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 from pgresults.audit.descent import LineageVersion
 from pgresults.audit.lineage import Lineage
 
-_WIDE, _TALL = 240, 46
+_WIDE, _TALL = 218, 46
 _BOX_WIDE, _BOX_TALL = 190, 34
 _MARGIN = 6
 _LONGEST = 24
