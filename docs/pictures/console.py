@@ -21,7 +21,7 @@ _WAIT = 30
 
 
 def _picture(driver: Chrome, name: str) -> None:
-    taken = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "webp", "quality": 82})
+    taken = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "webp", "quality": 60})
     (_HERE / f"console-{name}.webp").write_bytes(base64.b64decode(taken["data"]))
 
 
