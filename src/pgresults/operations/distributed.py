@@ -10,7 +10,19 @@ from typing import Any, TypeAlias
 from pgresults.operations.distributed_lineage import downstream, ended_each, walked
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, T
 from pgresults.operations.verify import ANY_TRANSACTION
-from pgresults.sql import breaking, bulk, counterparts, frequency, history, lineage, registry, results, usage, verify
+from pgresults.sql import (
+    breaking,
+    bulk,
+    counterparts,
+    frequency,
+    history,
+    holds,
+    lineage,
+    registry,
+    results,
+    usage,
+    verify,
+)
 from pgresults.sql.compiled import Statement
 
 _Answer: TypeAlias = Callable[[Any], Operation[list[Row]]]
@@ -133,6 +145,12 @@ def _are_rare(_: Execute) -> Operation[list[Row]]:
     return [(False,)]
 
 
+def _none_held(_: Execute) -> Operation[list[Row]]:
+    """Nothing is ever on hold here."""
+    yield from ()
+    return [(None,)]
+
+
 def _one_page(_: Execute) -> Operation[list[Row]]:
     yield from ()
     return [(1,)]
@@ -152,7 +170,7 @@ _STATEMENTS: dict[Any, Statement] = {
     **{history.REDACT[guard]: other for guard, other in counterparts.REDACT.items()},
     breaking.RECORD_BREAK: counterparts.RECORD_BREAK,
     breaking.RECORD_FIRST_BREAK: counterparts.RECORD_BREAK,
-    **dict.fromkeys(results.READ.values(), counterparts.READ),
+    **{results.READ[look]: other for look, other in counterparts.READ.items()},
     registry.REGISTER: counterparts.REGISTER,
     verify.CERTAIN: counterparts.CERTAIN,
     verify.GUARDS: counterparts.GUARDS,
@@ -171,6 +189,7 @@ _ANSWERS: dict[Any, _Answer] = {
     verify.ENTRIES: _entries,
     verify.AHEAD: _no_transaction_ahead,
     verify.HORIZON: _horizon,
+    holds.SETTLE: _none_held,
     frequency.ARE_FREQUENT: _are_rare,
     usage.PAGES: _one_page,
     usage.SAMPLED: _all_counted,
