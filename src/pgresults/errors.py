@@ -161,3 +161,9 @@ class InvalidKey(InvalidArgument):
 
     key: object = None
     reason: str | None = None
+
+
+def reason_of(error: OSError) -> str:
+    """What went wrong with which file, in one line."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason

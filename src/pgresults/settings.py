@@ -38,6 +38,7 @@ _PYPROJECT = Path("pyproject.toml")
 _DOTENV = Path(".env")
 _OF_TESTS = f"{PREFIX}TEST_"
 _NEAR = 0.85
+_NEVER_EMPTY = ("signing_key", "web.token")
 _log = getLogger(__name__)
 
 
@@ -76,6 +77,21 @@ class TaskSettings(_Group):
         default=None, description="whether tasks store results unasked; None: as results"
     )
     scheduling: SchedulingSettings = SchedulingSettings()
+
+
+class WebSettings(_Group):
+    """Who may use the console, where others than its own machine reach it."""
+
+    token: SecretStr | None = Field(default=None, min_length=16, description="what the console asks for; None: nothing")
+    user_header: str | None = Field(
+        default=None, description="header in which a proxy before the console names its user; a change's actor"
+    )
+    proxies: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="addresses of such proxies, by commas; none: those of the console's own machine"
+    )
+    hosts: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="names by which browsers call the console, by commas, beside those of its own machine"
+    )
 
 
 class Settings(BaseSettings):
@@ -153,6 +169,7 @@ class Settings(BaseSettings):
     telemetry_keys: bool = Field(default=False, description="name keys in spans; they may say who a result is about")
     results: ResultSettings = ResultSettings()
     tasks: TaskSettings = TaskSettings()
+    web: WebSettings = WebSettings()
 
     @property
     def embedded_directory(self) -> Path:
@@ -341,7 +358,7 @@ def _from_variables(texts: Mapping[str, str | None]) -> dict[str, Any]:
     given = {name.upper(): text for name, text in texts.items() if text is not None}
     _look_for_misspelt(frozenset(name for name in given if name.startswith(PREFIX)))
     told = {name: given[variable(name)] for name in names() if variable(name) in given}
-    return {name: text for name, text in told.items() if text or name == "signing_key"}
+    return {name: text for name, text in told.items() if text or name in _NEVER_EMPTY}
 
 
 @lru_cache(maxsize=8)

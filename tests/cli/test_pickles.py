@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pgresults.cli.preview import content_of, hexdump, imports
 from pgresults.serializers import Serializer
+from pgresults.serializers.preview import content_of, hexdump, imports
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from tests.support.cli import Cli, refused, succeeded

@@ -14,9 +14,9 @@ import typer
 
 from pgresults.cli import DEFAULT_STORAGE, INTERRUPTED
 from pgresults.cli.commands import Commands
-from pgresults.cli.output import fail, reason_of
+from pgresults.cli.output import fail
 from pgresults.cli.usage import WRONG_USAGE, HelpfulGroup
-from pgresults.errors import InvalidArgument, PgResultsError
+from pgresults.errors import InvalidArgument, PgResultsError, reason_of
 
 FAILED, PIPE_CLOSED = 1, 141
 

@@ -17,7 +17,7 @@ from pgresults.audit.seals import Seal
 from pgresults.audit.signing import has_key
 from pgresults.audit.timestamps import stamps
 from pgresults.cli.keeping import read_seals
-from pgresults.cli.output import fail, note, print_json, reason_of, say, shown, terminal
+from pgresults.cli.output import fail, note, print_json, say, shown, terminal
 from pgresults.cli.progress import counting, waiting
 from pgresults.cli.rights import hint
 from pgresults.cli.sealing import Roots
@@ -26,6 +26,7 @@ from pgresults.cli.tables import print_record
 from pgresults.cli.values import moment
 from pgresults.cli.watching import Every, Watch, interval, watching
 from pgresults.database.programs import call, perform
+from pgresults.errors import reason_of
 from pgresults.operations import views
 from pgresults.operations.locks import TableSize, size
 from pgresults.operations.verify import count_keys

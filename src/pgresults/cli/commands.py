@@ -23,6 +23,7 @@ _COMMANDS = {
     "metrics": ("metrics",),
     "transfer": ("export",),
     "demo": ("demo",),
+    "web": ("web",),
 }
 """What the ``register`` of each module of this room adds, in the order of the help."""
 

@@ -8,12 +8,12 @@ from typing import IO, Any
 
 from pgresults.cli.output import replacing
 from pgresults.cli.payloads import head_of_live
-from pgresults.cli.preview import described_type
 from pgresults.cli.progress import copying
 from pgresults.database.programs import perform
 from pgresults.errors import PgResultsError
 from pgresults.records.records import ResultRecordMetadata
 from pgresults.serializers import BytesSerializer
+from pgresults.serializers.preview import described_type
 from pgresults.storage.postgres import PostgresStorage
 from pgresults.store import ResultStore
 from pgresults.store.stream_reading import ResultReader

@@ -1,6 +1,5 @@
 """``pgresults history | show | diff``: what a key's results were."""
 
-import json
 from dataclasses import asdict
 from datetime import datetime
 from difflib import unified_diff
@@ -11,7 +10,6 @@ import typer
 from pgresults.audit.past import find_as_of, find_version
 from pgresults.cli.output import fail, note, print_json_list, say
 from pgresults.cli.payloads import Raw, Unpickle, content_in, fetch_live, present
-from pgresults.cli.preview import Content
 from pgresults.cli.progress import waiting
 from pgresults.cli.results import Key
 from pgresults.cli.rights import hint
@@ -21,6 +19,7 @@ from pgresults.cli.values import moment
 from pgresults.database.programs import perform
 from pgresults.database.standbys import looking_back
 from pgresults.errors import MissingResult, PgResultsError
+from pgresults.serializers.preview import Content
 from pgresults.store import ResultStore
 
 DIFFERENT, NOT_COMPARED = 1, 2
@@ -98,7 +97,7 @@ def diff(
     except PgResultsError as error:  # only a difference may end with the code of one
         fail(f"{error}{hint('diff', error)}")
         raise typer.Exit(NOT_COMPARED) from error
-    if (before.kind, before.data) == (after.kind, after.data) or _lines(before) == _lines(after) is not None:
+    if (before.kind, before.data) == (after.kind, after.data) or before.lines() == after.lines() is not None:
         note("no difference")
         return
     _show_difference(f"{key} version {old}", before, f"{key} version {new}", after)
@@ -106,7 +105,7 @@ def diff(
 
 
 def _show_difference(old: str, before: Content, new: str, after: Content) -> None:
-    old_lines, new_lines = _lines(before), _lines(after)
+    old_lines, new_lines = before.lines(), after.lines()
     if old_lines is not None and new_lines is not None:
         for line in unified_diff(old_lines, new_lines, old, new, lineterm=""):
             say(line)
@@ -114,16 +113,6 @@ def _show_difference(old: str, before: Content, new: str, after: Content) -> Non
     say(f"different: {old} is {_summary(before)}, {new} is {_summary(after)}")
     if before.is_opaque or after.is_opaque:
         note("To see in what, add --unpickle if you trust who wrote them.")
-
-
-def _lines(content: Content) -> list[str] | None:
-    """What can be compared line by line."""
-    if content.kind == "json":
-        return json.dumps(content.document, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
-    try:
-        return None if content.is_opaque else content.data.decode().splitlines()
-    except UnicodeDecodeError:
-        return None
 
 
 def _summary(content: Content) -> str:

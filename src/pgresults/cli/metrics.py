@@ -14,7 +14,7 @@ from pgresults.cli.session import session
 from pgresults.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pgresults.cli.gauges import Told
+    from pgresults.web.gauges import Told
 
 _PATH = "/metrics"
 _USUALLY = "127.0.0.1:9791"
@@ -67,7 +67,7 @@ def metrics(
 
 def _gatherer() -> Callable[..., "Told"]:
     try:
-        from pgresults.cli.gauges import gather
+        from pgresults.web.gauges import gather
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] != "prometheus_client":
             raise
@@ -76,24 +76,13 @@ def _gatherer() -> Callable[..., "Told"]:
 
 
 def _print(told: "Told") -> None:
-    text, _ = _encoded(told, "")
+    text, _ = told.encoded("")
     typer.echo(text.decode(), nl=False)
     for line in told.notes:
         note(line)
     if told.failure is not None:
         fail(told.failure)
         raise typer.Exit(1)
-
-
-def _encoded(told: "Told", accepted: str) -> tuple[bytes, str]:
-    """The metrics as text, and its type; in the form that whoever asks takes."""
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.exposition import choose_encoder
-
-    encode, kind = choose_encoder(accepted)
-    collected = CollectorRegistry(auto_describe=False)
-    collected.register(told)
-    return encode(collected), kind
 
 
 class _Server(ThreadingHTTPServer):
@@ -148,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         if told is None:
             self.send_error(_UNAVAILABLE, "an earlier look is not over yet")
             return
-        text, kind = _encoded(told, self.headers.get("Accept") or "")
+        text, kind = told.encoded(self.headers.get("Accept") or "")
         self.send_response(200 if told.failure is None else _UNAVAILABLE)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))

@@ -15,11 +15,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from pgresults.records.texts import UNSHOWABLE, visible
+
 terminal = Console(highlight=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
-# What would steer a terminal, turn the reading direction, or not be encodable.
-_UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _LIBRARYS_TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00(?!:?\d)")
 
@@ -40,7 +39,7 @@ def shown(value: object) -> str:
             return f"{value:,}"
         case datetime():
             return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
-    return _UNSHOWABLE.sub(lambda found: json.dumps(found[0])[1:-1], str(value))
+    return visible(str(value))
 
 
 def steers_terminal(content: bytes) -> bool:
@@ -49,7 +48,7 @@ def steers_terminal(content: bytes) -> bool:
         text = content.decode()
     except UnicodeDecodeError:
         return True
-    return _UNSHOWABLE.search(text.translate(dict.fromkeys(map(ord, "\t\r\n")))) is not None
+    return UNSHOWABLE.search(text.translate(dict.fromkeys(map(ord, "\t\r\n")))) is not None
 
 
 def say(line: str) -> None:
@@ -65,12 +64,6 @@ def note(line: str) -> None:
 def fail(message: str) -> None:
     """Print an error and its advice in red, on stderr."""
     errors.print(Text(f"error: {shown(in_our_times(message))}", style="red"))
-
-
-def reason_of(error: OSError) -> str:
-    """What went wrong with which file, in one line."""
-    reason = error.strerror or str(error)
-    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def print_json(value: object) -> None:

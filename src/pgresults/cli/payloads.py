@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from pgresults.cli.output import note, print_bytes, print_json, replacing, say, steers_terminal
-from pgresults.cli.preview import Content, content_of, hexdump, imports
 from pgresults.cli.tables import print_record
 from pgresults.database.programs import call, perform
 from pgresults.errors import PgResultsError
@@ -18,6 +17,7 @@ from pgresults.records.keys import require_key
 from pgresults.records.outlines import OUTLINE
 from pgresults.records.provenance import shown as shown_provenance
 from pgresults.serializers import PickleSerializer
+from pgresults.serializers.preview import Content, content_of, hexdump, imports
 from pgresults.sql.times import utc
 from pgresults.storage.checking import require_intact, require_signed
 from pgresults.storage.encoding import decode

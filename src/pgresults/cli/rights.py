@@ -1,8 +1,6 @@
 """What a command needs a role for, said where the database refused it."""
 
-import psycopg
-from sqlalchemy.exc import DBAPIError
-
+from pgresults.database.errors import is_forbidden
 from pgresults.sql.grants import Kind
 
 _NEEDS = {
@@ -33,13 +31,3 @@ def hint(command: str | None, error: BaseException) -> str:
     if kind is None or not is_forbidden(error):
         return ""
     return f" Here: `pgresults db grant ROLE --as {kind}`."
-
-
-def is_forbidden(error: BaseException | None) -> bool:
-    """Whether the database refused something to this role."""
-    while error is not None:
-        found = error.orig if isinstance(error, DBAPIError) else error
-        if isinstance(found, psycopg.errors.InsufficientPrivilege):
-            return True
-        error = error.__cause__
-    return False

@@ -8,7 +8,8 @@ from datetime import timedelta
 from threading import Event
 from typing import Any
 
-from pgresults.cli.output import fail, reason_of
+from pgresults.cli.output import fail
+from pgresults.errors import reason_of
 
 _PATIENCE = 60.0
 """Seconds after which what failed is tried anew, where it is not due sooner."""

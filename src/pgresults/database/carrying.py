@@ -8,10 +8,10 @@ from sqlalchemy import URL
 from pgresults.database.passwords import found_password
 from pgresults.database.targets import url_of, without_passwords
 from pgresults.errors import ConfigurationError
-from pgresults.settings import ResultSettings, Settings, TaskSettings, current_settings, layers
+from pgresults.settings import ResultSettings, Settings, TaskSettings, WebSettings, current_settings, layers
 
-_SECRET: Final = ("database_url", "read_url", "signing_key", "older_signing_keys", "results", "tasks")
-"""The settings that are or may hold secrets; the last two name storages, by URL perhaps."""
+_SECRET: Final = ("database_url", "read_url", "signing_key", "older_signing_keys", "results", "tasks", "web")
+"""The settings that are or may hold secrets; results and tasks name storages, by URL perhaps."""
 
 
 def to_carry(url: URL | None, setting: str = "database_url") -> URL | None:
@@ -42,7 +42,9 @@ def with_passwords(url: URL | None, setting: str = "database_url") -> URL | None
 def without_secrets(settings: Settings) -> Settings:
     """Settings that may be carried."""
     nothing = {"database_url": None, "read_url": None, "signing_key": None, "older_signing_keys": ()}
-    return settings.model_copy(update={**nothing, "results": ResultSettings(), "tasks": TaskSettings()})
+    return settings.model_copy(
+        update={**nothing, "results": ResultSettings(), "tasks": TaskSettings(), "web": WebSettings()}
+    )
 
 
 def with_own_secrets(settings: Settings, signed: bool) -> Settings:

@@ -203,3 +203,13 @@ def _text(error: Any) -> str:
     if attempts := list(filter(None, map(_ATTEMPT.fullmatch, lines[1:]))):
         return "; ".join(why if "server" in why else f"{where}: {why}" for where, why in map(re.Match.groups, attempts))
     return lines[0] if lines else type(error).__name__
+
+
+def is_forbidden(error: BaseException | None) -> bool:
+    """Whether the database refused something to this role."""
+    while error is not None:
+        found = error.orig if isinstance(error, exc.DBAPIError) else error
+        if isinstance(found, psycopg.errors.InsufficientPrivilege):
+            return True
+        error = error.__cause__
+    return False

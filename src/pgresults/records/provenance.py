@@ -28,9 +28,17 @@ def transaction_holder() -> str:
     return f"{_host()}:{os.getpid()}:transaction:{uuid4().hex}"
 
 
-@cache
+ACTOR: ContextVar[str | None] = ContextVar("pgresults.actor", default=None)
+"""Who acts by this process, where that is somebody else than its user."""
+
+
 def actor() -> str:
-    """Who acts: the operating system's user on this host."""
+    """Who acts: the operating system's user on this host, or for whom this process acts."""
+    return ACTOR.get() or _process_user()
+
+
+@cache
+def _process_user() -> str:
     return f"{_user()}@{_host()}"
 
 

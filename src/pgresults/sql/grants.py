@@ -186,14 +186,18 @@ _COLUMNS = re.compile(r"(\w+) \((.*)\)")
 _EVERYTHING = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 
 
-def _check(schema: str, role: str, kind: Kind) -> str:
-    """A block that fails where a role lacks something that its kind needs."""
-    lacking = sql.SQL(" UNION ALL ").join(
+def lacking(schema: str, role: str, kind: Kind) -> sql.Composed:
+    """A query for what a role lacks of what a kind of role needs, in words."""
+    return sql.SQL(" UNION ALL ").join(
         sql.SQL("SELECT {} WHERE {} IS NOT TRUE").format(sql.Literal(what), has)
         if what
         else sql.SQL("SELECT name FROM ({}) AS relations (name)").format(has)
         for what, has in _needs(schema, role, kind)
     )
+
+
+def _check(schema: str, role: str, kind: Kind) -> str:
+    """A block that fails where a role lacks something that its kind needs."""
     block = sql.SQL(
         "DECLARE lacking text; BEGIN SELECT string_agg(what, ', ') FROM (SELECT what FROM ({}) AS everything (what) "
         "LIMIT 3) AS shown INTO lacking; IF lacking IS NOT NULL THEN RAISE insufficient_privilege USING MESSAGE = {} "
@@ -201,7 +205,7 @@ def _check(schema: str, role: str, kind: Kind) -> str:
     )
     message = f"nothing was granted, for {role} would still lack "
     advice = f": only the owner of the tables of schema {schema} can grant that"
-    return block.format(lacking, sql.Literal(message), sql.Literal(advice)).as_string(None)
+    return block.format(lacking(schema, role, kind), sql.Literal(message), sql.Literal(advice)).as_string(None)
 
 
 def _needs(schema: str, role: str, kind: Kind) -> Iterator[tuple[str, sql.Composed]]:

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 
 from pgresults.audit.seals import Seal
-from pgresults.cli.output import reason_of
-from pgresults.cli.rights import is_forbidden
 from pgresults.database.database import Database
-from pgresults.database.errors import StandbyError
+from pgresults.database.errors import StandbyError, is_forbidden
 from pgresults.database.programs import call, perform
-from pgresults.errors import ConfigurationError, IntegrityError, PgResultsError
+from pgresults.errors import ConfigurationError, IntegrityError, PgResultsError, reason_of
 from pgresults.operations import monitoring, registry, views
 from pgresults.operations.requests import Operation
 
@@ -34,6 +34,13 @@ class Told:
     def collect(self) -> Iterable[Metric]:
         """The metrics, as a registry asks for them."""
         return self.metrics
+
+    def encoded(self, accepted: str) -> tuple[bytes, str]:
+        """The metrics as text, and its type; in the form that whoever asks takes."""
+        encode, kind = choose_encoder(accepted)
+        collected = CollectorRegistry(auto_describe=False)
+        collected.register(self)
+        return encode(collected), kind
 
 
 def gather(database: Database, only: str | None, seals: Iterable[Path]) -> Told:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pgresults.cli.plain_pickles import NotPlain, plain_value, written
 from pgresults.errors import PayloadTooLarge
 from pgresults.serializers.compression import decompress
 from pgresults.serializers.permits import permit
+from pgresults.serializers.plain_pickles import NotPlain, plain_value, written
 
 _COMPRESS = {"bz2": bz2, "gzip": gzip, "lzma": lzma, "zlib": zlib}
 _BYTES_ONLY = {"PROTO", "FRAME", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "MEMOIZE", "STOP"}
@@ -35,6 +35,15 @@ class Content:
     def is_opaque(self) -> bool:
         """Whether only running code that it names can tell what it is."""
         return self.kind in ("pickle", "unknown")
+
+    def lines(self) -> list[str] | None:
+        """What can be compared line by line; None: nothing can."""
+        if self.kind == "json":
+            return json.dumps(self.document, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
+        try:
+            return None if self.is_opaque else self.data.decode().splitlines()
+        except UnicodeDecodeError:
+            return None
 
 
 def described_type(description: str | None) -> str | None:
