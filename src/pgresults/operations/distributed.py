@@ -8,7 +8,18 @@ from typing import Any, TypeAlias
 
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, T
 from pgresults.operations.verify import ANY_TRANSACTION
-from pgresults.sql import breaking, bulk, counterparts, frequency, history, registry, results, usage, verify
+from pgresults.sql import (
+    breaking,
+    bulk,
+    counterparts,
+    frequency,
+    history,
+    registry,
+    results,
+    retention,
+    usage,
+    verify,
+)
 from pgresults.sql.compiled import Statement
 
 _Answer: TypeAlias = Callable[[Any], Operation[list[Row]]]
@@ -129,6 +140,12 @@ def _are_rare(_: Execute) -> Operation[list[Row]]:
     return [(False,)]
 
 
+def _no_rules(_: Execute) -> Operation[list[Row]]:
+    """None can be set there."""
+    yield from ()
+    return []
+
+
 def _one_page(_: Execute) -> Operation[list[Row]]:
     yield from ()
     return [(1,)]
@@ -168,6 +185,7 @@ _ANSWERS: dict[Any, _Answer] = {
     verify.AHEAD: _no_transaction_ahead,
     verify.HORIZON: _horizon,
     frequency.ARE_FREQUENT: _are_rare,
+    retention.RULES: _no_rules,
     usage.PAGES: _one_page,
     usage.SAMPLED: _all_counted,
 }

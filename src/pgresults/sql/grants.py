@@ -48,7 +48,9 @@ _SHOWN: dict[str | None, tuple[str, ...]] = {
     tables.lock.name: (_LOCKS,),
 }
 _CURRENT: dict[str | None, tuple[str, ...]] = dict.fromkeys(("current_payloads", "json_results"), _READ)
-_HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys((tables.history.name, "result_history", "holds"), _READ)
+_HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys(
+    (tables.history.name, "result_history", "activity", "holds", "retention_rules", "retention_due"), _READ
+)
 _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.WRITER: {
         _ALL_TABLES: _READ,
@@ -72,7 +74,9 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
 
 _HOLD = "place_hold(uuid, text, text, timestamptz, text, regclass)"
 _RELEASE = "release_hold(uuid, text, text, text, regclass)"
+_RULES = ("set_rule(uuid, text, text, text, text, regclass)", "end_rule(uuid, uuid, text, text, regclass)")
 _SWEEPING = (
+    *_RULES,
     "held(uuid, text, regclass)",
     "forget_released(integer, uuid, regclass)",
     "sweep(integer, uuid, text, text, regclass)",
