@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0016"
-down_revision = "0013"
+down_revision = "0014"
 
 _PLACE = "'00000000-0000-0000-0000-000000000000'"
 _HOME = "(SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = home)"

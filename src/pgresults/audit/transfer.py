@@ -15,6 +15,7 @@ from pgresults.arguments import flaw_of
 from pgresults.database.programs import call, perform
 from pgresults.errors import IntegrityError, InvalidArgument, SerializationError
 from pgresults.operations import results
+from pgresults.operations.requests import Operation
 from pgresults.operations.results import Found, Listed
 from pgresults.records.keys import require_key
 from pgresults.records.provenance import default_holder, require_json
@@ -109,7 +110,10 @@ def _as_much_as_fits(page: list[Listed]) -> list[Listed]:
 
 
 def _live(storage: PostgresStorage, keys: list[str]) -> Iterator[tuple[str, Found]]:
-    found = perform(call(storage.database, lambda _: results.read_all(storage.id, keys, storage._look())))
+    def read(_: bool) -> Operation[dict[str, Found]]:
+        return results.read_all(storage.id, keys, storage._look()._replace(signed=True))  # for the sake of the tags
+
+    found = perform(call(storage.database, read))
     for key in keys:
         one = found.get(key)
         if one is not None and one.head.payload_id is not None and not one.head.expired:

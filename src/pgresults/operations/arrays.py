@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 _HEADER = struct.Struct("!iiIii")
@@ -28,14 +27,21 @@ class ElementType(NamedTuple):
 BYTES = ElementType(17, bytes)
 BIGINT = ElementType(20, _BIGINT)
 TEXT = ElementType(25, str.encode)
-UUIDS = ElementType(2950, attrgetter("bytes"))
+UUIDS = ElementType(2950, bytes)
+"""They are given as their 16 bytes."""
 
 
 def binary_array(kind: ElementType, values: Sequence[Any]) -> BinaryArray:
     """An array of values, of which some may be None."""
-    written = kind.written
-    parts = [_NULL if value is None else (_LENGTH(len(data := written(value))), data) for value in values]
-    header = _HEADER.pack(1, _NULL in parts, kind.oid, len(parts), 1)
+    with_nulls = None in values
+    parts: Iterable[tuple[bytes, bytes]]
+    if with_nulls:
+        given = [None if value is None else kind.written(value) for value in values]
+        parts = (_NULL if data is None else (_LENGTH(len(data)), data) for data in given)
+    else:  # no step of it is Python's
+        written = list(map(kind.written, values))
+        parts = zip(map(_LENGTH, map(len, written)), written, strict=True)
+    header = _HEADER.pack(1, with_nulls, kind.oid, len(values), 1)
     return BinaryArray(b"".join(chain((header,), chain.from_iterable(parts))))
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pgresults.operations.arrays import BIGINT, BYTES, TEXT, UUIDS, ElementType, array_text, binary_array
 from pgresults.operations.requests import Execute, Operation
-from pgresults.operations.results import Upload, Written, find_write, write
+from pgresults.operations.results import Own, Upload, Written, find_write, write
 from pgresults.sql import bulk as statements
 from pgresults.sql.guards import Guard
 
@@ -38,7 +38,6 @@ def write_runs(
         take: told what was written for the versions of each run, in their order.
         repeated: whether an earlier try may have been carried out: all of it, or nothing.
     """
-    yield Execute(statements.PLAN_ANEW, {})
     for run in runs():
         if repeated and run and (yield from find_write(run[0])) is None:
             repeated = False
@@ -57,37 +56,53 @@ def write_run(run: Run) -> Operation[list[Written]]:
     """Store versions, those that are of one kind by one statement; who stores the same keys has the same order."""
     written: dict[int, Written] = {}
     ordered = sorted(range(len(run)), key=lambda number: run[number].place)
-    for alike, group in groupby(ordered, lambda number: _kind(run[number])):
+    kinds = _Kinds()
+    for kind, group in groupby(ordered, lambda number: kinds.of(run[number])):
         numbers = list(group)
-        if alike is not None and len(numbers) > 1:
-            written |= yield from _write_together({run[number].columns["key"]: number for number in numbers}, run)
+        if kind is not None and len(numbers) > 1:
+            written |= yield from _write_together({run[number].key: number for number in numbers}, run)
         for number in numbers:
             if number not in written:  # large, proven by a fence, refused by a guard, or somebody came in between
                 written[number] = yield from write(run[number])
     return [written[number] for number in range(len(run))]
 
 
-def _kind(upload: Upload) -> tuple[Any, ...] | None:
-    """What versions have to share to be stored by one statement; None: it is to be stored alone."""
-    if upload.single and upload.guard in statements.WRITE_MANY:
-        # The guard of a statement knows one holder.
-        holder = None if upload.guard is Guard.NONE else upload.columns["holder"]
-        return upload.guard, holder, _shared(upload.columns)
-    return None
+class _Kinds:
+    """What versions have to share to be stored by one statement, as numbers."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[Any, ...], int] = {}
+        self._known: dict[tuple[int, Guard], int] = {}
+
+    def of(self, upload: Upload) -> int | None:
+        """That of a version, which must not go before this does; None: it is to be stored alone."""
+        if not upload.single or upload.guard not in statements.WRITE_MANY:
+            return None
+        made = id(upload.alike), upload.guard
+        if made not in self._known:
+            # The guard of a statement knows one holder.
+            holder = None if upload.guard is Guard.NONE else upload.alike["holder"]
+            kind = upload.guard, holder, _shared(upload.alike)
+            self._known[made] = self._numbers.setdefault(kind, len(self._numbers))
+        return self._known[made]
 
 
 def _write_together(numbers: Mapping[str, int], run: Run) -> Operation[dict[int, Written]]:
-    columns = [run[number].columns for number in numbers.values()]
-    parameters = {name: columns[0][name] for name in ("storage_id", *_PERHAPS_ALIKE, *statements.SHARED)}
+    uploads = [run[number] for number in numbers.values()]
+    first = uploads[0]
+    parameters = {name: first.alike[name] for name in ("storage_id", *_PERHAPS_ALIKE, *statements.SHARED)}
+    columns = dict(zip(Own._fields, zip(*(upload.own for upload in uploads), strict=True), strict=True))
     for name in statements.ARRAYS:
-        parameters[f"{name}_array"] = _array(name, [row[name] for row in columns])
-    guard = run[next(iter(numbers.values()))].guard
-    rows = yield Execute(statements.WRITE_MANY[guard], parameters)
+        values = columns.get(name) or [upload.alike[name] for upload in uploads]
+        parameters[f"{name}_array"] = _array(name, values)
+    rows = yield Execute(statements.WRITE_MANY[first.guard], parameters)
     return {numbers[key]: Written(*row) for key, *row in rows}
 
 
 def _array(name: str, values: Sequence[Any]) -> Any:
-    if all(value is None for value in values) or (name in _PERHAPS_ALIKE and len(set(values)) == 1):
+    if values.count(None) == len(values):
+        return None
+    if name in _PERHAPS_ALIKE and len(set(values)) == 1:
         return None
     if name == "tags":
         values = [array_text(value) for value in values]

@@ -12,7 +12,6 @@ from pgresults.operations.requests import Execute, Operation
 from pgresults.operations.results import Found, Head, Listed, as_taken_away, clear_way, further_chunks
 from pgresults.serializers.parts import Arrived
 from pgresults.sql import history as statements
-from pgresults.sql.bulk import PLAN_ANEW
 from pgresults.sql.compiled import Statement
 from pgresults.sql.digests import canonical_json, content_digest, payload_digest
 from pgresults.sql.guards import Guard
@@ -187,7 +186,6 @@ def invalidate(entry: Mapping[str, Any], chosen: frozenset[str], *, guarded: boo
 
 def delete_all(entry: Mapping[str, Any], keys: Sequence[str], *, guarded: bool) -> Operation[int]:
     """Take the current versions of several keys away, in a transaction of their own; see `invalidate`."""
-    yield Execute(PLAN_ANEW, {})
     deleted = 0
     for start in range(0, len(keys), _KEYS_A_STATEMENT):
         some = {**entry, "keys": list(keys[start : start + _KEYS_A_STATEMENT])}

@@ -9,7 +9,7 @@ from uuid import UUID
 from pgresults.errors import LockLostError
 from pgresults.operations.arrays import TEXT, binary_array
 from pgresults.operations.locks import Place, bury, locked, state
-from pgresults.operations.payloads import pieces
+from pgresults.operations.payloads import Payload, pieces
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Row, Stream
 from pgresults.records.keys import prefix_end
 from pgresults.serializers.parts import Arrived, Arriving
@@ -72,23 +72,49 @@ class Listed(NamedTuple):
     serializer: str | None
 
 
+class Own(NamedTuple):
+    """What is said of one version alone; all are of plain types, so that a thousand of them are little work."""
+
+    key: str
+    payload_id: bytes
+    size: int
+    data: Payload
+    salt: bytes
+    sha256: bytes
+    payload_digest: bytes
+    content: bytes
+    place_bytes: bytes
+    signature: bytes | None
+
+
 class Upload(NamedTuple):
     """A version ready to be stored: everything that could be computed before the transaction is."""
 
-    columns: dict[str, Any]
-    """What its statement takes: the columns of all tables, and the bytes that only digests take."""
+    own: Own
+    alike: Mapping[str, Any]
+    """The columns that others say as well: one object for all that are made alike, which nobody changes."""
     provenance: dict[str, Any] | None = None
     guard: Guard = Guard.NONE
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """What its statement takes: the columns of all tables, and the bytes that only digests take."""
+        return {**self.alike, **self.own._asdict(), "payload_id": UUID(bytes=self.own.payload_id)}
+
+    @property
+    def key(self) -> str:
+        """Under which the version goes."""
+        return self.own.key
+
+    @property
     def size(self) -> int:
         """Bytes of payload."""
-        return self.columns["size"]  # type: ignore[no-any-return]
+        return self.own.size
 
     @property
     def place(self) -> tuple[bytes, str]:
         """Where the version goes, as something to sort by."""
-        return self.columns["storage_id"].bytes, self.columns["key"]
+        return self.alike["storage_id"].bytes, self.own.key
 
     @property
     def single(self) -> bool:
@@ -98,7 +124,7 @@ class Upload(NamedTuple):
     @property
     def kind(self) -> statements.Kind:
         """Which statement stores it."""
-        return statements.Kind(self.guard, self.single, self.columns["expires_in"] is not None)
+        return statements.Kind(self.guard, self.single, self.alike["expires_in"] is not None)
 
 
 def find_write(upload: Upload) -> Operation[Written | None]:
@@ -111,11 +137,11 @@ def write(upload: Upload, *, repeated: bool = False) -> Operation[Written]:
     """Store a version; when repeated, look first whether an earlier try got through."""
     if repeated and (earlier := (yield from find_write(upload))) is not None:
         return earlier
+    statement, columns = statements.WRITE[upload.kind], upload.columns
     if not upload.single:
-        yield Copy(statements.UPLOAD, _chunks(upload.columns))
-    statement = statements.WRITE[upload.kind]
-    while not (rows := (yield Execute(statement, upload.columns))):
-        yield from clear_way(upload.columns, upload.guard)
+        yield Copy(statements.UPLOAD, _chunks(columns))
+    while not (rows := (yield Execute(statement, columns))):
+        yield from clear_way(columns, upload.guard)
     return Written(*rows[0])
 
 
@@ -213,14 +239,21 @@ def as_taken_away(place: Mapping[str, Any], head: Head, before: int = _NO_ENTRY_
     return head._replace(**dict(zip(("action", "at", "actor"), rows[0], strict=True))) if rows else head
 
 
+_SAID = len(statements.VERSION_COLUMNS[3:])
+
+
 def read_all(storage_id: UUID, keys: Sequence[str], look: Look) -> Operation[dict[str, Found]]:
-    """Read the heads and payloads of several keys as they were at one moment, tags and signatures included."""
-    parameters, look = {"storage_id": storage_id, "keys": binary_array(TEXT, keys)}, look._replace(signed=True)
+    """Read what is live under several keys as it was at one moment: payloads and heads, of whose last entries nothing
+    is said."""
+    parameters = {"storage_id": storage_id, "keys": binary_array(TEXT, keys)}
+    unsigned = () if look.signed else (None, None)
     found: dict[str, Found] = {}
-    for key, *row in (yield Execute(statements.READ_MANY[look.at_table], parameters)):
-        one = yield from _found({"storage_id": storage_id, "key": key}, row)
-        if one.payload is None or one.head.size is None or one.head.size <= len(one.payload):
-            found[key] = one
+    for row in (yield Execute(statements.READ_MANY[look], parameters)):
+        key, first, version, payload_id, created_at, *said = row
+        no_entry = "", created_at, "", None
+        head = Head._make((version, payload_id, created_at, *said[:_SAID], *no_entry, *said[_SAID:], *unsigned))
+        if first is None or head.size is None or head.size <= len(first):
+            found[key] = Found(head, first)
         elif (whole := (yield from read(storage_id, key, look))) is not None:
             found[key] = whole
     return found

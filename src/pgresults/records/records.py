@@ -127,7 +127,7 @@ class ResultRecord(BaseModel, Generic[R]):
     @classmethod
     def _from_flat(cls, given: Any) -> Any:
         """The old flat form: what is metadata now stands beside the result, and that is called ``data``."""
-        if not isinstance(given, dict):
+        if not isinstance(given, dict) or given.keys() <= {"metadata", "result"}:
             return given
         said = {name: given[name] for name in _FLAT if name in given}
         fields = {name: value for name, value in given.items() if name not in said}

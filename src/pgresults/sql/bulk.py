@@ -114,7 +114,8 @@ def _write_many(guard: Guard) -> Statement:
     chunks = select(*chunk.values()).join_from(rows, written, written.c.key == rows.c.key)
     stored = insert(payload).from_select(list(chunk), chunks).cte("stored")
     columns = (written.c.key, written.c.version, sayable(written.c.created_at), as_utc(written.c.expires_at))
-    return Statement(select(*columns).add_cte(stored))
+    # Not by a setting for the transaction: the server would plan the trigger's insert anew for each row as well.
+    return Statement(select(*columns).add_cte(stored), plan_anew=True)
 
 
 WRITE_MANY = {guard: _write_many(guard) for guard in (Guard.NONE, Guard.NOT_HELD)}
@@ -129,15 +130,3 @@ EXISTS_MANY = Statement(
     )
 )
 """Those of several keys that have a live result."""
-
-PLAN_ANEW = Statement(
-    select(
-        func.set_config(
-            literal_column("'plan_cache_mode'"), literal_column("'force_custom_plan'"), literal_column("true")
-        )
-    )
-)
-"""Have statements planned for the tables as they are now, to the end of the transaction.
-
-A plan that was made while a table was small would go on looking at all of it.
-"""

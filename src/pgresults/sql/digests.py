@@ -43,6 +43,7 @@ _JSON_FIELDS = frozenset(("serializer", "tags", "provenance"))
 
 _LENGTH = struct.Struct(">i")
 _NONE = _LENGTH.pack(-1)
+_PAYLOAD = struct.Struct(">i16si32si")
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _EXACT = Context(prec=5000, traps=[InvalidOperation, Inexact])
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -153,6 +154,12 @@ def framed(fields: Mapping[str, Any], names: Iterable[str]) -> bytes:
             parts.append(_LENGTH.pack(len(data)))
             parts.append(data)
     return b"".join(parts)
+
+
+def framed_payload(payload_id: bytes, digest: bytes, size: int) -> bytes:
+    """What `framed` gives of a version's ``payload_id``, ``payload_digest`` and ``size``, in a third of the time."""
+    number = b"%d" % size
+    return _PAYLOAD.pack(16, payload_id, 32, digest, len(number)) + number
 
 
 def payload_digest(salt: bytes, sha256: bytes) -> bytes:

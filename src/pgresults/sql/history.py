@@ -224,7 +224,7 @@ class Invalidation(Statement):
     """
 
     def __init__(self, element: Select[Any], due: Select[Any], *, guarded: bool) -> None:
-        super().__init__(element)
+        super().__init__(element, plan_anew=True)
         self.due = Statement(due)
         self.guarded = guarded
 

@@ -1,7 +1,8 @@
 """What is said about the current results: writing, reading, listing and deleting them; each statement is pure."""
 
+from collections.abc import Sequence
 from functools import partial
-from itertools import product, starmap
+from itertools import chain, product, starmap
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -201,7 +202,7 @@ TAKEN_AWAY = Statement(
 )
 """The last entry that took a key's result away."""
 
-HEAD_COLUMNS = (
+VERSION_COLUMNS = (
     "version",
     "payload_id",
     "created_at",
@@ -214,10 +215,10 @@ HEAD_COLUMNS = (
     "storage_block_id",
     "pgresults_version",
     "prefect_version",
-    "action",
-    "at",
-    "actor",
 )
+"""What a key's row says of its current version."""
+
+HEAD_COLUMNS = (*VERSION_COLUMNS, "action", "at", "actor")
 """What a read needs to know of a key's row, in the order of `operations.results.Head`."""
 
 SIGNED_COLUMNS = ("tags", "signature")
@@ -247,8 +248,12 @@ def as_read(table: Table, name: str) -> ColumnElement[Any]:
 
 # Each function in a statement is looked up anew in every call: times come as they are, and the driver makes of those
 # that Python has not what it can.
+def _said(names: Sequence[str]) -> tuple[ColumnElement[Any], ...]:
+    return tuple(result.c[name] if name in _TIMES else as_read(result, name) for name in names)
+
+
 _HEAD: tuple[ColumnElement[Any], ...] = (
-    *(result.c[name] if name in _TIMES else as_read(result, name) for name in HEAD_COLUMNS),
+    *_said(HEAD_COLUMNS),
     (result.c.expires_at <= func.statement_timestamp()).label("expired"),
 )
 _SIGNED: tuple[ColumnElement[Any], ...] = tuple(as_read(result, name) for name in SIGNED_COLUMNS)
@@ -295,17 +300,20 @@ READ = {look: Statement(partial(_read, look)) for look in starmap(Look, product(
 """The first chunk of a key's payload and its head; of what has expired the head alone counts."""
 
 
-def _read_many(*, at_table: bool) -> Select[Any]:
-    of_keys = (
+def _read_many(look: Look) -> Select[Any]:
+    live = (
         result.c.storage_id == bindparam("storage_id"),
         result.c.key == any_(bindparam("keys", type_=ARRAY(Text))),
+        result.c.payload_id.is_not(None),
+        UNEXPIRED,
     )
-    chunk = _first_chunk(result.c.key, at_table=at_table)
-    return select(result.c.key, chunk, *_HEAD, *_SIGNED).select_from(result).where(*of_keys)
+    chunk = _first_chunk(result.c.key, at_table=look.at_table)
+    columns = _said(VERSION_COLUMNS), _SIGNED if look.signed else ()
+    return select(result.c.key, chunk, *chain(*columns)).select_from(result).where(*live)
 
 
-READ_MANY = {at_table: Statement(partial(_read_many, at_table=at_table)) for at_table in (True, False)}
-"""`READ` for several keys, in one snapshot, by whether the table of the payloads may be seen."""
+READ_MANY = {look: Statement(partial(_read_many, look)) for look in starmap(Look, product((True, False), repeat=2))}
+"""The first chunks of several keys that have a live result, each with what is said of its version, in one snapshot."""
 
 LOOK_UP = Statement(select(*_HEAD).select_from(result).where(ONE_KEY))
 """The head of a key."""

@@ -100,7 +100,6 @@ def read_all_current(
                 storage.database,
                 lambda at, _: read_all(storage.id, keys, storage._look(at)),
                 wanted,
-                atomic=True,
                 believed=lambda found: len(live_in(found)) == len(set(keys)),
             )
         )

@@ -6,20 +6,19 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
 from pydantic import ValidationError
 
 from pgresults.errors import IntegrityError, PayloadTooLarge, SerializationError
 from pgresults.operations.payloads import Payload, sha256_of
-from pgresults.operations.results import Found, Head, Upload
+from pgresults.operations.results import Found, Head, Own, Upload
 from pgresults.records.provenance import actor
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.records.signing import Trust
 from pgresults.serializers import Serializer
 from pgresults.serializers.parts import Arrived
 from pgresults.serializers.permits import Permit, named_by_data, within_permit
-from pgresults.sql.digests import CONTENT_FIELDS, expiry_bytes, framed, payload_digest, place_bytes
+from pgresults.sql.digests import CONTENT_FIELDS, expiry_bytes, framed, framed_payload, payload_digest, place_bytes
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import expiry
 from pgresults.storage.checking import require_intact, require_signed
@@ -43,13 +42,12 @@ _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
     )
 )
 
-_BEFORE_PAYLOAD, _OF_PAYLOAD, _AFTER_PAYLOAD, _AT_LAST = (
-    CONTENT_FIELDS[:5],
-    CONTENT_FIELDS[5:8],
-    CONTENT_FIELDS[8:-1],
-    CONTENT_FIELDS[-1:],
-)
-"""What an entry's content digest covers: what is alike for many, the payload's own, what is alike, the signature."""
+_BEFORE_PAYLOAD, _AFTER_PAYLOAD, _AT_LAST = CONTENT_FIELDS[:5], CONTENT_FIELDS[8:-1], CONTENT_FIELDS[-1:]
+"""What an entry's content digest covers, beside the payload: what is alike for many, and at last the signature."""
+
+_UNSIGNED = framed({}, _AT_LAST)
+_VARIANT, _RANDOM = 0x4000_8000_0000_0000_0000, ~0xF000_C000_0000_0000_0000
+"""What makes an id of random bits one of version 4, and the bits that stay random."""
 
 
 def prepare(
@@ -85,37 +83,33 @@ class Said:
         self._provenance, serializer = columns["provenance"], columns["serializer"]
         columns["provenance"] = text = None if self._provenance is None else json_text(self._provenance)
         self._covered = {"serializer": serializer and canonical(serializer), "provenance": text and canonical(text)}
-        self._trust, self._columns, self._limit = trust, columns, limit
+        self._trust, self._alike, self._limit = trust, columns, limit
         covered = {**columns, **self._covered}
         self._before, self._after = framed(covered, _BEFORE_PAYLOAD), framed(covered, _AFTER_PAYLOAD)
 
     def upload(self, key: str, payload: Payload, guard: Guard = Guard.NONE) -> Upload:
         """A version ready to be stored; see `prepare`."""
-        if len(payload) > self._limit:
+        if (size := len(payload)) > self._limit:
             raise PayloadTooLarge(
-                f"the payload of {key!r} has {len(payload):,} bytes, the limit is {self._limit:,} "
+                f"the payload of {key!r} has {size:,} bytes, the limit is {self._limit:,} "
                 "(PGRESULTS_MAX_PAYLOAD_BYTES); a compressed serializer may help",
                 key=key,
-                size=len(payload),
+                size=size,
                 limit=self._limit,
             )
         random, sha256 = os.urandom(32), sha256_of(payload)
         salt = random[:16]
-        columns = {
-            **self._columns,
-            "key": key,
-            "payload_id": UUID(bytes=random[16:], version=4),
-            "payload_digest": payload_digest(salt, sha256),
-            "sha256": sha256,
-            "size": len(payload),
-            "data": payload,
-            "salt": salt,
-            "place_bytes": place_bytes(self._trust.storage_id, key),
-        }
-        columns["signature"] = self._trust.sign({**columns, **self._covered}) if self._trust.keys else None
-        its_own = framed(columns, _OF_PAYLOAD), self._after, framed(columns, _AT_LAST)
-        columns["content"] = hashlib.sha256(b"".join((self._before, *its_own))).digest()
-        return Upload(columns, self._provenance, guard)
+        payload_id = (int.from_bytes(random[16:], "big") & _RANDOM | _VARIANT).to_bytes(16, "big")
+        proof = payload_digest(salt, sha256)
+        signature, signed = None, _UNSIGNED
+        if self._trust.keys:
+            its_own = {"key": key, "payload_id": payload_id, "sha256": sha256, "size": size}
+            signature = self._trust.sign({**self._alike, **self._covered, **its_own})
+            signed = framed({"signature": signature}, _AT_LAST)
+        covered = b"".join((self._before, framed_payload(payload_id, proof, size), self._after, signed))
+        content, place = hashlib.sha256(covered).digest(), place_bytes(self._trust.storage_id, key)
+        own = Own(key, payload_id, size, payload, salt, sha256, proof, content, place, signature)
+        return Upload(own, self._alike, self._provenance, guard)
 
 
 def metadata_of(head: Head, key: str, default: Serializer, trust: Trust) -> ResultRecordMetadata:

@@ -1,17 +1,15 @@
 """Writing any number of results in bounded memory: in one transaction, or batch by batch."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 from pgresults.database.observing import BATCH, SIZE, observed
 from pgresults.database.programs import Program, call, calling, compute, is_small, wait_for
 from pgresults.errors import InvalidArgument, SerializationError
-from pgresults.locking.proofs import prove
+from pgresults.locking.proofs import NO_PROOF, prove
 from pgresults.operations.bulk import write_runs
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Upload, Written
@@ -100,29 +98,32 @@ class _Given:
         return Staged(storage, self._said.upload(key, payload, guard), self.draft)
 
 
-class _Ready(NamedTuple):
-    """An item ready to be stored: its key, and what is to be stored for it."""
+class _Run(NamedTuple):
+    """Items ready to be stored."""
 
-    key: str
     versions: list[Staged]
+    """What is to be stored for them, one after the other; what points to a payload that lies elsewhere comes second."""
+    each: int
+    """How many there are of each item."""
+
+    @property
+    def uploads(self) -> list[Upload]:
+        """What is to be stored."""
+        return [version.upload for version in self.versions]
 
     @property
     def size(self) -> int:
         """Bytes of payload."""
-        return self.versions[0].upload.size
+        return sum(version.upload.own.size for version in self.versions[:: self.each])
 
-    def slim(self) -> "_Ready":
-        """What the metadata of the item is made of, without its payload."""
-        storage, upload, draft = self.versions[0]
-        columns = {name: upload.columns[name] for name in ("size", "sha256")}
-        bare = draft._replace(result=None, payload=None)
-        return _Ready(self.key, [Staged(storage, Upload(columns, upload.provenance), bare)])
-
-    def metadata(self, written: Written) -> ResultRecordMetadata:
-        """The metadata once it is stored."""
-        storage, upload, draft = self.versions[0]
-        named = draft if draft.storage_key else draft._replace(storage_key=self.key)
-        return stored_metadata(Staged(storage, upload, named), written)
+    def described(self) -> Iterator[tuple[str, Staged]]:
+        """The keys of the items, each with what its metadata is made of: without its payload."""
+        for (storage, upload, draft), last in zip(
+            self.versions[:: self.each], self.versions[self.each - 1 :: self.each], strict=True
+        ):
+            key = last.upload.key
+            bare = draft._replace(result=None, payload=None, storage_key=draft.storage_key or key)
+            yield key, Staged(storage, upload._replace(own=upload.own._replace(data=b"")), bare)
 
 
 class _Items:
@@ -141,23 +142,28 @@ class _Items:
         self._next: Any = None
         self.taken = 0
 
-    def run(self) -> Program[list[_Ready]]:
+    def run(self) -> Program[_Run]:
         """The next items ready to be stored, of which no two have one key; none: there are no more."""
-        run: list[_Ready] = []
+        run = _Run([], 1 if self._keyspace.apart is None else 2)
         keys: set[str] = set()
         size = 0
-        while len(run) < _MOST_ITEMS and size < _MOST_BYTES:
+        while len(keys) < _MOST_ITEMS and size < _MOST_BYTES:
             item = self._next or calling(self._fetched)
             self._next = None
             if item is None:
                 break
-            with _named(self.taken, item[0]):
-                if item[0] in keys:
-                    self._next = item
-                    break
-                run.append(_Ready(item[0], (yield from self._encoded(*item))))
-            keys.add(item[0])
-            size += run[-1].size
+            key = item[0]
+            if key in keys:
+                self._next = item
+                break
+            try:
+                staged = self._at_once(*item) or (yield from self._encoded(*item))
+            except Exception as error:
+                _name(error, self.taken, key)
+                raise
+            run.versions.extend(staged)
+            keys.add(key)
+            size += staged[0].upload.size
             self.taken += 1
         return run
 
@@ -173,7 +179,18 @@ class _Items:
             )
         return tuple(item)
 
-    def _encoded(self, key: str, obj: Any, options: Any = None) -> Program[list[Staged]]:
+    def _at_once(self, key: str, obj: Any, options: Any = None) -> tuple[Staged] | None:
+        """An item that nothing has to be waited for; None: something has."""
+        keyspace = self._keyspace
+        if keyspace.locks is not None or keyspace.apart is not None:
+            return None
+        storage = keyspace.payloads
+        if not is_small(obj, storage.settings.offload_bytes):
+            return None
+        given = self._usual if options is None else self._given(options)
+        return (given.staged(storage, require_key(key), obj, NO_PROOF.guard),)
+
+    def _encoded(self, key: str, obj: Any, options: Any = None) -> Program[Sequence[Staged]]:
         keyspace, given = self._keyspace, self._usual if options is None else self._given(options)
         storage, described = keyspace.payloads, given.described
         if keyspace.apart is None:
@@ -200,16 +217,11 @@ class _Items:
         return _Given(self._keyspace, draft, describe(self._writing.holder, tags, said.provenance))
 
 
-@contextmanager
-def _named(place: int, key: str) -> Iterator[None]:
+def _name(error: Exception, place: int, key: str) -> None:
     """Say of which item a failure is."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, SerializationError) and error.key is None:
-            error.key = key
-        error.add_note(f"This came of item {place}, {key!r}.")
-        raise
+    if isinstance(error, SerializationError) and error.key is None:
+        error.key = key
+    error.add_note(f"This came of item {place}, {key!r}.")
 
 
 def write_many(
@@ -240,14 +252,14 @@ def _together(
     keyspace: Keyspace, items: _Items, kept: dict[str, ResultRecordMetadata] | None, writing: Writing
 ) -> Program[WriteProgress]:
     """Make all ready first: no code of the caller's runs while the transaction is open, which can be repeated."""
-    waiting: list[_Ready] = []
+    waiting: list[tuple[str, Staged]] = []
     size = 0
     with Spool() as spool:
-        while run := (yield from items.run()):
-            spool.add(_uploads(run))
-            size += sum(item.size for item in run)
+        while (run := (yield from items.run())).versions:
+            spool.add(run.uploads)
+            size += run.size
             if kept is not None:
-                waiting += (item.slim() for item in run)
+                waiting += run.described()
             yield from _let_others_run()
         if items.taken:
             _keep(kept, waiting, (yield from _stored(keyspace, spool, keep=kept is not None)))
@@ -261,15 +273,15 @@ def _in_batches(
 ) -> Program[WriteProgress]:
     stored = size = 0
     try:
-        while run := (yield from items.run()):
+        while (run := (yield from items.run())).versions:
             if _is_one_database(keyspace):
                 with Spool() as spool:
-                    spool.add(_uploads(run))
+                    spool.add(run.uploads)
                     written = yield from _stored(keyspace, spool, keep=kept is not None)
             else:
-                written = (yield from store_staged(list(chain(*(item.versions for item in run)))))[::2]
-            _keep(kept, run, written)
-            stored, size = items.taken, size + sum(item.size for item in run)
+                written = (yield from store_staged(run.versions))[:: run.each]
+            _keep(kept, run.described(), written)
+            stored, size = items.taken, size + run.size
             _tell(writing, stored, size)
             yield from _let_others_run()
     except Exception as error:
@@ -280,10 +292,6 @@ def _in_batches(
 
 def _is_one_database(keyspace: Keyspace) -> bool:
     return keyspace.apart is None or keyspace.apart.database == keyspace.payloads.database
-
-
-def _uploads(run: Iterable[_Ready]) -> list[Upload]:
-    return [version.upload for item in run for version in item.versions]
 
 
 def _stored(keyspace: Keyspace, spool: Spool, *, keep: bool) -> Program[list[Written]]:
@@ -299,9 +307,11 @@ def _stored(keyspace: Keyspace, spool: Spool, *, keep: bool) -> Program[list[Wri
     return kept
 
 
-def _keep(kept: dict[str, ResultRecordMetadata] | None, run: Iterable[_Ready], written: Iterable[Written]) -> None:
+def _keep(
+    kept: dict[str, ResultRecordMetadata] | None, items: Iterable[tuple[str, Staged]], written: Iterable[Written]
+) -> None:
     if kept is not None:
-        kept |= {item.key: item.metadata(one) for item, one in zip(run, written, strict=True)}
+        kept |= {key: stored_metadata(staged, one) for (key, staged), one in zip(items, written, strict=True)}
 
 
 def _tell(writing: Writing, stored: int, size: int) -> None:

@@ -245,7 +245,7 @@ def columns_of(draft: Draft, key: str) -> dict[str, Any]:
 
 def pointer_to(draft: Draft, upload: Upload, key: str) -> Draft:
     """What stands under a key for a result which lies elsewhere: its metadata, as a JSON object."""
-    metadata = draft.metadata(size=upload.size, sha256=upload.columns["sha256"].hex())
+    metadata = draft.metadata(size=upload.size, sha256=upload.own.sha256.hex())
     return Draft(metadata._document(), key, _POINTER, draft.expiration, expires_in=draft.expires_in)
 
 
@@ -276,6 +276,6 @@ def stored_metadata(staged: Staged, written: Written) -> ResultRecordMetadata:
         created_at=written.at,
         expiration=utc(written.expires_at),
         size=upload.size,
-        sha256=upload.columns["sha256"].hex(),
+        sha256=upload.own.sha256.hex(),
         provenance=upload.provenance,
     )

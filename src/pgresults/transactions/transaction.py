@@ -367,7 +367,7 @@ class Transaction(Member):
             return False
         key, store = self._place()
         place = (yield from store._keyspace()).entries
-        if any(version.storage == place and version.upload.columns["key"] == key for version in staged):
+        if any(version.storage == place and version.upload.key == key for version in staged):
             return False
         return not (yield from self._is_done())
 

@@ -21,7 +21,7 @@ def about_versions(staged: Sequence[Staged], *_: Any) -> About | None:
     said = {SIZE: sum(version.upload.size for version in staged)}
     if len(staged) > 1:
         return staged[0].storage._about(**said, **{BATCH: len(staged)})
-    return staged[0].storage._about(staged[0].upload.columns["key"], **said)
+    return staged[0].storage._about(staged[0].upload.key, **said)
 
 
 @observed("write", about_versions)

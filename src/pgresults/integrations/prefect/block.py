@@ -108,7 +108,8 @@ class PostgresResultStorage(WritableFileSystem):  # type: ignore[misc, unused-ig
     def _read(self, path: str) -> Program[bytes]:
         storage, key = self.storage, require_key(self._resolve_path(path))
         if (tree := Tree.running()) is not None and (waiting := tree.upload(storage, key)) is not None:
-            columns, payload = waiting.columns, waiting.columns["data"]
+            columns = waiting.columns
+            payload = columns["data"]
             small = storage._is_small(payload)
             return (yield from compute(lambda: put_together(columns, key, payload, storage._trust), small=small))
         found = require_live((yield from storage._fetch(key)), key)

@@ -95,7 +95,7 @@ def _import_file(
     modified = source.modified(name)
     origin = {"name": name, "modified_at": modified.isoformat() if modified else None}
     upload = upload_of(storage, key, content, {"import": origin}, guard=Guard.NOT_HELD, described={"action": "import"})
-    if not (bare or upload.columns["pgresults_version"] or is_old_record(content)):
+    if not (bare or upload.alike["pgresults_version"] or is_old_record(content)):
         return Imported(name, "bare")
     if known is None:
         perform(storage._register())
@@ -105,7 +105,7 @@ def _import_file(
             known = perform(call(storage.database, partial(_heads, storage, [key])))[key]
         else:
             return Imported(name, "imported")
-    return Imported(name, "present" if known == upload.columns["sha256"] else "kept")
+    return Imported(name, "present" if known == upload.own.sha256 else "kept")
 
 
 def _foretold(name: str, key: str, content: bytes, known: bytes | None, bare: bool) -> Imported:

@@ -38,7 +38,7 @@ class Write(NamedTuple):
     @property
     def key(self) -> str:
         """Under which it will stand."""
-        return self.upload.columns["key"]  # type: ignore[no-any-return]
+        return self.upload.key
 
 
 class Tree:
