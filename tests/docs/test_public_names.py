@@ -25,7 +25,7 @@ NAMES = {
         result_storage_block_id supports_isolation_level update_for_flow update_for_task
         store_parameters read_parameters create_result
         history log delete touch redact invalidate expiring sweep retain hold release_hold holds set_retention
-        end_retention retention retention_due verify seal prove
+        end_retention retention retention_due erase verify seal prove
         close
     """,
     ResultRecord: """

@@ -16,6 +16,7 @@ from pgresults.records.listings import Listing
 from pgresults.storage.keyspace import Keyspace
 
 if TYPE_CHECKING:
+    from pgresults.audit.certificates import Certificate
     from pgresults.audit.proofs import Proof
     from pgresults.audit.reports import VerifyReport
     from pgresults.audit.seals import Seal
@@ -197,6 +198,47 @@ class EvidenceMethods(ABC):
         """What goes by the rules of retention, and when; see `retention_due`."""
         return await aperform(self._retention_due(within, limit))
 
+    def erase(
+        self,
+        key: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        reason: str = "",
+        backups_until: datetime | None = None,
+        log_until: datetime | None = None,
+    ) -> "Certificate":
+        """Erase the payloads of all versions of everything about somebody, in one transaction, and certify it.
+
+        It may be asked again, also where everything is erased: then it certifies that. The certificate is signed with
+        the key that signs seals. All histories are recomputed before; where one was altered, nothing is erased.
+
+        Parameters:
+            key: one key.
+            prefix: all keys that begin so, live or not.
+            tags: all keys of which any version has had all of these.
+            reason: why; kept in the histories and the certificate.
+            backups_until: when (aware) the last backup is gone that has it; None: nobody says.
+            log_until: when (aware) the server's write-ahead log and its archive have it no more; None: nobody says.
+
+        Returns: the certificate; see `Certificate.check`. Give one of key, prefix and tags.
+        Raises: MissingResult where there never was anything; OnHold or LockedError, then nothing is erased;
+            IntegrityError for a history that was altered; InvalidArgument; ConfigurationError without the extra
+            ``audit``, with a file that holds no key, and where metadata lies apart; StorageUnavailable.
+        """
+        return perform(self._erase(key, prefix, tags, reason, backups_until, log_until))
+
+    async def aerase(
+        self,
+        key: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        reason: str = "",
+        backups_until: datetime | None = None,
+        log_until: datetime | None = None,
+    ) -> "Certificate":
+        """Erase everything about somebody, and certify it; see `erase`."""
+        return await aperform(self._erase(key, prefix, tags, reason, backups_until, log_until))
+
     def verify(
         self,
         key: str | None = None,
@@ -314,6 +356,20 @@ class EvidenceMethods(ABC):
 
     def _retention_due(self, within: timedelta, limit: int | None) -> Program[Listing[Due]]:
         return Listing((yield from retention.due((yield from self._keyspace()), within, limit)), Due)
+
+    def _erase(
+        self,
+        key: str | None,
+        prefix: str | None,
+        tags: Iterable[str] | None,
+        reason: str,
+        backups_until: datetime | None,
+        log_until: datetime | None,
+    ) -> "Program[Certificate]":
+        from pgresults.audit.erasure import erase
+
+        keyspace = yield from self._keyspace()
+        return (yield from erase(keyspace, key, prefix, tags, reason, backups_until, log_until))
 
     def _verify(
         self,
