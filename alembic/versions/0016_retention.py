@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0016"
-down_revision = "0014"
+down_revision = "0015"
 
 _PLACE = "'00000000-0000-0000-0000-000000000000'"
 _HOME = "(SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = home)"
@@ -34,19 +34,25 @@ FROM (
 
 # What every rule lets go goes, so each time is the latest of all rules. Days are 24 hours in every time zone.
 _LONGER = "least({at}, timestamptz '9999-12-31') + extract(epoch FROM {span}) * interval '1 second'"
+_WROTE = """(
+           SELECT h.{} FROM history h
+           WHERE h.storage_id = r.storage_id AND h.key = r.key AND h.action IN ('write', 'import')
+           ORDER BY h.seq DESC LIMIT 1
+       )"""
+"""What the last version said, whose head says no more of it."""
+
 _DUE = f"""
 CREATE VIEW retention_due AS
 WITH covered AS NOT MATERIALIZED (
-    SELECT r.storage_id, r.key, r.version AS newest, r.payload_id AS current, w.at AS written, u.id, u.versions, u.age,
-           u.redact_after
+    SELECT r.storage_id, r.key, r.version AS newest, r.payload_id AS current, r.created_at AS written, u.id, u.versions,
+           u.age, u.redact_after
     FROM retention_rules u
     JOIN result r ON r.storage_id = u.storage_id
-    CROSS JOIN LATERAL (
-        SELECT h.tags, h.provenance, h.at FROM history h
-        WHERE h.storage_id = r.storage_id AND h.key = r.key AND h.action IN ('write', 'import')
-        ORDER BY h.seq DESC LIMIT 1
-    ) w
-    WHERE starts_with(r.key, u.prefix) OR w.tags @> u.tags OR w.provenance #>> '{{task,name}}' = u.task
+    WHERE starts_with(r.key, u.prefix)
+       OR u.tags IS NOT NULL AND CASE WHEN r.payload_id IS NOT NULL THEN r.tags ELSE {_WROTE.format("tags")} END @> u.tags
+       OR u.task IS NOT NULL AND u.task = CASE
+           WHEN r.payload_id IS NOT NULL THEN r.provenance ELSE {_WROTE.format("provenance")}
+       END #>> '{{task,name}}'
 ), gone AS NOT MATERIALIZED (
     SELECT c.storage_id, c.key, h.version, 'retain' AS action, 1 AS payloads, h.size AS bytes,
            array_agg(c.id ORDER BY c.id) AS rules,
@@ -182,24 +188,41 @@ END
 $$
 """  # noqa: S608 (the names are ours)
 
-_CORRECTION = """
+_CORRECTIONS = """
 DO $do$
 DECLARE
+    correction record;
     found record;
     corrected text;
 BEGIN
-    SELECT pg_get_functiondef(p.oid) AS definition INTO STRICT found
-    FROM pg_proc p
-    WHERE p.pronamespace = quote_ident(current_schema())::regnamespace AND p.proname = 'record_other';
-    corrected := replace(found.definition, $$h.action IN ('hold', 'release')$$,
-                         $$h.action IN ('hold', 'release', 'rule', 'repeal')$$);
-    IF corrected = found.definition THEN
-        RAISE EXCEPTION 'the function record_other() is not the one that an upgrade made';
-    END IF;
-    EXECUTE corrected;
+    FOR correction IN VALUES
+        ('record_other', $$h.action IN ('hold', 'release')$$,
+         $$h.action IN ('hold', 'release', 'rule', 'repeal')$$),
+        ('held', $$PERFORM FROM hold_gate FOR SHARE;$$,
+         $$PERFORM FROM hold_gate FOR SHARE;
+        IF NOT EXISTS (SELECT FROM hold_gate) THEN
+            RAISE EXCEPTION 'no hold could be seen: the row of hold_gate is gone'
+                USING ERRCODE = 'serialization_failure';
+        END IF;$$)
+    LOOP
+        SELECT pg_get_functiondef(p.oid) AS definition INTO STRICT found
+        FROM pg_proc p
+        WHERE p.pronamespace = quote_ident(current_schema())::regnamespace AND p.proname = correction.column1;
+        corrected := replace(found.definition, correction.column2, correction.column3);
+        IF corrected = found.definition THEN
+            RAISE EXCEPTION 'the function %() is not the one that an upgrade made', correction.column1;
+        END IF;
+        EXECUTE corrected;
+    END LOOP;
 END
 $do$
 """
+
+# Also what is not the data: without it the data cannot be read, and by it another trigger would come to change the data.
+_KEPT = (
+    "DROP TRIGGER keep_held ON payload",
+    "CREATE TRIGGER keep_held BEFORE DELETE OR UPDATE ON payload FOR EACH ROW EXECUTE FUNCTION keep_held()",
+)
 
 _LET = """
 DO $$
@@ -229,7 +252,7 @@ $$
 def upgrade() -> None:
     # Unless it is named last, the schema of temporary tables comes before all others.
     op.execute("SELECT set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true)")
-    for statement in (_RULES, _DUE, _ACTIVITY, _SET_RULE, _END_RULE, _CORRECTION, _LET):
+    for statement in (_RULES, _DUE, _ACTIVITY, _SET_RULE, _END_RULE, _CORRECTIONS, *_KEPT, _LET):
         op.execute(statement)
 
 
