@@ -49,7 +49,9 @@ WITH covered AS NOT MATERIALIZED (
     FROM retention_rules u
     JOIN result r ON r.storage_id = u.storage_id
     WHERE starts_with(r.key, u.prefix)
-       OR u.tags IS NOT NULL AND CASE WHEN r.payload_id IS NOT NULL THEN r.tags ELSE {_WROTE.format("tags")} END @> u.tags
+       OR u.tags IS NOT NULL AND CASE
+           WHEN r.payload_id IS NOT NULL THEN r.tags ELSE {_WROTE.format("tags")}
+       END @> u.tags
        OR u.task IS NOT NULL AND u.task = CASE
            WHEN r.payload_id IS NOT NULL THEN r.provenance ELSE {_WROTE.format("provenance")}
        END #>> '{{task,name}}'

@@ -13,7 +13,9 @@ from uuid import UUID, uuid4
 from pgresults.database.telemetry import trace_to_carry, within_trace
 from pgresults.errors import MissingContextError, SerializationError
 from pgresults.leaving import Leave, Within
+from pgresults.records.lineage import SOURCES, Sources
 from pgresults.records.provenance import AWAITED_BY, HOLDER, RUN
+from pgresults.records.remembering import REMEMBERED, Remembered
 from pgresults.serializers.pickles import dumps, loads
 from pgresults.settings import current_settings
 from pgresults.store.run_options import TEMPLATE_NAMES
@@ -80,6 +82,8 @@ class _RunContext(ABC):
     result_store: ResultStore
 
     _current: ClassVar[ContextVar[Any]]
+    _sources: Sources = field(default_factory=Sources, init=False, repr=False, compare=False)
+    """Which versions the run has used so far."""
     _within: Within | None = field(default=None, init=False, repr=False, compare=False)
     _held: Any = field(default=None, init=False, repr=False, compare=False)
 
@@ -132,6 +136,8 @@ class _RunContext(ABC):
             (CURRENT_STORE, self.result_store),
             (TEMPLATE_NAMES, _Said(TEMPLATE_NAMES.get(), self._names)),
             (RUN, _Said(RUN.get(), self._provenance)),
+            (SOURCES, self._sources),
+            (REMEMBERED, REMEMBERED.get() or Remembered()),
         )
         self._within = Within(values)
         self._within.enter()

@@ -5,6 +5,9 @@ from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
 from pgresults.context import FlowRun, FlowRunContext, get_default_persist_setting, get_result_store, persisting
 from pgresults.database.programs import Program, aperform, perform, wait_for
+from pgresults.operations.awaiting import Ancestry
+from pgresults.records.lineage import Origin
+from pgresults.records.remembering import sources_of, use
 from pgresults.runtime.functions import Wrapped
 from pgresults.runtime.options import require_options
 from pgresults.serializers import Serializer
@@ -50,12 +53,18 @@ class Flow(Wrapped[P, R]):
         run = FlowRun(self.name, self._bind(args, kwargs))
         store = yield from get_result_store()._update_for_flow(self)
         persist = persisting(self.persist_result, get_default_persist_setting)
-        with FlowRunContext(persist, store, self, run):
+        context = FlowRunContext(persist, store, self, run)
+        context._sources.add(sources_of((args, kwargs)))
+        with context:
             function: Any = self.fn
             result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))
+            origins, size = tuple(context._sources), 0
             if persist:
-                yield from store._write(store._draft(result, run.id.hex))
-            return result
+                own = Origin(run.id.hex)
+                draft = store._draft(result, own.key)._replace(ancestry=Ancestry(origins, own))
+                origins, size = (own,), (yield from store._write(draft)).size or 0
+        use(result, origins, size, context._sources)
+        return result
 
 
 @overload

@@ -38,6 +38,8 @@ def _rolled_back(key: str) -> str:
 ROWS = [
     Tampering("an entry's reason, tags or time is altered", "verify", "entry",
               _behind("UPDATE pgresults.history SET reason = 'other' WHERE key = 'k2' AND seq = 2")),
+    Tampering("what an entry says that it was computed from is altered", "verify", "entry",
+              _behind("UPDATE pgresults.history SET derived_from = '{1:other}' WHERE key = 'k2' AND seq = 2")),
     Tampering("an entry is taken out of a chain", "verify", "chain",
               _behind("DELETE FROM pgresults.history WHERE key = 'k2' AND seq = 2")),
     Tampering("two entries change places", "verify", "entry",

@@ -104,6 +104,7 @@ CHANGES = {
     "pgresults_version": "'0'",
     "prefect_version": "''",
     "signature": "'\\x'",
+    "derived_from": "ARRAY['1:other']",
     "version": "version + 1",
     "seq": "seq + 1",
     "key": "key || 'x'",

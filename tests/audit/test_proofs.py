@@ -21,7 +21,7 @@ from pgresults.audit.seals import FORMAT, Seal, Tree, root_of, sign
 from pgresults.errors import IntegrityError, MissingResult
 from pgresults.serializers import JSONSerializer
 from pgresults.settings import Settings
-from pgresults.sql.digests import CONTENT_FIELDS, canonical_json
+from pgresults.sql.digests import CONTENT_FIELDS, LATER_FIELDS, canonical_json
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from tests.docs.test_format import PAGE, VALUES
@@ -45,7 +45,9 @@ def made(create_database: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
     store = ResultStore(result_storage=storage, serializer=JSONSerializer())
     store.write_many({f"many/{n}": n for n in range(40)})
     for n in range(20):
-        store.write([n], key="mäy", tags=["a", 'b"'], provenance={"odd": ODD}, expiration=TOMORROW)
+        parents = [("mäy", n), (f"many/{n}", 1)] if n else None
+        described = {"tags": ["a", 'b"'], "provenance": {"odd": ODD}, "expiration": TOMORROW}
+        store.write([n], key="mäy", derived_from=parents, **described)
     yield store, seal_over(store, 60)
     storage.close()
 
@@ -284,7 +286,7 @@ def test_a_path_leads_from_every_leaf_to_the_root(size: int, data: st.DataObject
 
 
 def test_the_checker_of_one_file_knows_what_we_know() -> None:
-    assert standalone.CONTENT == CONTENT_FIELDS
+    assert (standalone.CONTENT, standalone.LATER) == (CONTENT_FIELDS, LATER_FIELDS)
     assert set(standalone.SEAL) == set(Seal.model_fields) - {"buckets", "timestamps"}
 
 

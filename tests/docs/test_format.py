@@ -22,7 +22,7 @@ from sqlalchemy import URL
 from pgresults.audit.seals import Seal
 from pgresults.serializers import JSONSerializer
 from pgresults.settings import Settings
-from pgresults.sql.digests import CONTENT_FIELDS, canonical_json
+from pgresults.sql.digests import CONTENT_FIELDS, LATER_FIELDS, canonical_json
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from tests.support.database import psycopg_url
@@ -52,19 +52,22 @@ def test_numbers_are_written_as_the_page_says(value: float) -> None:
 
 
 def test_the_columns_are_those_of_the_page() -> None:
-    assert tuple(PAGE["CONTENT"]) == CONTENT_FIELDS
+    assert (tuple(PAGE["CONTENT"]), tuple(PAGE["LATER"])) == (CONTENT_FIELDS, LATER_FIELDS)
     listed = "`action`, `actor`" + "".join(f", `{name}`" for name in CONTENT_FIELDS[2:])
     assert listed in Path(ROOT, "docs", "format.md").read_text().replace("\n", " ")
 
 
-@pytest.mark.parametrize("column", [*CONTENT_FIELDS, "version", "at", "expires_at", "db_user", "previous", "seq"])
+@pytest.mark.parametrize(
+    "column", [*CONTENT_FIELDS, *LATER_FIELDS, "version", "at", "expires_at", "db_user", "previous", "seq"]
+)
 def test_the_page_finds_what_was_altered(fresh_url: URL, column: str) -> None:
     store = ResultStore(result_storage=PostgresStorage(fresh_url))
     store.write(1, key="k")
-    store.write({"a": 1}, key="k", tags=["a"], provenance={"n": 1})
+    store.write({"a": 1}, key="k", tags=["a"], provenance={"n": 1}, derived_from=[("k", 1)])
     with psycopg.connect(psycopg_url(fresh_url)) as connection:
         assert not list(PAGE["altered"](PAGE["entries_of"](connection, "now")))
         kind = {"serializer": Jsonb({"type": "x"}), "provenance": Jsonb({"n": 2}), "tags": ["b"]}
+        kind["derived_from"] = ["1:other"]
         numbers, times = ("fence", "size", "version", "seq"), ("at", "expires_at")
         uuids, binary = ("payload_id", "storage_block_id"), ("payload_digest", "signature", "previous")
         kind |= dict.fromkeys(numbers, 9) | dict.fromkeys(times, "2020-01-01Z") | dict.fromkeys(binary, b"x")
@@ -91,7 +94,7 @@ def store(create_database: Any, tmp_path_factory: pytest.TempPathFactory) -> Ite
     store.lock_manager.break_lock("k", "an example")
     store = store.model_copy(update={"lock_manager": None})
     store.delete("k", reason="it is over")
-    store.write("again", key="k")
+    store.write("again", key="k", derived_from=[("k", 1)])
     yield store
     storage.close()
 

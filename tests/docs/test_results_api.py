@@ -29,7 +29,12 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "connection": None,
         "lock_timeout": None,
     },
-    "pgresults.transactions:Transaction.stage": {"value": ..., "on_rollback_hooks": (), "on_commit_hooks": ()},
+    "pgresults.transactions:Transaction.stage": {
+        "value": ...,
+        "on_rollback_hooks": (),
+        "on_commit_hooks": (),
+        "derived_from": None,
+    },
     "pgresults.transactions:Transaction.set": {"name": ..., "value": ...},
     "pgresults.results:ResultStore.exists": {"key": ..., "as_of": None, "stale_ok": None},
     "pgresults.results:ResultStore.read": {
@@ -48,6 +53,7 @@ SIGNATURES: dict[str, dict[str, Any]] = {
         "tags": None,
         "provenance": None,
         "expires_in": None,
+        "derived_from": None,
     },
     "pgresults.results:ResultStore.persist_result_record": {"result_record": ..., "holder": None},
     "pgresults.results:ResultStore.read_many": {"keys": ..., "stale_ok": None},

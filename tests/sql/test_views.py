@@ -28,7 +28,9 @@ COLUMNS = {
     "expirations": "storage key version expires_at remaining expired size created_at storage_id",
     "result_history": "storage key seq version action at actor db_user holder fence expires_at size serializer reason"
     " tags provenance digest storage_id previous payload_id payload_digest serializer_settings storage_key"
-    " storage_block_id pgresults_version prefect_version signature xid",
+    " storage_block_id pgresults_version prefect_version signature xid derived_from",
+    "lineage": "storage key version at actor task parent_storage parent_key parent_version derived_from storage_id"
+    " parent_storage_id",
     "held_locks": "storage key holder fence since held_for expires_at actor pid taken_over_from backend_pid waiters "
     "waiting_holders",
     "storage_usage": "storage keys live live_bytes expired_bytes last_change storage_id",

@@ -12,7 +12,7 @@ from pgresults.errors import InvalidArgument, MissingResult
 from pgresults.locking.postgres import PostgresLockManager
 from pgresults.locking.proofs import prove
 from pgresults.operations import history as operations
-from pgresults.operations import results
+from pgresults.operations import lineage, results
 from pgresults.operations.requests import Operation
 from pgresults.records.keys import require_key, require_keys
 from pgresults.records.provenance import actor, default_holder
@@ -99,12 +99,28 @@ def invalidate(
     task: str | None,
     flow: str | None,
     reason: str | None = None,
+    downstream: bool = False,
 ) -> Program[int]:
     """Delete all live results that meet every given condition; see `ResultStore.invalidate`."""
     given = chosen_conditions(prefix=prefix, tags=tags, task=task, flow=flow)
     if not given:
         raise InvalidArgument("say what to invalidate: a prefix, tags, a task or a flow", argument="prefix")
-    return (yield from _invalidate(keyspace, given, require_text(reason, "reason")))
+    return (yield from _invalidate(keyspace, given, require_text(reason, "reason"), downstream=downstream))
+
+
+def downstream_of(keyspace: Keyspace, given: dict[str, Any]) -> Program[list[str]]:
+    """The keys of live results that meet every given condition, and of what is live of what was computed from them."""
+    storage = keyspace.entries
+    parameters = {"storage_id": storage.id, **bound(given)}
+    found = yield from call(
+        storage.database, lambda _: lineage.downstream(parameters, frozenset(given)), atomic=True, repeatable=True
+    )
+    return [key for _, key, _ in found]
+
+
+def invalidate_downstream(keyspace: Keyspace, given: dict[str, Any], reason: str | None) -> Program[int]:
+    """Delete the live results that meet every given condition, keys or others, and what was computed from them."""
+    return _invalidate(keyspace, given, require_text(reason, "reason"), downstream=True)
 
 
 def invalidate_task(keyspace: Keyspace, identity: str) -> Program[int]:
@@ -112,18 +128,22 @@ def invalidate_task(keyspace: Keyspace, identity: str) -> Program[int]:
     return (yield from _invalidate(keyspace, {"identity": identity}))
 
 
-def _invalidate(keyspace: Keyspace, given: dict[str, Any], reason: str | None = None) -> Program[int]:
+def _invalidate(
+    keyspace: Keyspace, given: dict[str, Any], reason: str | None = None, *, downstream: bool = False
+) -> Program[int]:
     storage, manager = keyspace.entries, keyspace.locks
-    entry = _said("delete", reason or f"invalidated by {', '.join(sorted(given))}")
+    why = reason or f"invalidated by {', '.join(sorted(given))}"
+    entry = _said("delete", why)
     parameters = {**entry, "content": content_digest(entry), "storage_id": storage.id, **bound(given)}
     guarded = isinstance(manager, PostgresLockManager) and manager._guards(storage.database, storage.id)
-    return (
-        yield from call(
-            storage.database,
-            lambda _: operations.invalidate(parameters, frozenset(given), guarded=guarded),
-            repeatable=False,
-        )
-    )
+
+    def start(_: bool) -> Operation[int]:
+        chosen = frozenset(given)
+        if downstream:
+            return lineage.invalidate_downstream(parameters, chosen, why, guarded=guarded)
+        return operations.invalidate(parameters, chosen, guarded=guarded)
+
+    return (yield from call(storage.database, start, atomic=downstream, repeatable=False))
 
 
 def _said(action: str, reason: str | None = None) -> dict[str, Any]:

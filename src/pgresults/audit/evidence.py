@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pgresults.audit import proving
+from pgresults.audit.lineage import lineage_in
 from pgresults.audit.past import find_version
 from pgresults.audit.proofs import Proof
 from pgresults.audit.seals import Seal
@@ -31,6 +32,8 @@ history.json      every entry of the key, oldest first
 proofs/N.json     that version N was sealed; entry-N.json: that entry N was, the last one that the seal covers
 payloads/N.bin    what was stored as version N, as far as it is kept; its serializer is in the entry
 seal.json         the seal
+lineage.json      from which versions the newest one was computed, and from which these were, as PROV-JSON: what the
+                  database said, for history.json alone, with its derived_from, is what was sealed
 format.md         what all of it is made of, byte by byte
 verify.py         the checker; read it, or write your own from format.md
 """
@@ -61,6 +64,7 @@ def evidence(storage: PostgresStorage, key: str, seal: Seal, payloads: bool) -> 
     parts = [
         *_about(key, seal),
         ("history.json", _json(entries)),
+        ("lineage.json", _json((yield from lineage_in(storage, key)).to_prov())),
         *((f"proofs/{_name(proof)}.json", proof.dump_bytes()) for proof in proofs),
         *((f"payloads/{version}.bin", content) for version, content in kept.items()),
     ]

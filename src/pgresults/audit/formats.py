@@ -21,7 +21,7 @@ try:
 except ImportError:  # the extra `parquet` is not installed: said where one is read or written
     pyarrow = parquet = None
 
-_NESTED = ("serializer", "tags", "provenance")
+_NESTED = ("serializer", "tags", "provenance", "derived_from")
 _BEGINS_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'", "")
 """How cells begin that spreadsheets run, the wide forms too; with nothing, where all is white space."""
 _ROWS_A_GROUP = 500
@@ -80,7 +80,8 @@ def write_parquet(results: Iterable[Exported], path: Path) -> None:
     """A Parquet file: times as timestamps, the payload as bytes, what is nested as JSON."""
     _require_parquet()
     text, number = pyarrow.string(), pyarrow.int64()
-    kinds = {"version": number, "size": number, "payload": pyarrow.binary(), "tags": pyarrow.list_(text)}
+    kinds = {"version": number, "size": number, "payload": pyarrow.binary()}
+    kinds |= dict.fromkeys(("tags", "derived_from"), pyarrow.list_(text))
     kinds |= dict.fromkeys(("created_at", "expiration"), pyarrow.timestamp("us", tz="UTC"))
     schema = pyarrow.schema([(name, kinds.get(name, text)) for name in Exported.model_fields])
     with parquet.ParquetWriter(path, schema) as writer:

@@ -17,11 +17,11 @@ from pgresults.operations.results import Found
 from pgresults.records.keys import require_key
 from pgresults.records.records import ResultRecord
 from pgresults.serializers import Serializer
-from pgresults.storage.current import read_current
+from pgresults.storage.current import known_as, read_current
 from pgresults.storage.encoding import decode
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.misses import is_live, never_written, no_such_version, payload_gone, require_live
-from pgresults.storage.pointers import pointed_to, same_payload
+from pgresults.storage.pointers import known_by, pointed_to, same_payload
 from pgresults.storage.postgres import PostgresStorage
 
 
@@ -67,7 +67,7 @@ def read_past(
     if keyspace.apart is None:
         return record
     payload = yield from read_current(keyspace.payloads, serializer, pointed_to(record))
-    return same_payload(payload, record, key)
+    return known_by(record, same_payload(payload, record, key))
 
 
 def entries_of(
@@ -145,7 +145,8 @@ def find_as_of(storage: PostgresStorage, key: str, moment: datetime, wanted: Wan
 
 def _decoded(storage: PostgresStorage, serializer: Serializer, key: str, found: Found) -> Program[ResultRecord[Any]]:
     small = storage._is_small(found.payload or b"")
-    return compute(lambda: decode(found, key, serializer, storage._trust), small=small)
+    record = yield from compute(lambda: decode(found, key, serializer, storage._trust), small=small)
+    return known_as(storage, key, record)
 
 
 def _is_there(past: Past | None) -> bool:

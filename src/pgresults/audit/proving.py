@@ -9,7 +9,7 @@ from pgresults.audit.merkle import WholeTree
 from pgresults.audit.proofs import Proof
 from pgresults.audit.sealing import key_file
 from pgresults.audit.seals import Seal, bucket_digest, bucket_of, leaf_bytes, levels_of, require_genuine
-from pgresults.audit.standalone import CONTENT, ROW, Refused, check_entry
+from pgresults.audit.standalone import CONTENT, LATER, ROW, Refused, check_entry
 from pgresults.database.database import Start
 from pgresults.database.programs import Program, call, compute
 from pgresults.errors import IntegrityError, InvalidArgument, MissingResult
@@ -76,6 +76,7 @@ def written(row: Mapping[str, Any]) -> dict[str, Any]:
     where = {"key": row["key"], "version": row["version"]}
     try:
         entry = {name: _as_json(name, row[name]) for name in (*ROW, *CONTENT)}
+        entry |= {name: row[name] for name in LATER if row[name] is not None}
         return check_entry(entry)
     except (Refused, ValueError, ArithmeticError, RecursionError) as error:
         message = f"entry {row['seq']} of {row['key']!r} cannot be proven, run `pgresults verify`: {error}"

@@ -24,6 +24,7 @@ CONTENT = (
     "action", "actor", "holder", "fence", "reason", "payload_id", "payload_digest", "size", "serializer", "tags",
     "provenance", "storage_key", "storage_block_id", "pgresults_version", "prefect_version", "signature",
 )  # fmt: skip
+LATER = ("derived_from",)
 ROW = ("storage_id", "key", "seq", "version", "at", "expires_at", "db_user", "previous", "digest")
 SEAL = (
     "format", "storage", "storage_id", "sealed_at", "bound", "until", "entries", "windows", "ahead", "previous",
@@ -36,7 +37,7 @@ KINDS: dict[str, Any] = {
     **dict.fromkeys(("seq", "version", "fence", "size"), "number"),
     **dict.fromkeys(("at", "expires_at"), "time"),
     **dict.fromkeys(("previous", "digest", "payload_digest", "signature"), "hex"),
-    **dict.fromkeys(("serializer", "tags", "provenance"), "json"),
+    **dict.fromkeys(("serializer", "tags", "provenance", *LATER), "json"),
 }
 MAX_DEPTH = 12
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -193,13 +194,19 @@ def entry_digest(entry: dict[str, Any]) -> bytes:
         row["at"],
         frame(column("expires_at", entry["expires_at"])),
         frame(row["db_user"]),
-        sha256(*(frame(column(name, entry[name])) for name in CONTENT)),
+        sha256(
+            *(frame(column(name, entry[name])) for name in CONTENT),
+            *(frame(name.encode()) + frame(column(name, entry[name])) for name in LATER if name in entry),
+        ),
     )
 
 
 def check_entry(entry: Any) -> dict[str, Any]:
     """Refuse an entry whose digest does not match what it says; gives it."""
-    found = fields(entry, ROW + CONTENT, "the entry")
+    later = tuple(name for name in LATER if isinstance(entry, dict) and entry.get(name) is not None)
+    found = fields(entry, ROW + CONTENT + later, "the entry")
+    for parent in found.get("derived_from", []):
+        text(parent)
     if entry_digest(found).hex() != text(found["digest"]):
         raise Refused("the entry was altered: its digest does not match what it says")
     if (found["seq"] == 1) != (found["previous"] == ""):

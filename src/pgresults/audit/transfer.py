@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from itertools import accumulate
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from pgresults.arguments import flaw_of
 from pgresults.database.programs import call, perform
 from pgresults.errors import IntegrityError, InvalidArgument, SerializationError
 from pgresults.operations import results
+from pgresults.operations.lineage import parents_of_current
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Found, Listed
 from pgresults.records.keys import require_key
@@ -67,12 +69,14 @@ class Exported(BaseModel):
     storage_block_id: UUID | None = None
     pgresults_version: KeptText | None = None
     prefect_version: KeptText | None = None
+    derived_from: list[KeptText] | None = None
     signature: str | None = Field(default=None, pattern="^([0-9a-f]{2})+$")
     payload: bytes
 
     def signed_bytes(self) -> bytes:
         """What the signature covers: all that is said here, the payload by its digest."""
-        said = json.loads(self.model_dump_json(exclude={"payload", "signature"}))
+        unsaid = set() if self.derived_from is not None else {"derived_from"}  # as before there was this field
+        said = json.loads(self.model_dump_json(exclude={"payload", "signature"} | unsaid))
         return json.dumps(said, sort_keys=True).encode()
 
 
@@ -91,9 +95,11 @@ def exported(
     after, trust = "", perform(storage._trusted())
     while page := perform(storage._page(prefix, after, _KEYS_A_PAGE)):
         page = _as_much_as_fits(page)
-        for key, found in _live(storage, [row.key for row in page]):
+        keys = [row.key for row in page]
+        parents = perform(call(storage.database, partial(_parents, storage, keys)))
+        for key, found in _live(storage, keys):
             try:
-                one = _as_exported(key, found, trust)
+                one = _as_exported(key, found, parents.get((key, found.head.version)), trust)
             except IntegrityError as error:
                 if leave_out is None:
                     raise
@@ -120,11 +126,15 @@ def _live(storage: PostgresStorage, keys: list[str]) -> Iterator[tuple[str, Foun
             yield key, one
 
 
-def _as_exported(key: str, found: Found, trust: Trust) -> Exported:
+def _parents(storage: PostgresStorage, keys: list[str], _: bool) -> Operation[dict[tuple[str, int], list[str]]]:
+    return parents_of_current(storage.id, keys)
+
+
+def _as_exported(key: str, found: Found, derived_from: list[str] | None, trust: Trust) -> Exported:
     head, payload = found.head, require_intact(found, key)
     require_signed(head, key, trust)
     try:
-        one = _shown(key, found, bytes(payload))
+        one = _shown(key, found, bytes(payload), derived_from)
     except ValidationError:
         raise IntegrityError(
             f"what is said of {key!r}, version {head.version}, is not what any write says: see `pgresults verify`",
@@ -135,7 +145,7 @@ def _as_exported(key: str, found: Found, trust: Trust) -> Exported:
     return one.model_copy(update={"signature": signature and signature.hex()})
 
 
-def _shown(key: str, found: Found, payload: bytes) -> Exported:
+def _shown(key: str, found: Found, payload: bytes, derived_from: list[str] | None) -> Exported:
     head = found.head
     return Exported(
         key=key,
@@ -151,6 +161,7 @@ def _shown(key: str, found: Found, payload: bytes) -> Exported:
         storage_block_id=head.storage_block_id,
         pgresults_version=head.pgresults_version,
         prefect_version=head.prefect_version,
+        derived_from=derived_from,
         payload=payload,
     )
 
@@ -177,7 +188,9 @@ def import_result(storage: PostgresStorage, one: Exported, *, overwrite: bool = 
     verified = _require_verified(one, trust, vouched)
     if not overwrite and perform(storage._has(key)):
         return False
-    origin = {"version": one.version, "created_at": _iso(one.created_at), "verified": verified}
+    origin: dict[str, Any] = {"version": one.version, "created_at": _iso(one.created_at), "verified": verified}
+    if one.derived_from is not None:  # versions of where it comes from, which have other numbers here, if any
+        origin["derived_from"] = one.derived_from
     described = {
         "action": "import",
         "holder": default_holder(),

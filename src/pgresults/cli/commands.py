@@ -13,6 +13,7 @@ _COMMANDS = {
     "removing": ("rm", "redact"),
     "history": ("history", "show", "diff"),
     "log": ("log",),
+    "lineage": ("lineage",),
     "explaining": ("explain",),
     "upkeep": ("sweep", "retain"),
     "holding": ("hold", "holds", "release"),

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pgresults.audit.changes import downstream_of, invalidate_downstream
 from pgresults.cli.forcing import Force, despite_locks, require_forcing
 from pgresults.cli.listing import Flow, Tags, Task, live
 from pgresults.cli.numbers import TakesNumbers
@@ -15,8 +16,11 @@ from pgresults.cli.progress import confirm, waiting
 from pgresults.cli.results import Because
 from pgresults.cli.session import session
 from pgresults.cli.values import coming_moment
+from pgresults.database.programs import perform
 from pgresults.errors import MissingResult
+from pgresults.serializers import JSONSerializer
 from pgresults.storage.finding import chosen_conditions
+from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import PostgresStorage
 from pgresults.store import ResultStore
 
@@ -39,6 +43,9 @@ def rm(
     tag: Tags = None,
     task: Task = None,
     flow: Flow = None,
+    downstream: Annotated[
+        bool, typer.Option("--downstream", help="What was computed from them, too, as far as it is live.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
     yes: Yes = False,
     force: Force = False,
@@ -46,15 +53,19 @@ def rm(
 ) -> None:
     """Delete results; their history stays.
 
-    What is chosen by --prefix, --tag, --task or --flow is deleted in one transaction, all of it or nothing.
+    What is chosen by --prefix, --tag, --task or --flow, or with --downstream, is deleted in one transaction, all of it
+    or nothing.
     """
     require_forcing(force, reason)
     chosen = chosen_conditions(prefix, tag, task, flow)
     if bool(keys) == bool(chosen):
         raise typer.BadParameter("give keys, or choose by --prefix, --tag, --task or --flow")
-    if chosen and force:
-        raise typer.BadParameter("--force takes the lock of one key away: give keys")
+    if (chosen or downstream) and force:
+        raise typer.BadParameter("--force takes the lock of one key away: give keys, without --downstream")
     with session(context).storage() as storage:
+        if downstream:
+            _remove_downstream(storage, chosen or {"keys": list(dict.fromkeys(keys or ()))}, dry_run, yes, reason)
+            return
         if keys:
             missed = _remove_keys(storage, list(dict.fromkeys(keys)), dry_run, force, reason)
             raise typer.Exit(FAILED if missed else 0)
@@ -72,6 +83,26 @@ def rm(
             say(f"{deleted:,} results deleted")
         else:
             note("nothing here")
+
+
+def _remove_downstream(
+    storage: PostgresStorage, chosen: dict[str, Any], dry_run: bool, yes: bool, reason: str | None
+) -> None:
+    """Delete results and what was computed from them."""
+    keyspace = Keyspace(storage, None, JSONSerializer(), storage.lock_manager())
+    with waiting("Looking for results"):
+        found = perform(downstream_of(keyspace, chosen))
+    if dry_run:
+        for key in found:
+            say(key)
+        note(f"{len(found):,} results would be deleted")
+    elif found:
+        confirm(f"Delete {len(found):,} results, from {found[0]!r} to {found[-1]!r}?", yes)
+        with waiting("Deleting"):
+            deleted = perform(invalidate_downstream(keyspace, chosen, reason))
+        say(f"{deleted:,} results deleted")
+    else:
+        note("nothing here")
 
 
 def _remove_keys(storage: PostgresStorage, keys: list[str], dry_run: bool, force: bool, reason: str | None) -> int:

@@ -14,6 +14,7 @@ from pgresults.cli.files import FileSource, get_file
 from pgresults.cli.forcing import Force, despite_locks, require_forcing
 from pgresults.cli.numbers import TakesNumbers
 from pgresults.cli.output import say, shown
+from pgresults.cli.parents import parents
 from pgresults.cli.payloads import Raw, Unpickle, content_in, fetch_live, present, save
 from pgresults.cli.progress import waiting
 from pgresults.cli.session import Create, session
@@ -60,6 +61,12 @@ def put(
     expires_in: ExpiresIn = None,
     expires_at: ExpiresAt = None,
     tag: Annotated[list[str] | None, typer.Option(help="A word to find it by; may be repeated.")] = None,
+    derived_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY[@VERSION]", help="What it was computed from, KEY alone as it is now; may be repeated."
+        ),
+    ] = None,
     create: Create = False,
     force: Force = False,
     reason: Annotated[str | None, typer.Option(help="Why a lock is taken away, with --force.")] = None,
@@ -72,12 +79,14 @@ def put(
     with _given(value, json_value, file) as given, session(context).storage(create=create) as storage:
         locks = storage.lock_manager()
         store = ResultStore(result_storage=storage, lock_manager=locks, serializer=JSONSerializer())
+        made_of = parents(storage, derived_from)
+        options = StreamOptions(expires_at, tags=tag, expires_in=expires_in, derived_from=made_of)
 
         def write() -> ResultRecordMetadata:
             if isinstance(given, FileSource):
-                return given.store(store, key, StreamOptions(expires_at, tags=tag, expires_in=expires_in))
+                return given.store(store, key, options)
             with waiting("Storing"):
-                return store.write(given, key=key, expiration=expires_at, expires_in=expires_in, tags=tag)
+                return store.write(given, key, expires_at, tags=tag, expires_in=expires_in, derived_from=made_of)
 
         stored = despite_locks(locks, key, force, reason, write)
     until = f", expires {shown(stored.expiration)}" if stored.expiration else ""

@@ -8,7 +8,19 @@ from pgresults.sql.grants import Kind
 _NEEDS = {
     Kind.READER: ("get", "ls", "expiring", "locks", "storages", "export", "metrics"),
     Kind.WRITER: ("put", "rm", "touch", "hold", "import", "demo"),
-    Kind.AUDITOR: ("show", "diff", "verify", "history", "log", "explain", "prove", "evidence", "holds", "release"),
+    Kind.AUDITOR: (
+        "show",
+        "diff",
+        "verify",
+        "history",
+        "log",
+        "lineage",
+        "explain",
+        "prove",
+        "evidence",
+        "holds",
+        "release",
+    ),
     Kind.HISTORIAN: ("seal", "stats"),
     Kind.SWEEPER: ("sweep", "retain", "redact"),
 }

@@ -1,6 +1,7 @@
 """A database that carries operations out on its own connections, sync and async."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -70,6 +71,8 @@ class Database:
         self._checked_by: int | None = None
         self.sees_payloads = False
         """Whether the role may read the table of payloads itself; known once something was carried out."""
+        self.place = hashlib.sha256(repr(self._identity()).encode()).hexdigest()
+        """What tells this database and schema from others, in every process alike, and says no secret."""
         self.described = Described(attributes_of(self._given_url, self.embedded, self.schema))
         name = self.described.pool
         self._pools = Pools(self.url, self.aurl, self.pool_options(), name, self._engine, self._async_engine)
@@ -189,7 +192,7 @@ class Database:
 
     def _state(self) -> dict[str, Any]:
         state = vars(self) | {"_engine": None, "_async_engine": None}
-        for name in ("_pools", "_checked_by", "sees_payloads", "described", "standby", "following"):
+        for name in ("_pools", "_checked_by", "sees_payloads", "place", "described", "standby", "following"):
             del state[name]
         return state
 

@@ -94,6 +94,12 @@ def _given_up(error: psycopg.Error, state: str) -> PgResultsError | None:
 
 def _refused(error: psycopg.Error, state: str, connected: bool) -> PgResultsError | None:
     """The error of what the server will not do, however often it is asked."""
+    if state == "PL001":
+        return InvalidArgument(
+            f"{error.diag.message_primary}: derived_from names versions that were written before",
+            argument="derived_from",
+            value=error.diag.message_detail,
+        )
     if state == "23505":
         return _taken(error.diag.constraint_name)
     if state == _ON_HOLD:

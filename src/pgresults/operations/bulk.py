@@ -23,6 +23,7 @@ _KINDS: dict[str, ElementType] = {
     "provenance": TEXT,
     "holder": TEXT,
     "tags": TEXT,
+    "derived_from": TEXT,
 }
 _PERHAPS_ALIKE = ("provenance", "holder")
 _shared = itemgetter("storage_id", *statements.SHARED)
@@ -38,10 +39,14 @@ def write_runs(
         take: told what was written for the versions of each run, in their order.
         repeated: whether an earlier try may have been carried out: all of it, or nothing.
     """
+    known: dict[Any, int] = {}
     for run in runs():
         if repeated and run and (yield from find_write(run[0])) is None:
             repeated = False
-        take((yield from (_found(run) if repeated else write_run(run))))
+        ready = [upload.after(known) for upload in run]
+        written = yield from (_found(ready) if repeated else write_run(ready))
+        known |= {one.origin: done.version for one, done in zip(ready, written, strict=True) if one.origin is not None}
+        take(written)
 
 
 def _found(run: Run) -> Operation[list[Written]]:
@@ -104,7 +109,7 @@ def _array(name: str, values: Sequence[Any]) -> Any:
         return None
     if name in _PERHAPS_ALIKE and len(set(values)) == 1:
         return None
-    if name == "tags":
+    if name in ("tags", "derived_from"):
         values = [array_text(value) for value in values]
     return binary_array(_KINDS[name], values) if name in _KINDS else list(values)
 

@@ -4,8 +4,10 @@ Plain Postgres knows nothing of this: an operation is spread, or it is not.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
+from pgresults.operations.distributed_lineage import downstream, ended_each, walked
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Request, Row, T
 from pgresults.operations.verify import ANY_TRANSACTION
 from pgresults.sql import (
@@ -14,6 +16,7 @@ from pgresults.sql import (
     counterparts,
     frequency,
     history,
+    lineage,
     registry,
     results,
     retention,
@@ -42,6 +45,8 @@ def _answered(request: Request) -> Operation[list[Row]]:
     statement = request.statement
     if (counterpart := _STATEMENTS.get(statement)) is not None:
         return (yield request._replace(statement=counterpart))
+    if isinstance(statement, history.Locking):
+        return (yield request._replace(statement=statement.unlocked))
     if isinstance(statement, history.Invalidation):
         return (yield from _invalidated(statement, request))
     if (answer := _ANSWERS.get(statement)) is not None:
@@ -188,5 +193,8 @@ _ANSWERS: dict[Any, _Answer] = {
     retention.RULES: _no_rules,
     usage.PAGES: _one_page,
     usage.SAMPLED: _all_counted,
+    **{walk: partial(walked, direction=direction) for direction, walk in lineage.WALKS.items()},
+    lineage.DOWNSTREAM: downstream,
+    **{end: partial(ended_each, guarded=guarded) for guarded, end in history.END_EACH.items()},
 }
 """What is asked in several steps."""

@@ -19,7 +19,7 @@ from pgresults.sql.holds import SETTLE
 from pgresults.sql.results import READ_PAST_CHUNKS
 
 _KEYS_A_STATEMENT = 1000
-_TEXTS = ("serializer", "tags", "provenance")
+_TEXTS = ("serializer", "tags", "provenance", "derived_from")
 
 
 class Entry(NamedTuple):

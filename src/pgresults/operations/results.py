@@ -8,10 +8,12 @@ from uuid import UUID
 
 from pgresults.errors import LockLostError
 from pgresults.operations.arrays import TEXT, binary_array
+from pgresults.operations.awaiting import Awaiting, generations
 from pgresults.operations.locks import Place, bury, locked, state
 from pgresults.operations.payloads import Payload, pieces
 from pgresults.operations.requests import Copy, Execute, ExecuteMany, Operation, Row, Stream
 from pgresults.records.keys import prefix_end
+from pgresults.records.lineage import Origin
 from pgresults.serializers.parts import Arrived, Arriving
 from pgresults.sql import results as statements
 from pgresults.sql.compiled import Statement
@@ -95,11 +97,32 @@ class Upload(NamedTuple):
     """The columns that others say as well: one object for all that are made alike, which nobody changes."""
     provenance: dict[str, Any] | None = None
     guard: Guard = Guard.NONE
+    awaiting: Awaiting | None = None
+    """What is to be stored before it, because it was computed from that."""
+    origin: Origin | None = None
+    """What others know it by that were computed from it."""
+
+    def after(self, written: Mapping[Origin, int]) -> "Upload":
+        """The same once what it awaits is written, as which versions."""
+        if self.awaiting is None:
+            return self
+        derived_from, content = self.awaiting.completed(written)
+        alike = {**self.alike, "derived_from": derived_from}
+        return self._replace(own=self.own._replace(content=content), alike=alike)
+
+    @property
+    def awaited(self) -> tuple[Origin, ...]:
+        """What is to be stored before it, if it is stored at all."""
+        parents = () if self.awaiting is None else self.awaiting.lineage.parents
+        return tuple(one for one in parents if isinstance(one, Origin) and one.version is None)
 
     @property
     def columns(self) -> dict[str, Any]:
         """What its statement takes: the columns of all tables, and the bytes that only digests take."""
-        return {**self.alike, **self.own._asdict(), "payload_id": UUID(bytes=self.own.payload_id)}
+        columns = {**self.alike, **self.own._asdict(), "payload_id": UUID(bytes=self.own.payload_id)}
+        if (parents := columns["derived_from"]) is not None:
+            columns["derived_from"] = binary_array(TEXT, parents)
+        return columns
 
     @property
     def key(self) -> str:
@@ -146,8 +169,25 @@ def write(upload: Upload, *, repeated: bool = False) -> Operation[Written]:
 
 
 def write_all(uploads: Sequence[Upload], *, repeated: bool = False) -> Operation[list[Written]]:
-    """Store several versions; those who store the same keys at once do so in the same order."""
-    ordered = sorted(range(len(uploads)), key=lambda number: uploads[number].place)
+    """Store several versions: what others were computed from comes before them.
+
+    Beside that, those who store the same keys at once do so in the same order.
+    """
+    if not any(upload.awaiting for upload in uploads):
+        written = yield from _write_generation(dict(enumerate(uploads)), repeated=repeated)
+        return [written[number] for number in range(len(uploads))]
+    written = {}
+    known: dict[Origin, int] = {}
+    for numbers in generations([(upload.origin, upload.awaiting) for upload in uploads]):
+        ready = {number: uploads[number].after(known) for number in numbers}
+        now = yield from _write_generation(ready, repeated=repeated)
+        known |= {origin: one.version for number, one in now.items() if (origin := uploads[number].origin) is not None}
+        written |= now
+    return [written[number] for number in range(len(uploads))]
+
+
+def _write_generation(uploads: Mapping[int, Upload], *, repeated: bool) -> Operation[dict[int, Written]]:
+    ordered = sorted(uploads, key=lambda number: uploads[number].place)
     written: dict[int, Written] = {}
     for kind, group in groupby(ordered, lambda number: uploads[number].kind):
         numbers = list(group)
@@ -156,7 +196,7 @@ def write_all(uploads: Sequence[Upload], *, repeated: bool = False) -> Operation
         else:
             for number in numbers:
                 written[number] = yield from write(uploads[number], repeated=repeated)
-    return [written[number] for number in range(len(uploads))]
+    return written
 
 
 def _write_singles(kind: statements.Kind, uploads: Mapping[int, Upload]) -> Operation[dict[int, Written]]:

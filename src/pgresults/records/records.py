@@ -22,6 +22,7 @@ from pydantic import (
 from pgresults.arguments import aware_utc
 from pgresults.errors import PgResultsError, SerializationError
 from pgresults.interruptions import is_interruption
+from pgresults.records.lineage import Origin
 from pgresults.records.listings import html_table, shortened
 from pgresults.serializers import PickleSerializer, Serializer
 from pgresults.serializers.base import DOCUMENT
@@ -58,6 +59,15 @@ class ResultRecordMetadata(BaseModel):
     size: int | None = None
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     provenance: dict[str, Any] | None = None
+
+    @property
+    def _origin(self) -> Origin | None:
+        """The version that it was read or stored as, for what is computed from it."""
+        return vars(self).get("_origin")
+
+    def _known_as(self, origin: Origin | None) -> None:
+        """Say as which version it was read or stored; a private attribute of pydantic's would cost each read more."""
+        vars(self)["_origin"] = origin
 
     @field_serializer("provenance", when_used="json")
     def _without_process(
@@ -137,6 +147,11 @@ class ResultRecord(BaseModel, Generic[R]):
             around = fields.get("metadata", {})
             fields["metadata"] = {**(dict(around) if isinstance(around, BaseModel | Mapping) else {}), **said}
         return fields
+
+    @property
+    def _origin(self) -> Origin | None:
+        """The version that it was read or stored as."""
+        return self.metadata._origin
 
     @property
     def expiration(self) -> datetime | None:

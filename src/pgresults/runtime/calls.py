@@ -17,7 +17,11 @@ from pgresults.context import (
 from pgresults.database.observing import HIT, KEY, TASK, About, observed
 from pgresults.database.programs import Program, aperform, calling, perform, wait_for
 from pgresults.errors import MissingResult, SerializationError
+from pgresults.operations.awaiting import Ancestry
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import Origin
+from pgresults.records.records import ResultRecord
+from pgresults.records.remembering import sources_of, use
 from pgresults.runtime.functions import Wrapped
 from pgresults.runtime.iterables import Arguments
 from pgresults.runtime.mapping import Outcome
@@ -44,6 +48,8 @@ class Planned(NamedTuple):
     run: TaskRun
     key: str | None
     arguments: Arguments
+    sources: tuple[Origin, ...] = ()
+    """The versions that the arguments came from."""
 
     @property
     def place(self) -> str | UUID:
@@ -150,8 +156,15 @@ class Called(Wrapped[P, R]):
         for start in range(0, len(keys), _READ_AT_ONCE):
             some = keys[start : start + _READ_AT_ONCE]
             records = yield from store._read_many(some, self._report_unreadable)
-            results.update({key: record.result for key, record in records.items()})
+            for key, record in records.items():
+                found = _reused(record)
+                use(found.result, found.origins, found.size)
+                results[key] = found.result
         return results
+
+    def _with_sources(self, call: Planned) -> Planned:
+        """The call, which knows what its arguments came from: another process does not."""
+        return call._replace(sources=_sources(call.arguments))
 
     def _carry_out(self, call: Planned, gathering: Gathering | None = None) -> Outcome:
         """Carry a planned call out in this thread; its failure is part of the outcome."""
@@ -166,6 +179,7 @@ class Called(Wrapped[P, R]):
 
     def _running_planned(self, call: Planned, gathering: Gathering | None) -> Program[Outcome]:
         context = yield from self._running(call.run)
+        context._sources.add(call.sources)
         return (yield from self._obtain(context, call.key, call.arguments, gathering))
 
     def _about(self, context: TaskRunContext, key: str | None, *_: Any) -> About:
@@ -184,8 +198,10 @@ class Called(Wrapped[P, R]):
             found = yield from self._found(context, key)
         if found is None:
             context.result_store = yield from self._prepared.store(self, to_write=True)
+            context._sources.add(_sources(arguments))
             with context:
                 found = yield from self._transact(context, key, arguments, gathering)
+        use(found.result, found.origins, found.size, context._sources)
         self._tally.add(hits=int(found.reused), misses=int(not found.reused))
         return found
 
@@ -202,7 +218,7 @@ class Called(Wrapped[P, R]):
             return None
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("hit: %s under %r", self.name, key)
-        return Outcome(record.result, reused=True)
+        return _reused(record)
 
     def _report_unreadable(self, key: str, error: SerializationError) -> None:
         """Say that a stored result cannot be loaded here; whoever can compute it need not fail."""
@@ -229,19 +245,35 @@ class Called(Wrapped[P, R]):
         function: Any = self.fn
         args, kwargs = arguments
         result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))
-        txn.stage((yield from self._draft(context, txn, result)), on_commit_hooks=self.on_commit_hooks)
-        return Outcome(result, reused=False)
+        draft = yield from self._draft(context, txn, result)
+        txn.stage(draft, on_commit_hooks=self.on_commit_hooks)
+        if txn.key is None:
+            return Outcome(result, reused=False, origins=tuple(context._sources))
+        return Outcome(result, reused=False, origins=(draft.ancestry.origin,), size=len(draft.payload or b""))
 
     def _draft(self, context: TaskRunContext, txn: CallTransaction, result: Any) -> Program[Any]:
         """What a transaction is to stage: where it is stored, it is serialized already."""
         store, key = context.result_store, txn.key
         if key is None:
             return result
-        return (yield from store._taking(store._draft(result, key, expires_in=self.cache_expiration)))
+        draft = store._draft(result, key, expires_in=self.cache_expiration)
+        return (yield from store._taking(draft._replace(ancestry=Ancestry(tuple(context._sources), Origin(key)))))
 
     def _isolation(self, key: str | None) -> IsolationLevel | None:
         level = None if key is None or self.cache_policy is None else self.cache_policy.isolation_level
         return IsolationLevel[level] if isinstance(level, str) else level
+
+
+def _sources(arguments: Arguments) -> tuple[Origin, ...]:
+    """The versions that the arguments of a call came from."""
+    return sources_of((arguments.args, arguments.kwargs))
+
+
+def _reused(record: ResultRecord[Any]) -> Outcome:
+    """What a call gives whose result is stored."""
+    origin = record._origin
+    origins = () if origin is None else (origin,)
+    return Outcome(record.result, reused=True, origins=origins, size=record.metadata.size or 0)
 
 
 _LOST = (

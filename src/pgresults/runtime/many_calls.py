@@ -75,7 +75,7 @@ def mapping(task: Called[Any, Any], given: Arguments, options: MapOptions) -> Pr
         planned.append((yield from task._plan(arguments)))
     live = yield from task._live(planned)
     mapped = calling(lambda: Mapped([call.place for call in planned], live, options.progress))
-    missing = [planned[position] for position in mapped.missing()]
+    missing = [task._with_sources(planned[position]) for position in mapped.missing()]
     found = len(planned) - len(missing)
     task._tally.add(hits=found)
     if missing:

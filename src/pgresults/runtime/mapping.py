@@ -14,6 +14,8 @@ from multiprocessing import connection, get_context, parent_process
 from typing import Any, NamedTuple, TypeVar
 
 from pgresults.errors import InvalidArgument, PgResultsError
+from pgresults.records.lineage import Origin
+from pgresults.records.remembering import use
 from pgresults.runtime.parcels import Parcel, answered
 
 A = TypeVar("A")
@@ -41,6 +43,10 @@ class Outcome(NamedTuple):
     reused: bool
     failure: BaseException | None = None
     """What is to be raised in place of the result."""
+    origins: tuple[Origin, ...] = ()
+    """The version that it is or, where it is not stored, those that it was computed from."""
+    size: int = 0
+    """About how many bytes it has."""
 
 
 class Mapped:
@@ -80,6 +86,7 @@ class Mapped:
         """
         if outcome.failure is not None:
             raise outcome.failure
+        use(outcome.result, outcome.origins, outcome.size)
         self._results[place] = outcome.result
         computed = int(not outcome.reused)
         before = self._progress

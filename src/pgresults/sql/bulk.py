@@ -49,12 +49,13 @@ ARRAYS: dict[str, TypeEngine[Any]] = {
     "provenance": Text(),
     "holder": Text(),
     "tags": Text(),
+    "derived_from": Text(),
     "expires_at": DateTime(timezone=True),
     "expires_in": Interval(),
 }
 """What differs from row to row, given as an array each; the rest is the same for all rows of a statement.
 
-Tags are given as the text of an array: a list of lists would have to be a rectangle.
+Tags and parents are given as the text of an array: a list of lists would have to be a rectangle.
 """
 
 SHARED = tuple(name for name in WRITTEN_COLUMNS if name not in ARRAYS and name != "storage_id")
@@ -79,7 +80,7 @@ def _said(rows: CTE) -> dict[str, ColumnElement[Any]]:
     usual = cast(bindparam("provenance", type_=result.c.provenance.type), JSONB)
     said["provenance"] = func.coalesce(cast(rows.c.provenance, JSONB), usual)
     said["holder"] = func.coalesce(rows.c.holder, cast(bindparam("holder", type_=Text), Text))
-    said["tags"] = cast(rows.c.tags, ARRAY(Text))
+    said |= {name: cast(rows.c[name], ARRAY(Text)) for name in ("tags", "derived_from")}
     said["expires_at"] = func.coalesce(rows.c.expires_at, func.statement_timestamp() + rows.c.expires_in)
     return said
 

@@ -66,7 +66,7 @@ def _one_of_many() -> str:
     """What `write_version` is called with for one of many rows, each of which says some of it itself."""
     shared = {name: f"_{name}" for name in ("storage_id", *SHARED)}
     said = {name: f"_one.{name}" for name in ARRAYS} | shared
-    said |= {"provenance": "_its_provenance", "tags": "_its_tags"}
+    said |= {"provenance": "_its_provenance", "tags": "_its_tags", "derived_from": "_its_parents"}
     return ", ".join(said.get(name, "NULL") for name in GIVEN)
 
 
@@ -78,6 +78,7 @@ DECLARE
     _one record;
     _its_provenance jsonb;
     _its_tags text[];
+    _its_parents text[];
 BEGIN
     FOR _one IN
         SELECT * FROM unnest({", ".join(f"_{name}_array" for name in ARRAYS)}) AS given ({", ".join(ARRAYS)})
@@ -87,6 +88,7 @@ BEGIN
         -- Here, because a cast would be sent along and is none on the other server.
         _its_provenance := coalesce(_one.provenance::jsonb, _provenance);
         _its_tags := _one.tags::text[];
+        _its_parents := _one.derived_from::text[];
         RETURN QUERY
         SELECT _one.key, w.version, w.created_at, w.expires_at FROM {{schema}}.write_version({_one_of_many()}) w;
     END LOOP;

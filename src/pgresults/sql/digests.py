@@ -39,7 +39,10 @@ CONTENT_FIELDS = (
 )
 """What an entry's content digest covers, in this order."""
 
-_JSON_FIELDS = frozenset(("serializer", "tags", "provenance"))
+LATER_FIELDS = ("derived_from",)
+"""What it covers as well, each with its name, where that says something: what says nothing has the digest of old."""
+
+_JSON_FIELDS = frozenset(("serializer", "tags", "provenance", *LATER_FIELDS))
 
 _LENGTH = struct.Struct(">i")
 _NONE = _LENGTH.pack(-1)
@@ -60,7 +63,7 @@ def canonical_json(value: Any) -> bytes:
 
 def content_digest(fields: Mapping[str, Any]) -> bytes:
     """The digest of what one statement says about every entry it appends; missing fields count as None."""
-    return hashlib.sha256(framed(fields, CONTENT_FIELDS)).digest()
+    return hashlib.sha256(framed(fields, CONTENT_FIELDS) + framed_later(fields)).digest()
 
 
 def entry_digest(
@@ -154,6 +157,12 @@ def framed(fields: Mapping[str, Any], names: Iterable[str]) -> bytes:
             parts.append(_LENGTH.pack(len(data)))
             parts.append(data)
     return b"".join(parts)
+
+
+def framed_later(fields: Mapping[str, Any]) -> bytes:
+    """The bytes of those `LATER_FIELDS` that say something; none where none does."""
+    said = [name for name in LATER_FIELDS if fields.get(name) is not None]
+    return b"".join([_framed(name.encode()) + framed(fields, (name,)) for name in said]) if said else b""
 
 
 def framed_payload(payload_id: bytes, digest: bytes, size: int) -> bytes:

@@ -70,8 +70,27 @@ def spreading(schema: str, shards: int) -> Iterator[tuple[str, sql.Composed]]:
         yield name, sql.SQL("SELECT truncate_local_data_after_distributing_table({})").format(quoted)
 
 
+# What takes other parameters now is another function, and the one of old would write rows that lack what came since.
+_OUTDATED = """
+DO $do$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        SELECT p.oid::regprocedure AS signature FROM pg_proc p
+        WHERE p.pronamespace = {home}::regnamespace AND p.proname IN ('write_version', 'write_proven', 'write_many')
+          AND NOT '_derived_from' = ANY (p.proargnames) AND NOT '_derived_from_array' = ANY (p.proargnames)
+    LOOP
+        EXECUTE format('DROP FUNCTION %s', found.signature);
+    END LOOP;
+END
+$do$
+"""
+
+
 def functions(schema: str) -> Iterator[sql.Composed]:
     """The statements that create or renew the functions, in their order."""
+    yield _filled(_OUTDATED, schema)
     for template in (*shard_functions.FUNCTIONS, *coordinator_functions.FUNCTIONS):
         yield _filled(template, schema)
     delegated = "SELECT create_distributed_function({}, '_key', colocate_with => {}, force_delegation => true)"
@@ -144,7 +163,8 @@ def guarding(schema: str) -> Iterator[sql.Composed]:
 
 def _filled(template: str, schema: str) -> sql.Composed:
     names = {name: _quoted(schema, name) for name in (REFERENCE, *DISTRIBUTED, "refuse_on_shard", "current_payloads")}
-    return sql.SQL(template).format(schema=sql.Identifier(schema), **names)
+    home = sql.Literal(sql.Identifier(schema).as_string(None))
+    return sql.SQL(template).format(schema=sql.Identifier(schema), home=home, **names)
 
 
 def _quoted(schema: str, name: str) -> sql.Literal:

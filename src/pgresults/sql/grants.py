@@ -49,7 +49,7 @@ _SHOWN: dict[str | None, tuple[str, ...]] = {
 }
 _CURRENT: dict[str | None, tuple[str, ...]] = dict.fromkeys(("current_payloads", "json_results"), _READ)
 _HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys(
-    (tables.history.name, "result_history", "activity", "holds", "retention_rules", "retention_due"), _READ
+    (tables.history.name, "result_history", "activity", "lineage", "holds", "retention_rules", "retention_due"), _READ
 )
 _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.WRITER: {

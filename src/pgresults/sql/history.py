@@ -16,6 +16,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
+    cast,
     column,
     delete,
     exists,
@@ -30,11 +31,12 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.sql.selectable import CTE
 
 from pgresults.sql.compiled import CallStatement, Statement
-from pgresults.sql.digests import CONTENT_FIELDS
+from pgresults.sql.digests import CONTENT_FIELDS, LATER_FIELDS
 from pgresults.sql.guards import Guard, blocked, is_free
 from pgresults.sql.holds import is_held
 from pgresults.sql.prefixes import begins
 from pgresults.sql.results import (
+    CLEARED,
     ENTRY_PARAMETERS,
     HEAD_COLUMNS,
     ONE_KEY,
@@ -143,7 +145,7 @@ REMOVALS = Statement(
 """The later entries by which a payload may have been taken away."""
 
 _UNCOVERED = ("action", "actor", "holder", "fence", "reason")
-DESCRIBED = tuple(name for name in CONTENT_FIELDS if name not in _UNCOVERED)
+DESCRIBED = tuple(name for name in (*CONTENT_FIELDS, *LATER_FIELDS) if name not in _UNCOVERED)
 """What the next entry of a version that stays says again of it."""
 
 STAYING = [as_read(result, name) for name in DESCRIBED]
@@ -214,18 +216,32 @@ CONDITIONS: dict[str, tuple[ColumnElement[bool], ...]] = {
 """What picks results beside their key; a choice of them makes one statement."""
 
 
+class Locking(Statement):
+    """Locks rows.
+
+    Parameters:
+        element: what gives them.
+    """
+
+    def __init__(self, element: Select[Any]) -> None:
+        super().__init__(element.with_for_update())
+        self.unlocked = Statement(element)
+        """What gives the same and locks nothing."""
+
+
 class Invalidation(Statement):
     """Takes the current versions of all results away that meet some conditions.
 
     Parameters:
         element: the statement.
-        due: what gives the keys of these results alone.
+        due: what gives the keys of these results alone; ``locked`` gives their versions as well, and locks them.
         guarded: whether no other holder may have a lock of any of them.
     """
 
     def __init__(self, element: Select[Any], due: Select[Any], *, guarded: bool) -> None:
         super().__init__(element, plan_anew=True)
-        self.due = Statement(due)
+        self.due = Statement(due.with_only_columns(result.c.key))
+        self.locked = Locking(due.with_only_columns(result.c.key, result.c.version))
         self.guarded = guarded
 
 
@@ -250,7 +266,48 @@ def invalidate(chosen: frozenset[str], *, guarded: bool) -> Invalidation:
     head = end_versions(*same, result.c.payload_id.is_not(None), *allowed, *named)
     obstacle = select(func.min(in_the_way.c.key)).scalar_subquery() if guarded else null()
     counted = select(select(func.count()).select_from(head).scalar_subquery(), obstacle)
-    return Invalidation(counted, picked.with_only_columns(result.c.key), guarded=guarded)
+    return Invalidation(counted, picked, guarded=guarded)
+
+
+def _end_each(*, guarded: bool) -> Statement:
+    versions: ColumnElement[Any] = bindparam("versions", type_=ARRAY(BigInteger))
+    reasons: ColumnElement[Any] = bindparam("reasons", type_=ARRAY(Text))
+    contents: ColumnElement[Any] = bindparam("contents", type_=ARRAY(LargeBinary))
+    columns = (
+        column("key", Text),
+        column("version", BigInteger),
+        column("reason", Text),
+        column("content", LargeBinary),
+    )
+    given = func.unnest(_KEYS, versions, reasons, contents).table_valued(*columns).render_derived("given")
+    live = (result.c.version == given.c.version, result.c.payload_id.is_not(None), UNEXPIRED)
+    due = (
+        select(result.c.storage_id, result.c.key, given.c.reason, given.c.content)
+        .where(result.c.storage_id == _STORAGE, result.c.key == given.c.key, *live)
+        .order_by(result.c.key)
+        .with_for_update(of=result)
+        .cte("due")
+    )
+    in_the_way = blocked(due)
+    allowed = (~exists(select(in_the_way.c.key)),) if guarded else ()
+    said = {**ENTRY_PARAMETERS, "reason": due.c.reason, "fence": null()}
+    head = (
+        update(result)
+        .where(result.c.storage_id == due.c.storage_id, result.c.key == due.c.key, *allowed)
+        .values(
+            **dict.fromkeys(CLEARED, null()),
+            **said,
+            **next_entry(result.c.version, cast(null(), DateTime(timezone=True)), due.c.content),
+        )
+        .returning(*result.c)
+        .cte("head")
+    )
+    obstacle = select(func.min(in_the_way.c.key)).scalar_subquery() if guarded else null()
+    return Statement(select(select(func.count()).select_from(head).scalar_subquery(), obstacle))
+
+
+END_EACH = {guarded: _end_each(guarded=guarded) for guarded in (True, False)}
+"""Take versions away that are still live, each for its own reason; see `invalidate`."""
 
 
 _NOW: ColumnElement[Any] = func.statement_timestamp()  # unlike the clock, it is one time: an index can be asked for it

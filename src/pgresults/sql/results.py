@@ -237,7 +237,7 @@ def as_read(table: Table, name: str) -> ColumnElement[Any]:
     match name:
         case "serializer" | "provenance":
             return cast(column, Text)
-        case "tags":
+        case "tags" | "derived_from":
             return cast(func.array_to_json(column), Text)
         case "expires_at":
             return as_utc(column)
@@ -356,7 +356,7 @@ EXISTS = Statement(
 
 CLEARED = (
     "payload_id", "serializer", "size", "sha256", "tags", "provenance", "storage_key", "storage_block_id",
-    "pgresults_version", "prefect_version", "signature", "payload_digest",
+    "pgresults_version", "prefect_version", "signature", "derived_from", "payload_digest",
 )  # fmt: skip
 """What a key's row no longer says once its version is gone."""
 

@@ -90,6 +90,8 @@ def _version_columns() -> list[Column[Any]]:
         Column("pgresults_version", Text),
         Column("prefect_version", Text),
         Column("signature", LargeBinary),
+        # Each parent as `records.lineage` writes it; what has none leaves it NULL.
+        Column("derived_from", ARRAY(Text(collation="C"))),
     ]
 
 
@@ -174,6 +176,14 @@ history = Table(
         "key",
         unique=True,
         postgresql_where=text("signature IS NOT NULL AND action IN ('write', 'import')"),
+    ),
+    # Not pending in a list first: whoever asks would go through that.
+    Index(
+        "history_derived_from_idx",
+        "derived_from",
+        postgresql_using="gin",
+        postgresql_with={"fastupdate": "off"},
+        postgresql_where=text("derived_from IS NOT NULL AND action IN ('write', 'import')"),
     ),
 )
 

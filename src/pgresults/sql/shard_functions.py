@@ -19,6 +19,8 @@ MARK = "write_version"
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
+_BYTEWISE = ' COLLATE "C"'  # no part of a parameter's type
+
 _ENTRY = [name for name in history.c.keys() if name != "xid"]  # noqa: SIM118 (no dict)
 
 
@@ -32,7 +34,7 @@ def column_type(column: Column[Any]) -> str:
 
 GIVEN = {
     "key": "text",
-    **{name: column_type(result.c[name]) for name in WRITTEN_COLUMNS if name != "key"},
+    **{name: column_type(result.c[name]).removesuffix(_BYTEWISE) for name in WRITTEN_COLUMNS if name != "key"},
     "content": "bytea",
     "place_bytes": "bytea",
     "expiry_bytes": "bytea",

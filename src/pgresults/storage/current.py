@@ -10,6 +10,7 @@ from pgresults.database.standbys import reading
 from pgresults.errors import SerializationError
 from pgresults.operations.results import Found, Head, read_all
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import Origin
 from pgresults.records.records import ResultRecord
 from pgresults.serializers import Serializer
 from pgresults.storage.cache import Kept, ResultCache
@@ -44,7 +45,7 @@ def read_current(
     found = require_live((yield from storage._fetch(key, known, wanted)), key)
     if kept is not None and found.head.payload_id == kept.payload_id:
         require_signed(found.head, key, storage._trust)
-        return (yield from _again(storage, serializer, key, kept, found.head))
+        return known_as(storage, key, (yield from _again(storage, serializer, key, kept, found.head)))
     payload = found.payload or b""
     keeps = cache is not None and len(payload) <= cache.max_bytes
     record = yield from compute(
@@ -52,6 +53,13 @@ def read_current(
     )
     if cache is not None:
         cache.keep(place, found.head, found.payload, record.result)
+    return known_as(storage, key, record)
+
+
+def known_as(storage: PostgresStorage, key: str, record: ResultRecord[Any]) -> ResultRecord[Any]:
+    """A record that was read, which knows now as which version, for what is computed from it."""
+    metadata = record.metadata
+    metadata._known_as(Origin(key, storage.database.place, storage.id, metadata.version))
     return record
 
 
@@ -110,7 +118,7 @@ def read_all_current(
         records = {}
         for key, one in live.items():
             try:
-                records[key] = decode(one, key, serializer, trust)
+                records[key] = known_as(storage, key, decode(one, key, serializer, trust))
             except SerializationError as error:
                 if unreadable is None:
                     raise

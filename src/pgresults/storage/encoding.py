@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pgresults.errors import IntegrityError, PayloadTooLarge, SerializationError
+from pgresults.operations.awaiting import UNKNOWN, Ancestry
 from pgresults.operations.payloads import Payload, sha256_of
 from pgresults.operations.results import Found, Head, Own, Upload
 from pgresults.records.provenance import actor
@@ -18,7 +19,15 @@ from pgresults.records.signing import Trust
 from pgresults.serializers import Serializer
 from pgresults.serializers.parts import Arrived
 from pgresults.serializers.permits import Permit, named_by_data, within_permit
-from pgresults.sql.digests import CONTENT_FIELDS, expiry_bytes, framed, framed_payload, payload_digest, place_bytes
+from pgresults.sql.digests import (
+    CONTENT_FIELDS,
+    expiry_bytes,
+    framed,
+    framed_later,
+    framed_payload,
+    payload_digest,
+    place_bytes,
+)
 from pgresults.sql.guards import Guard
 from pgresults.sql.times import expiry
 from pgresults.storage.checking import require_intact, require_signed
@@ -36,6 +45,7 @@ _NOTHING_DESCRIBED: dict[str, Any] = dict.fromkeys(
         "pgresults_version",
         "prefect_version",
         "signature",
+        "derived_from",
         "holder",
         "fence",
         "reason",
@@ -51,7 +61,13 @@ _VARIANT, _RANDOM = 0x4000_8000_0000_0000_0000, ~0xF000_C000_0000_0000_0000
 
 
 def prepare(
-    trust: Trust, key: str, payload: Payload, described: Mapping[str, Any], limit: int, guard: Guard = Guard.NONE
+    trust: Trust,
+    key: str,
+    payload: Payload,
+    described: Mapping[str, Any],
+    limit: int,
+    guard: Guard = Guard.NONE,
+    lineage: Ancestry = UNKNOWN,
 ) -> Upload:
     """Make a payload ready to be stored: its digests, its salt, its signature, and what is said about it.
 
@@ -62,10 +78,11 @@ def prepare(
         described: further columns: the provenance as an object, the serializer as a JSON text.
         limit: bytes that a payload may have.
         guard: what the write has to prove about the key's lock.
+        lineage: what it was computed from.
 
     Raises: PayloadTooLarge.
     """
-    return Said(trust, described, limit).upload(key, payload, guard)
+    return Said(trust, described, limit).upload(key, payload, guard, lineage)
 
 
 class Said:
@@ -86,8 +103,9 @@ class Said:
         self._trust, self._alike, self._limit = trust, columns, limit
         covered = {**columns, **self._covered}
         self._before, self._after = framed(covered, _BEFORE_PAYLOAD), framed(covered, _AFTER_PAYLOAD)
+        self._later = framed_later(columns)
 
-    def upload(self, key: str, payload: Payload, guard: Guard = Guard.NONE) -> Upload:
+    def upload(self, key: str, payload: Payload, guard: Guard = Guard.NONE, lineage: Ancestry = UNKNOWN) -> Upload:
         """A version ready to be stored; see `prepare`."""
         if (size := len(payload)) > self._limit:
             raise PayloadTooLarge(
@@ -107,9 +125,9 @@ class Said:
             signature = self._trust.sign({**self._alike, **self._covered, **its_own})
             signed = framed({"signature": signature}, _AT_LAST)
         covered = b"".join((self._before, framed_payload(payload_id, proof, size), self._after, signed))
-        content, place = hashlib.sha256(covered).digest(), place_bytes(self._trust.storage_id, key)
+        content, place = hashlib.sha256(covered + self._later).digest(), place_bytes(self._trust.storage_id, key)
         own = Own(key, payload_id, size, payload, salt, sha256, proof, content, place, signature)
-        return Upload(own, self._alike, self._provenance, guard)
+        return Upload(own, self._alike, self._provenance, guard, lineage.awaiting(covered), lineage.origin)
 
 
 def metadata_of(head: Head, key: str, default: Serializer, trust: Trust) -> ResultRecordMetadata:

@@ -27,3 +27,9 @@ def same_payload(record: ResultRecord[Any], pointer: ResultRecord[Any], key: str
     if record.metadata.sha256 != pointer.result.get("sha256"):
         raise payload_replaced(key, pointer.metadata.version, record.metadata.storage_key)
     return record
+
+
+def known_by(pointer: ResultRecord[Any], record: ResultRecord[Any]) -> ResultRecord[Any]:
+    """A record whose metadata is kept apart: others are computed from the version that points to it."""
+    record.metadata._known_as(pointer._origin)
+    return record

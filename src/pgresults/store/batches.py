@@ -6,16 +6,18 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from pgresults.database.following import Wanted
 from pgresults.database.observing import FOUND, SIZE, observed
 from pgresults.database.programs import Program, calling
 from pgresults.database.standbys import current, reading
 from pgresults.operations.bulk import exist
 from pgresults.operations.requests import Operation
 from pgresults.records.keys import require_keys
+from pgresults.records.lineage import note
 from pgresults.records.records import ResultRecord
 from pgresults.storage.current import Unreadable, read_all_current
 from pgresults.storage.keyspace import Keyspace
-from pgresults.storage.pointers import pointed_to
+from pgresults.storage.pointers import known_by, pointed_to
 from pgresults.storage.postgres import PostgresStorage
 
 _KEYS_A_STATEMENT = 1000
@@ -33,7 +35,7 @@ def read_many(
     unreadable: Unreadable | None = None,
     stale_ok: timedelta | None = None,
 ) -> Program[dict[str, ResultRecord[Any]]]:
-    """Read the current results of keys, as they were at one moment; see `ResultStore.read_many`.
+    """Read the current results of keys, of which the run around takes note; see `ResultStore.read_many`.
 
     Parameters:
         keyspace: where they are.
@@ -41,15 +43,21 @@ def read_many(
         unreadable: told of what cannot be loaded, which then is left out; None: that raises.
         stale_ok: by how much they may be behind; None: not at all.
     """
-    wanted = current(stale_ok)
-    asked = list(require_keys(keys))
+    records = yield from _read_many(keyspace, list(require_keys(keys)), unreadable, current(stale_ok))
+    note([record._origin for record in records.values()])
+    return records
+
+
+def _read_many(
+    keyspace: Keyspace, asked: list[str], unreadable: Unreadable | None, wanted: Wanted | None
+) -> Program[dict[str, ResultRecord[Any]]]:
     storage, serializer = keyspace.payloads, keyspace.serializer
     if keyspace.apart is None:
         return (yield from read_all_current(storage, serializer, asked, unreadable, wanted))
     pointers = yield from read_all_current(keyspace.apart, serializer, asked, None, wanted)
     targets = {key: pointed_to(pointer) for key, pointer in pointers.items()}
     found = yield from read_all_current(storage, serializer, list(targets.values()), unreadable, wanted)
-    return {key: found[target] for key, target in targets.items() if target in found}
+    return {key: known_by(pointers[key], found[target]) for key, target in targets.items() if target in found}
 
 
 @observed("exists_many", lambda keyspace, *_: keyspace.payloads._about(), lambda found: {FOUND: len(found)})

@@ -11,6 +11,7 @@ from pgresults.database.programs import Program, aperform, perform
 from pgresults.database.standbys import looking_back
 from pgresults.operations.views import FoundResult
 from pgresults.records.keys import require_keys
+from pgresults.records.lineage import GivenParent
 from pgresults.records.listings import Listing
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.storage import finding
@@ -42,6 +43,7 @@ class BulkMethods(ABC):
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
         *,
         atomic: bool = True,
         progress: Callable[[WriteProgress], None] | None = None,
@@ -56,6 +58,7 @@ class BulkMethods(ABC):
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
         *,
         atomic: bool = True,
         progress: Callable[[WriteProgress], None] | None = None,
@@ -69,6 +72,7 @@ class BulkMethods(ABC):
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
         *,
         atomic: bool = True,
         progress: Callable[[WriteProgress], None] | None = None,
@@ -78,12 +82,13 @@ class BulkMethods(ABC):
         Parameters:
             items: the objects by key; or an iterable of ``(key, object)`` and ``(key, object, options)``, of which a
                 key that comes again is a further version. Options are what is said below of all items: ``expiration``,
-                ``expires_in``, ``tags``, ``provenance``.
+                ``expires_in``, ``tags``, ``provenance``, ``derived_from``.
             expiration: when they cease to be live (aware); None: never.
             holder: who writes; None: this thread.
             tags: words to find them by.
             provenance: a JSON object to keep with each.
             expires_in: in place of expiration, how long they are live from now, by the server's clock.
+            derived_from: the versions that each was computed from; see `write`.
             atomic: in one transaction, for which all of them are made ready first, in a temporary file where they are
                 many; False: in one transaction for every thousand items or 2 MiB, in their order, so that after a
                 failure one goes on behind those that ``progress`` counted.
@@ -93,7 +98,7 @@ class BulkMethods(ABC):
         Raises: what `write` raises, and what the iterable raises, each with a note that names the item; nothing is
             stored then, if ``atomic``.
         """
-        writing = Writing(ItemOptions(expiration, expires_in, tags, provenance), holder, atomic, progress)
+        writing = Writing(ItemOptions(expiration, expires_in, tags, provenance, derived_from), holder, atomic, progress)
         return perform(self._write_many(items, writing))
 
     @overload
@@ -105,6 +110,7 @@ class BulkMethods(ABC):
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
         *,
         atomic: bool = True,
         progress: Callable[[WriteProgress], None] | None = None,
@@ -119,6 +125,7 @@ class BulkMethods(ABC):
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
         *,
         atomic: bool = True,
         progress: Callable[[WriteProgress], None] | None = None,
@@ -132,12 +139,13 @@ class BulkMethods(ABC):
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
         *,
         atomic: bool = True,
         progress: Callable[[WriteProgress], None] | None = None,
     ) -> dict[str, ResultRecordMetadata] | int:
         """Store any number of objects under their keys in bounded memory; see `write_many`."""
-        writing = Writing(ItemOptions(expiration, expires_in, tags, provenance), holder, atomic, progress)
+        writing = Writing(ItemOptions(expiration, expires_in, tags, provenance, derived_from), holder, atomic, progress)
         return await aperform(self._write_many(items, writing))
 
     def read_many(self, keys: Iterable[str], stale_ok: timedelta | None = None) -> dict[str, ResultRecord[Any]]:

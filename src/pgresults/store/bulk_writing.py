@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,6 +14,7 @@ from pgresults.operations.bulk import write_runs
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Upload, Written
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import GivenParent, Origin, names_of, require_parents
 from pgresults.records.outlines import outline_of
 from pgresults.records.records import ResultRecordMetadata, payload_of
 from pgresults.serializers.permits import Permit, within_permit
@@ -25,6 +26,7 @@ from pgresults.store.spool import Spool
 from pgresults.store.writing import (
     Draft,
     Staged,
+    ancestry_of,
     columns_of,
     describe,
     draft_of,
@@ -58,6 +60,7 @@ class ItemOptions:
     expires_in: timedelta | None = None
     tags: Iterable[str] | None = None
     provenance: Mapping[str, Any] | None = None
+    derived_from: Iterable[GivenParent] | None = None
 
 
 class Writing(NamedTuple):
@@ -83,8 +86,14 @@ class _Given:
         storage = keyspace.payloads
         self.draft = draft._replace(storage_block_id=storage.storage_block_id)
         self.described = described
-        columns = {**columns_of(self.draft, ""), **described}
+        entries = keyspace.entries
+        own = Origin("", entries.database.place, entries.id)
+        named = names_of(draft.ancestry.parents, own, complete=True)
+        columns = {**columns_of(self.draft, ""), **described, "derived_from": named}
         self._said = Said(storage._trust, columns, storage.settings.max_payload_bytes)
+        self.parents = {one.key if isinstance(one, Origin) else one[0] for one in draft.ancestry.parents}
+        """The keys of what each is derived from, which has to be written before."""
+        self._derived_from = named
         self._permit = Permit.of(storage.settings)
 
     def staged(self, storage: PostgresStorage, key: str, obj: Any, guard: Guard) -> Staged:
@@ -94,8 +103,12 @@ class _Given:
         outline = outline_of(obj, storage.settings.record_columns)
         if outline is not None:  # it goes into a provenance of the item's own
             done = self.draft._replace(storage_key=key, payload=payload, outline=outline)
-            return encoded(storage, key, done, self.described, guard)
+            return encoded(storage, key, done, {**self.described, "derived_from": self._derived_from}, guard)
         return Staged(storage, self._said.upload(key, payload, guard), self.draft)
+
+
+_Stored: TypeAlias = tuple[Written, Written]
+"""What was written of an item: its payload, and what stands under its key, which may be the same."""
 
 
 class _Run(NamedTuple):
@@ -137,6 +150,9 @@ class _Items:
                 value=items,
             )
         self._items: Iterator[Any] = iter(items.items() if isinstance(items, Mapping) else items)
+        if writing.options.derived_from is not None:  # which is asked for of every item that has options of its own
+            parents = require_parents(writing.options.derived_from)
+            writing = writing._replace(options=replace(writing.options, derived_from=parents))
         self._keyspace, self._new_key, self._writing = keyspace, new_key, writing
         self._usual = self._given({})
         self._next: Any = None
@@ -153,11 +169,12 @@ class _Items:
             if item is None:
                 break
             key = item[0]
-            if key in keys:
-                self._next = item
-                break
             try:
-                staged = self._at_once(*item) or (yield from self._encoded(*item))
+                given = self._usual if len(item) < 3 else self._given(item[2])
+                if key in keys or not keys.isdisjoint(given.parents):
+                    self._next = item
+                    break
+                staged = self._at_once(key, item[1], given) or (yield from self._encoded(key, item[1], given))
             except Exception as error:
                 _name(error, self.taken, key)
                 raise
@@ -179,7 +196,7 @@ class _Items:
             )
         return tuple(item)
 
-    def _at_once(self, key: str, obj: Any, options: Any = None) -> tuple[Staged] | None:
+    def _at_once(self, key: str, obj: Any, given: _Given) -> tuple[Staged] | None:
         """An item that nothing has to be waited for; None: something has."""
         keyspace = self._keyspace
         if keyspace.locks is not None or keyspace.apart is not None:
@@ -187,12 +204,10 @@ class _Items:
         storage = keyspace.payloads
         if not is_small(obj, storage.settings.offload_bytes):
             return None
-        given = self._usual if options is None else self._given(options)
         return (given.staged(storage, require_key(key), obj, NO_PROOF.guard),)
 
-    def _encoded(self, key: str, obj: Any, options: Any = None) -> Program[Sequence[Staged]]:
-        keyspace, given = self._keyspace, self._usual if options is None else self._given(options)
-        storage, described = keyspace.payloads, given.described
+    def _encoded(self, key: str, obj: Any, given: _Given) -> Program[Sequence[Staged]]:
+        keyspace, storage, described = self._keyspace, self._keyspace.payloads, given.described
         if keyspace.apart is None:
             holder = described["holder"]
             proof = yield from prove(keyspace.locks, require_key(key), holder, storage.database, storage.id)
@@ -212,7 +227,8 @@ class _Items:
         if options.keys() & {"expiration", "expires_in"}:
             usual |= {"expiration": None, "expires_in": None}
         said = ItemOptions(**{**usual, **options})
-        draft = draft_of(None, "", self._keyspace.serializer, said.expiration, said.expires_in)
+        ancestry = ancestry_of(said.derived_from)
+        draft = draft_of(None, "", self._keyspace.serializer, said.expiration, said.expires_in, ancestry)
         tags = said.tags if said.tags is None or isinstance(said.tags, str) else list(said.tags)
         return _Given(self._keyspace, draft, describe(self._writing.holder, tags, said.provenance))
 
@@ -262,7 +278,7 @@ def _together(
                 waiting += run.described()
             yield from _let_others_run()
         if items.taken:
-            _keep(kept, waiting, (yield from _stored(keyspace, spool, keep=kept is not None)))
+            _keep(kept, keyspace, waiting, (yield from _stored(keyspace, spool, keep=kept is not None)))
             _tell(writing, items.taken, size)
     return WriteProgress(items.taken, size)
 
@@ -279,8 +295,8 @@ def _in_batches(
                     spool.add(run.uploads)
                     written = yield from _stored(keyspace, spool, keep=kept is not None)
             else:
-                written = (yield from store_staged(run.versions))[:: run.each]
-            _keep(kept, run.described(), written)
+                written = _paired((yield from store_staged(run.versions)), run.each)
+            _keep(kept, keyspace, run.described(), written)
             stored, size = items.taken, size + run.size
             _tell(writing, stored, size)
             yield from _let_others_run()
@@ -294,24 +310,35 @@ def _is_one_database(keyspace: Keyspace) -> bool:
     return keyspace.apart is None or keyspace.apart.database == keyspace.payloads.database
 
 
-def _stored(keyspace: Keyspace, spool: Spool, *, keep: bool) -> Program[list[Written]]:
+def _paired(written: Sequence[Written], each: int) -> list[_Stored]:
+    return list(zip(written[::each], written[each - 1 :: each], strict=True))
+
+
+def _stored(keyspace: Keyspace, spool: Spool, *, keep: bool) -> Program[list[_Stored]]:
     """Store what waits in a spool, in one transaction; what was written of each item is given if it is wanted."""
     each = 1 if keyspace.apart is None else 2
-    kept: list[Written] = []
+    kept: list[_Stored] = []
 
     def start(repeated: bool) -> Operation[None]:
         kept.clear()
-        return write_runs(spool.runs, (lambda written: kept.extend(written[::each] if keep else ())), repeated=repeated)
+        return write_runs(
+            spool.runs, (lambda written: kept.extend(_paired(written, each) if keep else ())), repeated=repeated
+        )
 
     yield from call(keyspace.payloads.database, start, atomic=True)
     return kept
 
 
 def _keep(
-    kept: dict[str, ResultRecordMetadata] | None, items: Iterable[tuple[str, Staged]], written: Iterable[Written]
+    kept: dict[str, ResultRecordMetadata] | None,
+    keyspace: Keyspace,
+    items: Iterable[tuple[str, Staged]],
+    written: Iterable[_Stored],
 ) -> None:
     if kept is not None:
-        kept |= {key: stored_metadata(staged, one) for (key, staged), one in zip(items, written, strict=True)}
+        place, storage_id = keyspace.entries.database.place, keyspace.entries.id
+        for (key, staged), (own, entry) in zip(items, written, strict=True):
+            kept[key] = stored_metadata(staged, own, Origin(key, place, storage_id, entry.version))
 
 
 def _tell(writing: Writing, stored: int, size: int) -> None:

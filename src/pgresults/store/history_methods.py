@@ -136,40 +136,6 @@ class HistoryMethods(ABC):
         """Erase the payloads of all versions of a key for good; see `redact`."""
         return await aperform(self._redact(key, reason))
 
-    def invalidate(
-        self,
-        prefix: str | None = None,
-        tags: Iterable[str] | None = None,
-        task: str | None = None,
-        flow: str | None = None,
-        reason: str | None = None,
-    ) -> int:
-        """Delete all live results that meet every given condition, in one transaction; their history stays.
-
-        Parameters:
-            prefix: what their keys begin with.
-            tags: words they all carry.
-            task: the name of the task that wrote them.
-            flow: the name of the flow that wrote them.
-            reason: why; kept in the history; None: by which conditions.
-
-        Returns: how many there were.
-        Raises: InvalidArgument when no condition is given; LockedError where the store has a lock manager and another
-            holder the lock of one of them: then none is deleted; StorageUnavailable.
-        """
-        return perform(self._invalidate(prefix, tags, task, flow, reason))
-
-    async def ainvalidate(
-        self,
-        prefix: str | None = None,
-        tags: Iterable[str] | None = None,
-        task: str | None = None,
-        flow: str | None = None,
-        reason: str | None = None,
-    ) -> int:
-        """Delete all results that meet every given condition; see `invalidate`."""
-        return await aperform(self._invalidate(prefix, tags, task, flow, reason))
-
     def expiring(
         self, within: timedelta, limit: int | None = None, stale_ok: timedelta | None = None
     ) -> Listing[Listed]:
@@ -274,11 +240,6 @@ class HistoryMethods(ABC):
 
     def _redact(self, key: str, reason: str) -> Program[int]:
         return (yield from changes.redact((yield from self._keyspace()), key, reason))
-
-    def _invalidate(
-        self, prefix: str | None, tags: Iterable[str] | None, task: str | None, flow: str | None, reason: str | None
-    ) -> Program[int]:
-        return (yield from changes.invalidate((yield from self._keyspace()), prefix, tags, task, flow, reason))
 
     def _expiring(self, within: timedelta, limit: int | None, stale_ok: timedelta | None) -> Program[Listing[Listed]]:
         storage = (yield from self._keyspace()).entries

@@ -11,12 +11,13 @@ from pgresults.database.standbys import current, looking_back
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
 from pgresults.locking.proofs import await_others
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import SOURCES
 from pgresults.records.provenance import default_holder
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.storage.cache import ResultCache
 from pgresults.storage.current import read_current
 from pgresults.storage.keyspace import Keyspace
-from pgresults.storage.pointers import pointed_to
+from pgresults.storage.pointers import known_by, pointed_to
 from pgresults.storage.postgres import PostgresStorage
 from pgresults.storage.registry import require_postgres, resolving, resolving_default
 
@@ -30,14 +31,21 @@ def read(
     cache: ResultCache | None = None,
     stale_ok: timedelta | None = None,
 ) -> Program[ResultRecord[Any]]:
-    """Read a result; see `ResultStore.read`."""
+    """Read a result, of which the run around takes note; see `ResultStore.read`."""
     if version is not None or as_of is not None:
-        return (yield from read_past(keyspace, key, version, as_of, stale_ok))
+        return _noted((yield from read_past(keyspace, key, version, as_of, stale_ok)))
     wanted = current(stale_ok)
     if keyspace.locks is not None and wanted is None:
         reader = require_text(holder, "holder") or default_holder()
         yield from await_others(keyspace.locks, require_key(key), reader, keyspace.payloads.settings.read_lock_timeout)
-    return (yield from read_at_once(keyspace, key, cache, wanted))
+    return _noted((yield from read_at_once(keyspace, key, cache, wanted)))
+
+
+def _noted(record: ResultRecord[Any]) -> ResultRecord[Any]:
+    """A record that was read, of which the run around takes note."""
+    if (sources := SOURCES.get()) is not None:
+        sources.add([record._origin])
+    return record
 
 
 def read_at_once(
@@ -45,9 +53,10 @@ def read_at_once(
 ) -> Program[ResultRecord[Any]]:
     """Read what is current under a key, whoever has its lock; see `ResultStore.read`."""
     storage, serializer = keyspace.payloads, keyspace.serializer
-    if keyspace.apart is not None:
-        key = pointed_to((yield from read_current(keyspace.apart, serializer, key, cache, wanted)))
-    return (yield from read_current(storage, serializer, key, cache, wanted))
+    if keyspace.apart is None:
+        return (yield from read_current(storage, serializer, key, cache, wanted))
+    pointer = yield from read_current(keyspace.apart, serializer, key, cache, wanted)
+    return known_by(pointer, (yield from read_current(storage, serializer, pointed_to(pointer), cache, wanted)))
 
 
 def exists(keyspace: Keyspace, key: str, as_of: datetime | None, stale_ok: timedelta | None = None) -> Program[bool]:
@@ -81,7 +90,7 @@ class _Source:
             raise _written_elsewhere(metadata, storage) from missing
         if not (yield from _has_been(record, metadata, storage)):
             raise _written_elsewhere(metadata, storage)
-        return record
+        return _noted(record)
 
 
 def _has_been(current: ResultRecord[Any], metadata: ResultRecordMetadata, storage: PostgresStorage) -> Program[bool]:

@@ -2,7 +2,8 @@
 
 What it does with single results and for runs stands here; its methods for many results at once are in `bulk_methods`,
 for payloads larger than memory in `stream_methods`, for locks in `lock_methods`, for history, expirations and erasure
-in `history_methods`, for holds, verifying, seals and proofs in `evidence_methods`. Each pair is a line over a program.
+in `history_methods`, for what was computed from what in `lineage_methods`, for holds, verifying, seals and proofs in
+`evidence_methods`. Each pair is a line over a program.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,7 @@ from pgresults.errors import ConfigurationError, InvalidArgument
 from pgresults.locking.managers import require_manager
 from pgresults.locking.protocol import LockManager
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import GivenParent
 from pgresults.records.provenance import RUN
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.serializers import Serializer
@@ -41,11 +43,12 @@ from pgresults.store.deprecation import warn_deprecated
 from pgresults.store.evidence_methods import EvidenceMethods
 from pgresults.store.history_methods import HistoryMethods
 from pgresults.store.lifetime_methods import LifetimeMethods
+from pgresults.store.lineage_methods import LineageMethods
 from pgresults.store.lock_methods import LockMethods
 from pgresults.store.persisted import PersistedResult
 from pgresults.store.run_options import resolve_serializer
 from pgresults.store.stream_methods import StreamMethods
-from pgresults.store.writing import Draft, Staged, draft_of
+from pgresults.store.writing import Draft, Staged, ancestry_of, draft_of
 
 R = TypeVar("R")
 
@@ -73,7 +76,16 @@ def _lock_manager(given: Any) -> LockManager | None:
     return None if given is None else require_manager(given)
 
 
-class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, EvidenceMethods, LifetimeMethods, BaseModel):
+class ResultStore(
+    BulkMethods,
+    StreamMethods,
+    LockMethods,
+    HistoryMethods,
+    LineageMethods,
+    EvidenceMethods,
+    LifetimeMethods,
+    BaseModel,
+):
     """Reads and writes results under keys; see ``docs/results.md``.
 
     Every method that touches the database exists twice: ``name`` blocks, ``aname`` is for an event loop.
@@ -184,6 +196,7 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Evide
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
     ) -> ResultRecordMetadata:
         """Store an object as the next version of a key; metadata, payload and history appear together.
 
@@ -195,11 +208,14 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Evide
             tags: words to find it by.
             provenance: a JSON object to keep with the version, beside what is recorded anyway.
             expires_in: in place of expiration, how long it is live from now, by the server's clock.
+            derived_from: the versions it was computed from: records or metadata as read and write return them, or pairs
+                ``(key, version)``.
 
         Returns: the metadata as stored, with version, time, size and digest.
         Raises: InvalidKey; InvalidArgument; SerializationError; PayloadTooLarge; StorageUnavailable.
         """
-        return perform(self._write(self._draft(obj, key, expiration, expires_in), holder, tags, provenance))
+        draft = self._draft(obj, key, expiration, expires_in, derived_from)
+        return perform(self._write(draft, holder, tags, provenance))
 
     async def awrite(
         self,
@@ -210,9 +226,11 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Evide
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
     ) -> ResultRecordMetadata:
         """Store an object as the next version of a key; see `write`."""
-        return await aperform(self._write(self._draft(obj, key, expiration, expires_in), holder, tags, provenance))
+        draft = self._draft(obj, key, expiration, expires_in, derived_from)
+        return await aperform(self._write(draft, holder, tags, provenance))
 
     def persist_result_record(
         self, result_record: ResultRecord[Any], holder: str | None = None
@@ -379,9 +397,15 @@ class ResultStore(BulkMethods, StreamMethods, LockMethods, HistoryMethods, Evide
         return self.storage_key_fn()
 
     def _draft(
-        self, obj: Any, key: str | None, expiration: datetime | None = None, expires_in: timedelta | None = None
+        self,
+        obj: Any,
+        key: str | None,
+        expiration: datetime | None = None,
+        expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
     ) -> Draft:
-        return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in)
+        ancestry = ancestry_of(derived_from)
+        return draft_of(obj, self._new_key() if key is None else key, self.serializer, expiration, expires_in, ancestry)
 
     def _drafted(self, value: Any, key: str) -> Draft:
         """The draft that a value is, or of a record under the key that it names, or of anything else under a key."""

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pgresults.database.programs import Program, aperform, perform
+from pgresults.records.lineage import GivenParent
 from pgresults.storage.keyspace import Keyspace
 from pgresults.store import stream_reading, stream_writing
 from pgresults.store.stream_reading import AsyncResultReader, Outgoing, ResultReader
@@ -31,6 +32,7 @@ class StreamMethods(ABC):
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
     ) -> ResultWriter:
         """Open a file whose bytes become the next version of a key when it is closed.
 
@@ -44,10 +46,11 @@ class StreamMethods(ABC):
             tags: words to find it by.
             provenance: a JSON object to keep with the version.
             expires_in: in place of expiration, how long it is live from when it is closed, by the server's clock.
+            derived_from: the versions it is computed from; see `write`.
 
         Raises: InvalidKey; InvalidArgument; LockedError. What `write` raises else is raised by ``close``.
         """
-        options = StreamOptions(expiration, holder, tags, provenance, expires_in)
+        options = StreamOptions(expiration, holder, tags, provenance, expires_in, derived_from)
         return ResultWriter(perform(self._open_write(key, options)))
 
     async def aopen_write(
@@ -58,9 +61,10 @@ class StreamMethods(ABC):
         tags: Iterable[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         expires_in: timedelta | None = None,
+        derived_from: Iterable[GivenParent] | None = None,
     ) -> AsyncResultWriter:
         """Open a file whose bytes become the next version of a key when it is closed; see `open_write`."""
-        options = StreamOptions(expiration, holder, tags, provenance, expires_in)
+        options = StreamOptions(expiration, holder, tags, provenance, expires_in, derived_from)
         return AsyncResultWriter(await aperform(self._open_write(key, options)))
 
     def open_read(self, key: str, holder: str | None = None) -> ResultReader:

@@ -20,6 +20,7 @@ from pgresults.operations import results, streams
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Head
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import Origin, note
 from pgresults.records.provenance import default_holder
 from pgresults.records.records import ResultRecordMetadata
 from pgresults.storage.checking import require_signed
@@ -106,16 +107,19 @@ def opened(
     key = require_key(key)
     if keyspace.locks is not None:
         yield from await_others(keyspace.locks, key, holder, storage.settings.read_lock_timeout)
-    return (yield from _checked(keyspace, key, seen))
+    outgoing = yield from _checked(keyspace, key, seen)
+    note([outgoing.metadata._origin])
+    return outgoing
 
 
 @observed(
     "read", lambda keyspace, key, _: keyspace.payloads._about(key), lambda checked: {HIT: True, SIZE: checked.size}
 )
 def _checked(keyspace: Keyspace, key: str, seen: Callable[[int], None] | None) -> Program[Outgoing]:
-    storage = keyspace.payloads
+    storage, pointer = keyspace.payloads, None
     if keyspace.apart is not None:
-        key = pointed_to((yield from read_current(keyspace.apart, keyspace.serializer, key)))
+        pointer = yield from read_current(keyspace.apart, keyspace.serializer, key)
+        key = pointed_to(pointer)
     trust = yield from storage._trusted()
     while True:
         found = require_live(
@@ -126,7 +130,10 @@ def _checked(keyspace: Keyspace, key: str, seen: Callable[[int], None] | None) -
         place = {"storage_id": storage.id, "key": key, "payload_id": head.payload_id}
         digests = yield from call(storage.database, partial(_digesting, place, first, seen))
         if (digests.size, digests.sha256) == (head.size, head.sha256):
-            return Outgoing(storage, key, head, digests, first, metadata_of(head, key, keyspace.serializer, trust))
+            metadata = metadata_of(head, key, keyspace.serializer, trust)
+            own = Origin(key, storage.database.place, storage.id, head.version)
+            metadata._known_as(own if pointer is None else pointer._origin)
+            return Outgoing(storage, key, head, digests, first, metadata)
         # It may have been superseded between the two statements, which is no damage: what is true now decides.
         again = require_live((yield from storage._fetch(key, head.payload_id)), key)
         if again.head.payload_id == head.payload_id:

@@ -17,11 +17,20 @@ from pgresults.errors import InvalidArgument, PayloadTooLarge
 from pgresults.locking.proofs import refuse_others
 from pgresults.operations.payloads import FilePayload, Payload
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import GivenParent
 from pgresults.records.records import ResultRecordMetadata
 from pgresults.serializers import BytesSerializer
 from pgresults.sql.schema import CHUNK_SIZE
 from pgresults.storage.keyspace import Keyspace
-from pgresults.store.writing import Draft, describe, draft_of, encode_described, store_staged, stored_metadata
+from pgresults.store.writing import (
+    Draft,
+    ancestry_of,
+    describe,
+    draft_of,
+    encode_described,
+    store_staged,
+    stored_metadata,
+)
 
 
 class StreamOptions(NamedTuple):
@@ -32,6 +41,7 @@ class StreamOptions(NamedTuple):
     tags: Iterable[str] | None = None
     provenance: Mapping[str, Any] | None = None
     expires_in: timedelta | None = None
+    derived_from: Iterable[GivenParent] | None = None
     sent: Callable[[int], None] | None = None
     """Told, while it is stored, how many bytes of a large payload have left; for a bar on a terminal."""
 
@@ -98,7 +108,7 @@ class Incoming:
             draft = self._draft._replace(payload=self._payload())
             staged = yield from encode_described(self._keyspace, draft, self._new_key, self._described)
             written = yield from store_staged(staged)
-            self.metadata = stored_metadata(staged[0], written[0])
+            self.metadata = stored_metadata(staged[0], written[0], staged[-1].upload.origin)
         finally:
             self._file.close()
 
@@ -122,6 +132,7 @@ class Incoming:
 def opened(keyspace: Keyspace, key: str, options: StreamOptions, new_key: Callable[[], str]) -> Program[Incoming]:
     """Begin to write a result; see `ResultStore.open_write`."""
     draft = draft_of(None, require_key(key), BytesSerializer(), options.expiration, options.expires_in)
+    draft = draft._replace(ancestry=ancestry_of(options.derived_from))
     described = describe(options.holder, options.tags, options.provenance)
     if keyspace.locks is not None:
         yield from refuse_others(keyspace.locks, key, described["holder"])

@@ -10,9 +10,11 @@ from pgresults.database.observing import SIZE, observed
 from pgresults.database.programs import Program, call, compute, is_small
 from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.locking.proofs import prove
+from pgresults.operations.awaiting import UNKNOWN, Ancestry
 from pgresults.operations.payloads import Payload
 from pgresults.operations.results import Upload, Written, write_all
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import GivenParent, Origin, names_of, require_parents, require_stored
 from pgresults.records.outlines import OUTLINE, outline_of
 from pgresults.records.provenance import default_holder, recorded
 from pgresults.records.records import VERSION, ResultRecord, ResultRecordMetadata, parts_of
@@ -51,6 +53,8 @@ class Draft(NamedTuple):
     """Whether it is stored before its caller goes on: then the result's own memory may serve as part of the payload."""
     run: Mapping[str, Any] | None = None
     """What is recorded of the flow and task that it comes from; None: those within which it is stored."""
+    ancestry: Ancestry = UNKNOWN
+    """What it was computed from."""
 
     @classmethod
     def of(cls, record: ResultRecord[Any]) -> "Draft":
@@ -130,6 +134,7 @@ def draft_of(
     serializer: Serializer,
     expiration: datetime | None,
     expires_in: timedelta | None = None,
+    ancestry: Ancestry = UNKNOWN,
 ) -> Draft:
     """An object that is to be stored; its key is yet to be looked at.
 
@@ -139,7 +144,19 @@ def draft_of(
         raise InvalidArgument("give expiration or expires_in, not both", argument="expires_in", value=expires_in)
     moment = None if expiration is None else require_moment(expiration, "expiration")
     span = None if expires_in is None else require_span(expires_in, "expires_in")
-    return Draft(obj, key, serializer, moment, expires_in=span)
+    return Draft(obj, key, serializer, moment, expires_in=span, ancestry=ancestry)
+
+
+def ancestry_of(derived_from: Iterable[GivenParent] | None) -> Ancestry:
+    """What a caller says that a version is computed from, which is stored at once.
+
+    Raises: InvalidArgument.
+    """
+    if derived_from is None:
+        return UNKNOWN
+    parents = require_parents(derived_from)
+    require_stored(parents)
+    return Ancestry(parents, complete=True)
 
 
 @observed(
@@ -156,7 +173,7 @@ def write(
     """Store a draft as the next version of its key; see `ResultStore.write`."""
     staged = yield from encode(keyspace, draft._replace(at_once=True), new_key, holder, tags, provenance)
     written = yield from store_staged(staged)
-    return stored_metadata(staged[0], written[0])
+    return stored_metadata(staged[0], written[0], staged[-1].upload.origin)
 
 
 def encode(
@@ -196,19 +213,26 @@ def encode_described(
     key = require_key(draft.storage_key)
     if not storage._registered:
         yield from storage._register()
-    draft = draft._replace(storage_block_id=storage.storage_block_id)  # whichever a record says that it was in before
     locked = keys or storage
     proof = yield from prove(keyspace.locks, key, described["holder"], locked.database, locked.id)
+    origin = draft.ancestry.origin or Origin(key)
+    origin.key, origin.place, origin.storage_id = key, locked.database.place, locked.id
+    ancestry = Ancestry(draft.ancestry.parents, origin, draft.ancestry.complete)
+    # Where it is, whichever place a record says that it was in before.
+    draft = draft._replace(storage_block_id=storage.storage_block_id, ancestry=ancestry)
     proven = {**described, **proof.parameters}
+    if ancestry.parents:
+        proven["derived_from"] = names_of(ancestry.parents, origin, complete=ancestry.complete)
     small = draft.is_small(storage.settings.offload_bytes)
     for place in filter(None, (storage, keys)):
         yield from place._trusted(register=True)
     if keys is None:
         return [(yield from compute(lambda: encoded(storage, key, draft, proven, proof.guard), small=small))]
     elsewhere = require_key(new_key())
-    moved = draft._replace(storage_key=elsewhere)
+    moved = draft._replace(storage_key=elsewhere, ancestry=UNKNOWN)
     staged = yield from compute(lambda: encoded(storage, elsewhere, moved, described), small=small)
-    return [staged, encoded(keys, key, pointer_to(moved, staged.upload, key), proven, proof.guard)]
+    pointer = pointer_to(moved, staged.upload, key)._replace(ancestry=ancestry)
+    return [staged, encoded(keys, key, pointer, proven, proof.guard)]
 
 
 def encoded(
@@ -226,7 +250,8 @@ def encoded(
     said = {**columns_of(draft, key), **described}
     if done.outline is not None:
         said["provenance"] = {**said["provenance"], OUTLINE: done.outline}
-    upload = prepare(storage._trust, key, done.payload or b"", said, storage.settings.max_payload_bytes, guard)
+    limit = storage.settings.max_payload_bytes
+    upload = prepare(storage._trust, key, done.payload or b"", said, limit, guard, draft.ancestry)
     return Staged(storage, upload, draft)
 
 
@@ -254,24 +279,31 @@ def store_staged(staged: Sequence[Staged]) -> Program[list[Written]]:
 
     Raises: LockLostError; LockedError; StorageUnavailable.
     """
-    if len(staged) == 1:
-        return [(yield from staged[0].storage._store(staged[0].upload))]
     database = staged[0].storage.database
-    if any(version.storage.database != database for version in staged):
+    if len(staged) == 1 or any(version.storage.database != database for version in staged):
         written = []
         for version in staged:
             written.append((yield from version.storage._store(version.upload)))  # noqa: PERF401 (it yields)
-        return written
-    for storage in {version.storage.id: version.storage for version in staged}.values():
-        yield from storage._register()
-    uploads = [version.upload for version in staged]
-    return (yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=True))
+    else:
+        for storage in {version.storage.id: version.storage for version in staged}.values():
+            yield from storage._register()
+        uploads = [version.upload for version in staged]
+        written = yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=True)
+    number(staged, written)
+    return written
 
 
-def stored_metadata(staged: Staged, written: Written) -> ResultRecordMetadata:
-    """A draft's metadata once it is stored."""
+def number(staged: Sequence[Staged], written: Sequence[Written]) -> None:
+    """Have those that will be computed from versions know which ones they are, now that these are stored for good."""
+    for version, done in zip(staged, written, strict=True):
+        if (origin := version.upload.origin) is not None:
+            origin.version = done.version
+
+
+def stored_metadata(staged: Staged, written: Written, origin: Origin | None = None) -> ResultRecordMetadata:
+    """A draft's metadata once it is stored; ``origin``: the version as others know it, where its own is elsewhere."""
     upload = staged.upload
-    return staged.draft.metadata(
+    metadata = staged.draft.metadata(
         version=written.version,
         created_at=written.at,
         expiration=utc(written.expires_at),
@@ -279,3 +311,5 @@ def stored_metadata(staged: Staged, written: Written) -> ResultRecordMetadata:
         sha256=upload.own.sha256.hex(),
         provenance=upload.provenance,
     )
+    metadata._known_as(origin or upload.origin)
+    return metadata

@@ -12,8 +12,8 @@ from pgresults.database.programs import Program, call, perform, wait_for
 from pgresults.errors import PgResultsError, StorageUnavailable
 from pgresults.operations.bulk import write_runs
 from pgresults.operations.requests import Operation
-from pgresults.operations.results import Upload
-from pgresults.store.writing import Staged
+from pgresults.operations.results import Upload, Written
+from pgresults.store.writing import Staged, number
 from pgresults.transactions.writes import about_versions, store_all
 
 _MOST_ITEMS = 500
@@ -99,11 +99,15 @@ def _store_trees(database: Database, trees: Sequence[Tree]) -> Program[None]:
         yield from storage._register()
     runs = list(_runs(staged.upload for staged in chain(*trees)))
 
+    written: list[Written] = []
+
     def start(repeated: bool) -> Operation[None]:
-        return write_runs(lambda: runs, lambda _: None, repeated=repeated)
+        written.clear()
+        return write_runs(lambda: runs, written.extend, repeated=repeated)
 
     try:
         yield from call(database, start, atomic=True)
+        number(list(chain(*trees)), written)
     except StorageUnavailable:
         raise
     except PgResultsError:
@@ -118,13 +122,15 @@ def _store_trees(database: Database, trees: Sequence[Tree]) -> Program[None]:
 
 
 def _runs(uploads: Iterable[Upload]) -> Iterator[list[Upload]]:
-    """The versions in their order, in runs in which no two go to the same place."""
+    """The versions in their order, in runs in which no two go to the same place and none awaits another."""
     run: list[Upload] = []
     places: set[tuple[bytes, str]] = set()
+    made: set[object] = set()
     for upload in uploads:
-        if upload.place in places:
+        if upload.place in places or not made.isdisjoint(upload.awaited):
             yield run
-            run, places = [], set()
+            run, places, made = [], set(), set()
         run.append(upload)
         places.add(upload.place)
+        made.update(() if upload.origin is None else (upload.origin,))
     yield run

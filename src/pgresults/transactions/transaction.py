@@ -3,7 +3,7 @@
 import copy
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +14,7 @@ from pgresults.errors import InvalidArgument
 from pgresults.leaving import Leave, Within
 from pgresults.locking.deadline import require_seconds
 from pgresults.records.keys import require_key
+from pgresults.records.lineage import GivenParent, require_parents
 from pgresults.records.provenance import HOLDER, transaction_holder
 from pgresults.records.records import ResultRecord
 from pgresults.store.run_options import ENCLOSING_LOCKS
@@ -164,6 +165,7 @@ class Transaction(Member):
         value: Any,
         on_rollback_hooks: Sequence[Hook] | None = (),
         on_commit_hooks: Sequence[Hook] | None = (),
+        derived_from: Iterable[GivenParent] | None = None,
     ) -> None:
         """Have a value, or a `ResultRecord` under the key that it names, stored at the commit as it is now.
 
@@ -172,6 +174,8 @@ class Transaction(Member):
                 that names another key than the transaction's is stored there: the transaction's own key stays as it is.
             on_rollback_hooks: called with the transaction when it is rolled back, the last one first.
             on_commit_hooks: called with the transaction before its results are stored.
+            derived_from: the versions it is computed from, as for `ResultStore.write`; a transaction stands for what it
+                stores, be it in the same commit.
 
         Raises: MissingContextError when it has not begun or is rolled back. Does nothing when it is committed.
         """
@@ -181,7 +185,7 @@ class Transaction(Member):
             raise refusals.rolled_back(self.key, self._undone_by) from self._undone_by
         if self._entered is None or self.is_rolled_back():
             raise refusals.not_within(self.state)
-        self._staged = self._taken(value)
+        self._staged = self._taken(value, require_parents(derived_from))
         self.on_rollback_hooks.extend(on_rollback_hooks or ())
         self.on_commit_hooks.extend(on_commit_hooks or ())
         self.state = TransactionState.STAGED

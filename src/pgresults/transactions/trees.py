@@ -9,6 +9,8 @@ from pgresults.database.observing import About, observed
 from pgresults.database.programs import Program
 from pgresults.errors import PgResultsError, SerializationError, StorageUnavailable
 from pgresults.interruptions import is_interruption
+from pgresults.operations.awaiting import UNKNOWN, Ancestry
+from pgresults.records.lineage import Origin, Parent
 from pgresults.records.provenance import RUN
 from pgresults.store.store import ResultStore
 from pgresults.store.writing import Draft, Staged
@@ -54,6 +56,8 @@ class Member:
         self.on_commit_hooks: list[Hook] = []
         self.on_rollback_hooks: list[Hook] = []
         self._staged: Any = NOT_SET
+        self._origin: Origin | None = None
+        """The version that it stores, as others know it."""
         self._run = RUN.get()  # the tree is stored within that of its root, or within none
         self._locks = TreeLocks("", logger)
         self._claim: Claim | None = None
@@ -133,11 +137,15 @@ class Member:
         return False
         yield
 
-    def _taken(self, value: Any) -> Draft | None:
+    def _taken(self, value: Any, derived_from: tuple[Parent, ...] = ()) -> Draft | None:
         """The value as it is now; None where nothing is stored."""
         if self.key is None or self.store is None or not self.write_on_commit:
             return None
-        return self.store._taken(self.store._drafted(value, self.key))
+        draft = self.store._drafted(value, self.key)
+        if draft.ancestry is UNKNOWN:
+            draft = draft._replace(ancestry=Ancestry(derived_from, Origin(self.key), complete=True))
+        self._origin = draft.ancestry.origin
+        return self.store._taken(draft)
 
     def _rollback(self) -> Program[bool]:
         members = self._unfinished()

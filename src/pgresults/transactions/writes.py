@@ -11,7 +11,7 @@ from pgresults.operations import locks
 from pgresults.operations.locks import Grant
 from pgresults.operations.requests import Operation
 from pgresults.operations.results import Upload, find_write, write_all
-from pgresults.store.writing import Staged
+from pgresults.store.writing import Staged, number
 
 
 def about_versions(staged: Sequence[Staged], *_: Any) -> About | None:
@@ -49,7 +49,8 @@ def store_all(staged: Sequence[Staged], caller: Caller | None, grants: Sequence[
         yield from storage._register()
     if caller is None:
         several = len(uploads) > 1 or not uploads[0].single
-        yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=several)
+        written = yield from call(database, lambda repeated: write_all(uploads, repeated=repeated), atomic=several)
+        number(staged, written)
     else:
         yield from call_on(caller, database.schema, database.as_carried_out(_write_and_release(uploads, grants)))
 
