@@ -43,10 +43,12 @@ _WROTE = """(
 
 _DUE = f"""
 CREATE VIEW retention_due AS
-WITH covered AS NOT MATERIALIZED (
+WITH rule AS MATERIALIZED (
+    SELECT u.storage_id, u.prefix, u.tags, u.task, u.id, u.versions, u.age, u.redact_after FROM retention_rules u
+), covered AS NOT MATERIALIZED (
     SELECT r.storage_id, r.key, r.version AS newest, r.payload_id AS current, r.created_at AS written, u.id, u.versions,
            u.age, u.redact_after
-    FROM retention_rules u
+    FROM rule u
     JOIN result r ON r.storage_id = u.storage_id
     WHERE starts_with(r.key, u.prefix)
        OR u.tags IS NOT NULL AND CASE
@@ -220,7 +222,7 @@ END
 $do$
 """
 
-# Also what is not the data: without it the data cannot be read, and by it another trigger would come to change the data.
+# Also what is not the data: without it the data cannot be read, and by it another trigger would come to change data.
 _KEPT = (
     "DROP TRIGGER keep_held ON payload",
     "CREATE TRIGGER keep_held BEFORE DELETE OR UPDATE ON payload FOR EACH ROW EXECUTE FUNCTION keep_held()",
