@@ -171,7 +171,7 @@ async def test_the_dead_lock_nothing(call: Any, store: ResultStore, fresh_url: U
     assert await call(store, "sweep") == 0
     held = "SELECT backend_pid FROM pgresults.held_locks WHERE key = 'e0' AND storage = %s"
     ((backend,),) = connection.execute(held, [other.name]).fetchall()
-    connection.execute("SELECT pg_terminate_backend(%s)", [backend])
+    connection.execute("SELECT pg_terminate_backend(%s::int)", [backend])
     while connection.execute(held, [other.name]).fetchall():
         pass
     assert await call(store, "sweep") == 1

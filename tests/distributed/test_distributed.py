@@ -109,6 +109,21 @@ def test_no_shard_of_the_history_can_be_changed(store: ResultStore, connection: 
     assert store.verify().intact
 
 
+def test_what_cannot_be_done_is_refused_in_our_words(
+    store: ResultStore, connection: psycopg.Connection[Any], program: Program
+) -> None:
+    for call in ("maintenance('why')", "project_documents()"):
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="spread over several servers"):
+            connection.execute(f"SELECT pgresults.{call}")
+    store.write(1, key="k")
+    with pytest.raises(ConfigurationError, match="spread over several servers"):
+        store.hold(key="k", reason="why")
+    refused = program(store.result_storage.database.url(), "hold", "k", "--reason", "why")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert store.retain(versions=1) == 0
+    assert store.verify().intact
+
+
 def test_what_was_changed_on_a_shard_is_found(store: ResultStore, connection: psycopg.Connection[Any]) -> None:
     for key in KEYS:
         store.write(1, key=key)
@@ -167,6 +182,6 @@ def test_every_server_has_the_functions(server_url: URL, shared_url: URL) -> Non
         with psycopg.connect(psycopg_url(server.set(database=shared_url.database))) as connection:
             rows = connection.execute(
                 "SELECT count(*) FROM pg_proc WHERE pronamespace = 'pgresults'::regnamespace"
-                " AND proname IN ('write_version', 'change_head', 'lock_head', 'read_head')"
+                " AND proname IN ('write_version', 'change_head', 'lock_head', 'first_chunk')"
             ).fetchone()
             assert rows == (4,)

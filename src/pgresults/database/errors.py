@@ -30,6 +30,8 @@ _CONFLICTS = ("40001", "40P01", "25P03", "25P04")
 # The server's own names of places in its code, in whichever language it talks.
 _OUTDATED = (("0A000", "RevalidateCachedQuery"), ("42804", "pl_exec.c"))
 _UNLOGGED = ("0A000", "get_relation_info")
+_MOVED = ("XX000", "ReportResultError")
+"""What one server of a cluster says that another one could not do: most often its shard was just moved away."""
 _READ_ONLY = "25006"
 _ON_HOLD = "PH001"
 """Our own: what the functions of the schema say of what is on hold."""
@@ -85,6 +87,8 @@ def _given_up(error: psycopg.Error, state: str) -> PgResultsError | None:
         return Conflict("the session forgot a prepared statement, of which nothing was carried out", sqlstate=state)
     if is_outdated(error):
         return Conflict("a table that a prepared statement uses was changed meanwhile", sqlstate=state)
+    if (state, error.diag.source_function) == _MOVED:
+        return Conflict(f"a server of the cluster undid this transaction: {_text(error)}", sqlstate=state)
     if state in _GIVEN_UP:
         return StorageUnavailable(
             f"the server gave a statement up, and nothing of it was carried out: {_text(error)}", sqlstate=state

@@ -16,6 +16,7 @@ from pgresults.sql import (
     counterparts,
     frequency,
     history,
+    holds,
     lineage,
     registry,
     results,
@@ -151,6 +152,12 @@ def _no_rules(_: Execute) -> Operation[list[Row]]:
     return []
 
 
+def _none_held(_: Execute) -> Operation[list[Row]]:
+    """Nothing is ever on hold here."""
+    yield from ()
+    return [(None,)]
+
+
 def _one_page(_: Execute) -> Operation[list[Row]]:
     yield from ()
     return [(1,)]
@@ -170,7 +177,7 @@ _STATEMENTS: dict[Any, Statement] = {
     **{history.REDACT[guard]: other for guard, other in counterparts.REDACT.items()},
     breaking.RECORD_BREAK: counterparts.RECORD_BREAK,
     breaking.RECORD_FIRST_BREAK: counterparts.RECORD_BREAK,
-    **dict.fromkeys(results.READ.values(), counterparts.READ),
+    **{results.READ[look]: other for look, other in counterparts.READ.items()},
     registry.REGISTER: counterparts.REGISTER,
     verify.CERTAIN: counterparts.CERTAIN,
     verify.GUARDS: counterparts.GUARDS,
@@ -189,6 +196,7 @@ _ANSWERS: dict[Any, _Answer] = {
     verify.ENTRIES: _entries,
     verify.AHEAD: _no_transaction_ahead,
     verify.HORIZON: _horizon,
+    holds.SETTLE: _none_held,
     frequency.ARE_FREQUENT: _are_rare,
     retention.RULES: _no_rules,
     usage.PAGES: _one_page,

@@ -76,10 +76,8 @@ class Remembered:
         if known is not None and _target(known[0]) is part:
             before = {one.identity for one in known[1]}
             if before != {one.identity for one in origins} and not before & used:
-                self._known[number] = (
-                    known[0],
-                    (),
-                )  # two calls gave it that knew nothing of each other: it is nobody's
+                # Two calls gave it that knew nothing of each other: it is nobody's.
+                self._known[number] = (known[0], ())
             return
         reference = self._reference(part, number)
         if reference is not None:

@@ -58,7 +58,7 @@ $$
 """  # noqa: S608 (the names are ours)
 
 MANY = {f"{name}_array": f"{type_of(kind)}[]" for name, kind in ARRAYS.items()} | {
-    name: column_type(result.c[name]) for name in ("storage_id", "provenance", *SHARED)
+    name: column_type(result.c[name]) for name in ("storage_id", "provenance", "holder", *SHARED)
 }
 
 
@@ -66,7 +66,7 @@ def _one_of_many() -> str:
     """What `write_version` is called with for one of many rows, each of which says some of it itself."""
     shared = {name: f"_{name}" for name in ("storage_id", *SHARED)}
     said = {name: f"_one.{name}" for name in ARRAYS} | shared
-    said |= {"provenance": "_its_provenance", "tags": "_its_tags", "derived_from": "_its_parents"}
+    said |= {name: f"_its_{name}" for name in ("provenance", "holder", "tags")} | {"derived_from": "_its_parents"}
     return ", ".join(said.get(name, "NULL") for name in GIVEN)
 
 
@@ -77,14 +77,16 @@ LANGUAGE plpgsql SET search_path = {{schema}}, pg_temp AS $$
 DECLARE
     _one record;
     _its_provenance jsonb;
+    _its_holder text;
     _its_tags text[];
     _its_parents text[];
 BEGIN
     FOR _one IN
         SELECT * FROM unnest({", ".join(f"_{name}_array" for name in ARRAYS)}) AS given ({", ".join(ARRAYS)})
     LOOP
+        _its_holder := coalesce(_one.holder, _holder);
         CONTINUE WHEN _guarded
-            AND NOT {{schema}}.proves(_storage_id, _one.key, 'not held', _holder, NULL, NULL);
+            AND NOT {{schema}}.proves(_storage_id, _one.key, 'not held', _its_holder, NULL, NULL);
         -- Here, because a cast would be sent along and is none on the other server.
         _its_provenance := coalesce(_one.provenance::jsonb, _provenance);
         _its_tags := _one.tags::text[];
@@ -202,6 +204,17 @@ END
 $$
 """
 
+_NO_MAINTENANCE = """
+CREATE OR REPLACE FUNCTION {schema}.maintenance(reason text, home regclass DEFAULT {result}::regclass)
+RETURNS void
+LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'a history that is spread over several servers cannot be opened'
+        USING ERRCODE = 'feature_not_supported', HINT = 'What must be gone is redacted; payloads are retained.';
+END
+$$
+"""
+
 _CERTAIN = """
 CREATE OR REPLACE FUNCTION {schema}.certain() RETURNS TABLE (bound bigint, until timestamptz)
 LANGUAGE plpgsql SET search_path = {schema}, pg_temp AS $$
@@ -289,6 +302,7 @@ FUNCTIONS = (
     _SWEEP,
     _REGISTER,
     _NO_DOCUMENTS,
+    _NO_MAINTENANCE,
     _CERTAIN,
     _GUARDS,
 )

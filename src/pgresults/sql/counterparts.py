@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 from psycopg import sql
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, Text, Uuid, bindparam, delete, func, literal_column, select
 
-from pgresults.sql import bulk, history
+from pgresults.sql import bulk, history, results
 from pgresults.sql.compiled import Query, Statement
 from pgresults.sql.coordinator_functions import MANY, PROOF
 from pgresults.sql.guards import Guard
-from pgresults.sql.results import Kind
+from pgresults.sql.results import HEAD_COLUMNS, SIGNED_COLUMNS, Kind, Look
 from pgresults.sql.schema import history as entries
 from pgresults.sql.schema import payload, result
 from pgresults.sql.shard_functions import BY_KEY, GIVEN, SAID
@@ -113,7 +113,32 @@ RECORD_BREAK = _change("seq", expires_at=None)
 RETAIN = _change("seq", expires_at=None, fence=None)
 """Say of one key that earlier versions lose their payloads."""
 
-READ = FunctionStatement("*", "read_head", BY_KEY["read_head"], {"known": "known_payload_id"})
+_AS_READ = {
+    **{name: f"{name}::text" for name in ("serializer", "provenance")},
+    "tags": "array_to_json(tags)::text",
+}
+_CHUNK = "{}.first_chunk(key, storage_id, payload_id, expires_at, $3::uuid)"
+
+
+class _Read(Statement):
+    """A query of one row of one table, which Citus plans once; what else is wanted is fetched where the row is."""
+
+    changes = False
+
+    def __init__(self, look: Look) -> None:
+        self._columns = (*HEAD_COLUMNS, "expires_at <= statement_timestamp()", *(SIGNED_COLUMNS if look.signed else ()))
+        self.query = cache(self._compile)
+
+    def _compile(self, schema: str) -> Query:
+        text = sql.SQL("SELECT {}, {} FROM {} WHERE storage_id = $1::uuid AND key = $2").format(
+            sql.SQL(_CHUNK).format(sql.Identifier(schema)),
+            sql.SQL(", ".join(_AS_READ.get(name, name) for name in self._columns)),
+            sql.Identifier(schema, result.name),
+        )
+        return Query(text.as_bytes(None), ("storage_id", "key", "known_payload_id"))
+
+
+READ = {look: _Read(look) for look in results.READ}
 """The head of a key with the first chunk of its payload, unless the caller knows that payload already."""
 
 LOCK = FunctionStatement("lock_head", "lock_head", BY_KEY["lock_head"])

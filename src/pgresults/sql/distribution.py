@@ -137,7 +137,7 @@ def letting(schema: str) -> sql.Composed:
     Whoever is no owner changes heads by them alone: there is no trigger that would look at another way. Where nothing
     is spread it changes nothing.
     """
-    names = (*shard_functions.BY_KEY, *coordinator_functions.NAMES)
+    names = (*shard_functions.BY_KEY, *shard_functions.WITHIN, *coordinator_functions.NAMES)
 
     def quoted(*names: str) -> sql.SQL:
         """Names within a text that is a format."""
@@ -162,9 +162,10 @@ def guarding(schema: str) -> Iterator[sql.Composed]:
 
 
 def _filled(template: str, schema: str) -> sql.Composed:
-    names = {name: _quoted(schema, name) for name in (REFERENCE, *DISTRIBUTED, "refuse_on_shard", "current_payloads")}
-    home = sql.Literal(sql.Identifier(schema).as_string(None))
-    return sql.SQL(template).format(schema=sql.Identifier(schema), home=home, **names)
+    names = {name: _quoted(schema, name) for name in (REFERENCE, *DISTRIBUTED, "refuse_on_shard")}
+    home = sql.Identifier(schema).as_string(None)
+    shards = {f"{name}_shards": sql.Literal(f"{home}.{name}_") for name in DISTRIBUTED}
+    return sql.SQL(template).format(schema=sql.Identifier(schema), home=sql.Literal(home), **shards, **names)
 
 
 def _quoted(schema: str, name: str) -> sql.Literal:

@@ -11,7 +11,7 @@ from sqlalchemy import Column
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from pgresults.sql.results import CLEARED, HEAD_COLUMNS, SIGNED_COLUMNS, WRITTEN_COLUMNS
+from pgresults.sql.results import CLEARED, WRITTEN_COLUMNS
 from pgresults.sql.schema import history, result
 
 MARK = "write_version"
@@ -106,10 +106,27 @@ WRITTEN = "RETURNS TABLE (version bigint, created_at timestamptz, expires_at tim
 _AS_OWNER = "LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp"
 
 
-def _written_entry() -> str:
+# The row of `result`, which Citus finds, keeps the shards of its key where they are until the transaction ends. What
+# follows names them itself: to plan for a table takes longer than to write.
+def _stored(table: str, said: Mapping[str, str]) -> str:
+    """The statement that puts a row of the key into a shard whose name is made of that table's."""
+    places = ", ".join(f"${number}" for number in range(1, len(said) + 1))
+    return f"""
+    EXECUTE 'INSERT INTO ' || {{{table}_shards}} || get_shard_id_for_distribution_column({{{table}}}, _key)
+            || ' ({", ".join(said)}) VALUES ({places})'
+    USING {", ".join(said.values())};"""  # noqa: S608 (the names are ours)
+
+
+def _written_entry() -> dict[str, str]:
     known = {name: f"_head.{name}" for name in ("version", "seq", "at", "previous", "digest")}
-    known |= {"expires_at": "_until", "db_user": "session_user"}
-    return ", ".join(known.get(name, f"_{name}") for name in _ENTRY)
+    known |= {"expires_at": "_until", "db_user": "session_user::text"}
+    return {name: known.get(name, f"_{name}") for name in _ENTRY}
+
+
+_CHUNK = {name: f"_{name}" for name in ("storage_id", "key", "payload_id")} | {
+    "chunk": "0",
+    **{name: f"_{name}" for name in ("data", "salt", "sha256")},
+}
 
 
 _WRITE = f"""
@@ -137,11 +154,9 @@ BEGIN
     ON CONFLICT (storage_id, key) DO UPDATE SET
         {", ".join(f"{name} = {value}" for name, value in _next_row().items())}
     RETURNING r.version, r.seq, r.at, r.previous, r.digest INTO _head;
-    INSERT INTO {{schema}}.history ({", ".join(_ENTRY)})
-    VALUES ({_written_entry()});
+    {_stored("history", _written_entry())}
     IF _data IS NOT NULL THEN
-        INSERT INTO {{schema}}.payload (storage_id, key, payload_id, chunk, data, salt, sha256)
-        VALUES (_storage_id, _key, _payload_id, 0, _data, _salt, _sha256);
+        {_stored("payload", _CHUNK)}
     ELSIF NOT EXISTS (
         SELECT FROM {{schema}}.payload p
         WHERE p.storage_id = _storage_id AND p.key = _key AND p.payload_id = _payload_id AND p.chunk = 0
@@ -257,47 +272,24 @@ END
 $$
 """
 
-_AS_READ = {
-    **{name: f"r.{name}" for name in (*HEAD_COLUMNS, *SIGNED_COLUMNS)},
-    **{name: f"r.{name}::text" for name in ("serializer", "provenance")},
-    "tags": "array_to_json(r.tags)::text",
-    "data": "p.data",
-    "expired": "r.expires_at <= statement_timestamp()",
-}
-_READ = {
-    "data": "bytea",
-    **{name: column_type(result.c[name]) for name in HEAD_COLUMNS},
-    **dict.fromkeys(("serializer", "provenance"), "text"),
-    "expired": "boolean",
-    "tags": "text",
-    "signature": "bytea",
-}
-"""What a read gives, in the order of `operations.results.Head` behind the payload, by the type of each."""
-
-# Asked of the shards by their own names: that is where a call of the key is sent, and planning costs half as much.
-_READ_HEAD = f"""
-CREATE OR REPLACE FUNCTION {{schema}}.read_head(_key text, _storage_id uuid, _known uuid)
-RETURNS TABLE ({", ".join(f"{name} {kind}" for name, kind in _READ.items())})
-{_AS_OWNER} AS $$
+# Of the shard by its own name, which is where the row of its key is: to plan for the table takes longer than to read.
+_FIRST_CHUNK = """
+CREATE OR REPLACE FUNCTION {schema}.first_chunk(
+    _key text, _storage_id uuid, _payload_id uuid, _expires_at timestamptz, _known uuid
+) RETURNS bytea
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    _data bytea;
 BEGIN
-    IF NOT (has_table_privilege(session_user, {{payload}}, 'SELECT')
-            OR has_table_privilege(session_user, {{current_payloads}}, 'SELECT')) THEN
-        RAISE EXCEPTION 'permission denied for view current_payloads' USING ERRCODE = 'insufficient_privilege';
+    IF _payload_id IS DISTINCT FROM _known AND (_expires_at IS NULL OR _expires_at > statement_timestamp()) THEN
+        EXECUTE 'SELECT data FROM ' || {payload_shards} || get_shard_id_for_distribution_column({payload}, _key)
+                || ' WHERE storage_id = $1 AND key = $2 AND payload_id = $3 AND chunk = 0'
+        INTO _data USING _storage_id, _key, _payload_id;
     END IF;
-    RETURN QUERY EXECUTE format(
-        $query$
-            SELECT {", ".join(_AS_READ[name] for name in _READ)}
-            FROM %I r LEFT JOIN %I p ON p.storage_id = $1 AND p.key = $2 AND p.payload_id = r.payload_id
-                 AND p.chunk = 0 AND p.payload_id IS DISTINCT FROM $3
-                 AND (r.expires_at IS NULL OR r.expires_at > statement_timestamp())
-            WHERE r.storage_id = $1 AND r.key = $2
-        $query$,
-        'result_' || get_shard_id_for_distribution_column({{result}}, _key),
-        'payload_' || get_shard_id_for_distribution_column({{payload}}, _key)
-    ) USING _storage_id, _key, _known;
+    RETURN _data;
 END
 $$
-"""  # noqa: S608 (the names are ours)
+"""
 
 _REFUSE = """
 CREATE OR REPLACE FUNCTION {schema}.refuse_on_shard() RETURNS trigger
@@ -314,9 +306,11 @@ BY_KEY: dict[str, Mapping[str, str]] = {
     MARK: GIVEN,
     "change_head": SAID,
     "lock_head": {"key": "text", "storage_id": "uuid"},
-    "read_head": {"key": "text", "storage_id": "uuid", "known": "uuid"},
 }
 """The functions that run where a key's shard is, by the types of their parameters; the first one is the key."""
 
-FUNCTIONS = (_TICK, _WRITE, _CHANGE, _LOCK, _READ_HEAD, _REFUSE)
+WITHIN = ("first_chunk",)
+"""The functions that a statement calls where it finds a row."""
+
+FUNCTIONS = (_TICK, _WRITE, _CHANGE, _LOCK, _FIRST_CHUNK, _REFUSE)
 """What creates or renews them, and the trigger of the history's shards."""
