@@ -24,8 +24,8 @@ NAMES = {
         iter_many exists_many delete_many open_write open_read
         result_storage_block_id supports_isolation_level update_for_flow update_for_task
         store_parameters read_parameters create_result
-        history lineage log delete touch redact invalidate expiring sweep retain hold release_hold holds
-        verify seal prove
+        history lineage log delete touch redact invalidate expiring sweep retain hold release_hold holds set_retention
+        end_retention retention retention_due erase verify seal prove
         close
     """,
     ResultRecord: """

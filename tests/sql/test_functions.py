@@ -194,11 +194,14 @@ MAY_RUN = {
     "refuse_change()": set(),
     "refuse_held(uuid,text,regclass)": set(),
     "release_hold(uuid,text,text,text,regclass)": {"auditor", "owner"},
+    "end_rule(uuid,uuid,text,text,regclass)": {"sweeper", "owner"},
+    "set_rule(uuid,text,text,text,text,regclass)": {"sweeper", "owner"},
     "sweep(integer,uuid,text,text,regclass)": {"sweeper", "owner"},
 }
 """Every function of the schema, and the kinds of roles that may run it."""
 
 AS_OWNER = {
+    "end_rule(uuid,uuid,text,text,regclass)",
     "forget_released(integer,uuid,regclass)",
     "held(uuid,text,regclass)",
     "keep_held()",
@@ -207,6 +210,7 @@ AS_OWNER = {
     "record_entry()",
     "refuse_held(uuid,text,regclass)",
     "release_hold(uuid,text,text,text,regclass)",
+    "set_rule(uuid,text,text,text,text,regclass)",
 }
 """Those that run with the rights of the tables' owner."""
 

@@ -18,6 +18,7 @@ from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from tests.support.database import psycopg_url
 from tests.support.documents import ROOT
+from tests.support.sealing import seal_over
 
 Act = Callable[[ResultStore, psycopg.Connection[Any]], Any]
 
@@ -43,6 +44,7 @@ ACTIONS: dict[str, Act] = {
     "see history": lambda store, _: store.history("k"),
     "verify": lambda store, _: store.verify(),
     "seal": lambda store, _: store.seal(),
+    "prove": lambda store, _: store.prove("kept", seal=seal_over(store, 3)),
     "write, touch, delete": lambda store, _: (store.write(2, key="k"), store.touch("k", None), store.delete("k")),
     "take and break locks": lambda store, _: (
         store.result_storage.lock_manager().acquire_lock("k", "me"),
@@ -51,6 +53,9 @@ ACTIONS: dict[str, Act] = {
     "sweep, retain, redact": lambda store, _: (store.sweep(), store.retain(versions=1), store.redact("k", "law")),
     "place holds": lambda store, _: store.hold(key="k", reason="why"),
     "release holds": lambda store, _: store.release_hold(key="k", reason="why"),
+    "set and end rules of retention": lambda store, _: store.end_retention(
+        store.set_retention(prefix="z", versions=1, reason="why"), "why"
+    ),
     "take away what is on hold": lambda store, connection: on_hold(store, connection),
     "release another's lock without an entry": said(
         "UPDATE pgresults.lock SET released = true WHERE storage_id = %(id)s AND key = 'held'"

@@ -18,7 +18,20 @@ _OBJECTS = ("serializer", "provenance")
 _TIMES = ("at", "expires_at")
 _NO_LAST_ENTRY = 2**63
 _WRITES = ("write", "import")
-ACTIONS = (*_WRITES, "touch", "delete", "expire", "redact", "retain", "break", "maintenance", "hold", "release")
+ACTIONS = (
+    *_WRITES,
+    "touch",
+    "delete",
+    "expire",
+    "redact",
+    "retain",
+    "break",
+    "maintenance",
+    "hold",
+    "release",
+    "rule",
+    "repeal",
+)
 """What an entry may say was done."""
 _AHEAD = 24 * 3600 * 1_000_000  # microseconds: a clock may have been set back, or be another server's since
 

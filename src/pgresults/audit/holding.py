@@ -45,7 +45,7 @@ def release(
     if id is None:
         covers = _covers(key=key, prefix=prefix, tags=tags)
     elif (key, prefix, tags) == (None, None, None):
-        covers = {"id": str(_require_id(id))}
+        covers = {"id": str(require_id(id))}
     else:
         raise InvalidArgument("name a hold by its id alone, or say what it covers", argument="id", value=id)
     said, storage = _said(keyspace, covers, reason), keyspace.entries
@@ -54,12 +54,12 @@ def release(
 
 def holds(keyspace: Keyspace) -> Program[list[Hold]]:
     """The holds that stand; see `ResultStore.holds`."""
-    storage = _only(keyspace)
+    storage = only_storage(keyspace)
     return (yield from call(storage.database, lambda _: operations.holds(storage.id)))
 
 
 def _said(keyspace: Keyspace, covers: dict[str, Any], reason: str) -> dict[str, Any]:
-    storage = _only(keyspace)
+    storage = only_storage(keyspace)
     if not require_text(reason, "reason"):
         raise InvalidArgument("say why: the reason is kept", argument="reason", value=reason)
     return {"storage_id": storage.id, "covers": json.dumps(covers), "reason": reason, "actor": actor()}
@@ -80,17 +80,21 @@ def _covers(*, key: str | None, prefix: str | None, tags: Iterable[str] | None) 
     return given
 
 
-def _require_id(id_: object) -> UUID:
+def require_id(id_: object) -> UUID:
+    """An id as the database gave it; raises InvalidArgument for what is none."""
     if not isinstance(id_, UUID):
-        raise InvalidArgument("id is the UUID that a hold has", argument="id", value=id_)
+        raise InvalidArgument("id is the UUID that a hold or a rule has", argument="id", value=id_)
     return id_
 
 
-def _only(keyspace: Keyspace) -> PostgresStorage:
-    """The storage of all there is: where metadata lies apart, a hold on one of two would let the other's part go."""
+def only_storage(keyspace: Keyspace) -> PostgresStorage:
+    """The storage of all there is: where metadata lies apart, a hold on one of two would let the other's part go.
+
+    Raises: ConfigurationError where there are two.
+    """
     if keyspace.apart is not None:
         raise ConfigurationError(
-            "metadata and payloads of this store lie in two storages, under keys of their own: place and release holds "
+            "metadata and payloads of this store lie in two storages, under keys of their own: hold, and set rules, "
             "by a store for each of them, `ResultStore(result_storage=…)`",
             setting="metadata_storage",
         )

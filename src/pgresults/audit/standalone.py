@@ -324,6 +324,12 @@ def check_history(data: bytes) -> list[dict[str, Any]]:
     entries = loaded(data)
     if not isinstance(entries, list):
         raise Refused("there is no list of entries")
+    check_chain(entries)
+    return entries
+
+
+def check_chain(entries: list[dict[str, Any]]) -> None:
+    """Refuse entries that do not follow each other from the first one on."""
     place, previous = None, ""
     for number_, entry in enumerate(entries, 1):
         try:
@@ -334,7 +340,6 @@ def check_history(data: bytes) -> list[dict[str, Any]]:
         if (entry["seq"], entry["previous"]) != (number_, previous) or place != (entry["storage_id"], entry["key"]):
             raise Refused(f"entry {number_} does not follow the one before it")
         previous = entry["digest"]
-    return entries
 
 
 def check_bundle(directory: Path, public_key: str) -> Iterator[str]:

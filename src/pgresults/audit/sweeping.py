@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Self
 
 from pgresults.arguments import require_number
+from pgresults.audit.retention import carry_out
 from pgresults.database.programs import Program, call
 from pgresults.errors import InvalidArgument
 from pgresults.operations import history as operations
@@ -16,27 +17,34 @@ _KEYS_A_PAGE = 500
 
 
 class Taken(int):
-    """How many results or payloads were taken away, or would be; ``held`` is how many more a hold kept."""
+    """How many results or payloads were taken away, or would be; ``held`` is how many more a hold kept.
+
+    ``by_rules`` is how many payloads went by rules of retention besides, or would.
+    """
 
     held: int
+    by_rules: int
 
-    def __new__(cls, number: int, held: int = 0) -> Self:
-        """The number, with that of what was kept."""
+    def __new__(cls, number: int, held: int = 0, by_rules: int = 0) -> Self:
+        """The number, with that of what was kept and of what rules took."""
         taken = super().__new__(cls, number)
         taken.held = held
+        taken.by_rules = by_rules
         return taken
 
-    def __reduce__(self) -> tuple[type[Self], tuple[int, int]]:
-        return type(self), (int(self), self.held)
+    def __reduce__(self) -> tuple[type[Self], tuple[int, int, int]]:
+        return type(self), (int(self), self.held, self.by_rules)
 
 
 def sweep(
     storage: PostgresStorage, batch_size: int, dry_run: bool, progress: Callable[[int], None] | None
 ) -> Program[Taken]:
-    """Take what has expired; see `ResultStore.sweep`."""
+    """Take what has expired, and what rules let go; see `ResultStore.sweep`."""
     require_number(batch_size, "batch_size", 100_000)
     if dry_run:
-        return Taken(*(yield from call(storage.database, lambda _: operations.expired(storage.id, default_holder()))))
+        free, held = yield from call(storage.database, lambda _: operations.expired(storage.id, default_holder()))
+        carried = yield from carry_out(storage, batch_size, True, progress)
+        return Taken(free, held + carried.held, carried.gone)
     parameters = {
         "batch_size": batch_size,
         "storage_id": storage.id,
@@ -52,7 +60,8 @@ def sweep(
     while (yield from call(storage.database, lambda _: forget(storage.id, batch_size))):
         pass
     _, held = yield from call(storage.database, lambda _: operations.expired(storage.id, default_holder()))
-    return Taken(total, held)
+    carried = yield from carry_out(storage, batch_size, False, progress)
+    return Taken(total, held + carried.held, carried.gone)
 
 
 def retain(

@@ -27,7 +27,14 @@ _COMMANDS = {
 }
 """What the ``register`` of each module of this room adds, in the order of the help."""
 
-_GROUPS = {"config": "config", "db": "database", "embedded": "embedded", "import": "importing", "locks": "locks"}
+_GROUPS = {
+    "config": "config",
+    "db": "database",
+    "embedded": "embedded",
+    "import": "importing",
+    "locks": "locks",
+    "retention": "retention",
+}
 """The modules whose ``app`` is a group of commands."""
 
 _MODULES = {name: module for module, names in _COMMANDS.items() for name in names} | _GROUPS

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from pgresults.audit.certificates import check as check_certificate
+from pgresults.audit.certified import certified, is_certificate
 from pgresults.audit.evidence import evidence as bundle
 from pgresults.audit.proofs import check
 from pgresults.audit.seals import Seal
@@ -57,7 +59,9 @@ def prove(
 
 def check_proof(
     context: typer.Context,
-    proof: Annotated[Path, typer.Argument(dir_okay=False, metavar="FILE", help="The proof.")],
+    proof: Annotated[
+        Path, typer.Argument(dir_okay=False, metavar="FILE", help="The proof, or a certificate of erasure.")
+    ],
     payload: Annotated[
         Path | None, typer.Option(dir_okay=False, metavar="FILE", help="Bytes that are to be the payload.")
     ] = None,
@@ -65,15 +69,23 @@ def check_proof(
         str | None, typer.Option(metavar="HEX", help="The key that signs seals; else PGRESULTS_SEAL_PUBLIC_KEY.")
     ] = None,
 ) -> None:
-    """Check a proof. It needs neither the database nor the extra `audit`, and loads nothing that runs code.
+    """Check a proof or a certificate of erasure, by neither the database nor the extra `audit`.
+
+    It loads nothing that runs code.
 
     Exit code 0 it holds, 1 it does not.
     """
     trusted = public_key or session(context).settings.seal_public_key
     if trusted is None:
         raise typer.BadParameter("name the key that signs seals, as you were told it: --public-key HEX")
+    data = proof.read_bytes()
+    if is_certificate(data):
+        if payload is not None:
+            raise typer.BadParameter("a certificate of erasure has no payload: leave --payload out")
+        say(certified(check_certificate(data, trusted)))
+        return
     content = None if payload is None else payload.read_bytes()
-    checked = check(proof.read_bytes(), trusted, content)
+    checked = check(data, trusted, content)
     say(f"{said(checked)}{'' if payload is None else '; the payload is the one that it names'}")
 
 

@@ -1,5 +1,7 @@
 """``pgresults rm | redact``: results taken away."""
 
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,11 +10,12 @@ from pgresults.audit.changes import downstream_of, invalidate_downstream
 from pgresults.cli.forcing import Force, despite_locks, require_forcing
 from pgresults.cli.listing import Flow, Tags, Task, live
 from pgresults.cli.numbers import TakesNumbers
-from pgresults.cli.output import fail, note, say
+from pgresults.cli.output import fail, note, replacing, say
 from pgresults.cli.payloads import head_of_live
 from pgresults.cli.progress import confirm, waiting
-from pgresults.cli.results import Because, Key
+from pgresults.cli.results import Because
 from pgresults.cli.session import session
+from pgresults.cli.values import coming_moment
 from pgresults.database.programs import perform
 from pgresults.errors import MissingResult
 from pgresults.serializers import JSONSerializer
@@ -22,6 +25,7 @@ from pgresults.storage.postgres import PostgresStorage
 from pgresults.store import ResultStore
 
 FAILED = 1
+_REMAINS = "Backups and write-ahead logs keep the bytes until they are dropped; VACUUM FULL clears the table's files."
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -128,12 +132,40 @@ def _remove(storage: PostgresStorage, key: str, force: bool, reason: str | None)
 
 def redact(
     context: typer.Context,
-    key: Key,
-    reason: Annotated[str, typer.Option(help="Why; kept in the key's history.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the history.")],
+    key: Annotated[str | None, typer.Argument(help="The result's key.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="All keys that begin so.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="All of which any version has this; may be repeated.")
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, writable=True, metavar="FILE", help="Where the signed statement of it goes."),
+    ] = None,
+    backups_until: Annotated[
+        datetime | None,
+        typer.Option(parser=coming_moment, metavar="TIME", help="When the last backup is gone that has it."),
+    ] = None,
+    log_until: Annotated[
+        datetime | None,
+        typer.Option(parser=coming_moment, metavar="TIME", help="When the server's log and its archive are gone."),
+    ] = None,
     yes: Yes = False,
     force: Force = False,
 ) -> None:
-    """Erase the payloads of all versions of KEY for good; the entries stay and still verify."""
+    """Erase the payloads of all versions of KEY for good, or of all keys of somebody; entries stay and still verify.
+
+    What is chosen by --prefix or --tag is erased in one transaction, and --certificate says so to others.
+    """
+    if (key is not None) + (prefix is not None) + bool(tag) != 1:
+        raise typer.BadParameter("give a key, --prefix or --tag")
+    if certificate is not None:
+        if force:
+            raise typer.BadParameter("--force takes the lock of one key away, and makes no certificate")
+        _certify(context, certificate, (key, prefix, tag or None, reason, backups_until, log_until), yes)
+        return
+    if key is None or backups_until is not None or log_until is not None:
+        raise typer.BadParameter("say where the statement of it goes: --certificate FILE")
     with session(context).storage() as storage:
         confirm(f"Erase all versions of {key!r} for good?", yes)
         locks = storage.lock_manager()
@@ -141,4 +173,18 @@ def redact(
         with waiting("Erasing"):
             erased = despite_locks(locks, key, force, reason, lambda: store.redact(key, reason))
     say(f"{key}: {erased:,} versions erased")
-    note("Backups and write-ahead logs keep the bytes until they are dropped; VACUUM FULL clears the table's files.")
+    note(_REMAINS)
+
+
+def _certify(context: typer.Context, file: Path, given: tuple[Any, ...], yes: bool) -> None:
+    """Erase all that is chosen, and write the statement of it down."""
+    what = " or ".join(repr(one) for one in given[:3] if one is not None)
+    with session(context).storage() as storage:
+        confirm(f"Erase all versions of all keys of {what} for good?", yes)
+        store = ResultStore(result_storage=storage, lock_manager=storage.lock_manager())
+        with waiting("Erasing"):
+            made = store.erase(*given)
+    with replacing(file) as new:
+        new.write_bytes(made.dump_bytes())
+    say(f"{file}: {len(made.keys):,} keys erased, to be checked by the public key {made.public_key}")
+    note(_REMAINS)

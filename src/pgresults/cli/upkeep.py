@@ -31,13 +31,16 @@ def sweep(
     batch_size: Annotated[int, typer.Option(min=1, max=100_000, help="Results in one transaction.")] = 1000,
     dry_run: DryRun = False,
 ) -> None:
-    """Delete what has expired; its history stays. Any number of processes may do so at once."""
+    """Delete what has expired, and what rules of retention let go; history stays. Any number of processes may do so."""
     with session(context).storage() as storage:
         store = ResultStore(result_storage=storage)
         while True:
             with counting("Sweeping") as progress:
                 swept = store.sweep(batch_size, dry_run, progress)
-            say(f"{swept:,} expired results {'are there' if dry_run else 'swept'}{_kept(swept)}")
+            ruled = (
+                f", {swept.by_rules:,} payloads {'would go' if dry_run else 'gone'} by rules" if swept.by_rules else ""
+            )
+            say(f"{swept:,} expired results {'are there' if dry_run else 'swept'}{ruled}{_kept(swept)}")
             if every is None:
                 return
             time.sleep(every.total_seconds())

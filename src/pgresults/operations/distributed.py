@@ -20,6 +20,7 @@ from pgresults.sql import (
     lineage,
     registry,
     results,
+    retention,
     usage,
     verify,
 )
@@ -145,6 +146,12 @@ def _are_rare(_: Execute) -> Operation[list[Row]]:
     return [(False,)]
 
 
+def _no_rules(_: Execute) -> Operation[list[Row]]:
+    """None can be set there."""
+    yield from ()
+    return []
+
+
 def _none_held(_: Execute) -> Operation[list[Row]]:
     """Nothing is ever on hold here."""
     yield from ()
@@ -191,6 +198,7 @@ _ANSWERS: dict[Any, _Answer] = {
     verify.HORIZON: _horizon,
     holds.SETTLE: _none_held,
     frequency.ARE_FREQUENT: _are_rare,
+    retention.RULES: _no_rules,
     usage.PAGES: _one_page,
     usage.SAMPLED: _all_counted,
     **{walk: partial(walked, direction=direction) for direction, walk in lineage.WALKS.items()},

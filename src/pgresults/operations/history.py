@@ -223,13 +223,14 @@ def sweep(parameters: Mapping[str, Any]) -> Operation[int]:
 class Superfluous(NamedTuple):
     """A key, the last version that is to lose its payload (None: no version is), and how many of them have one.
 
-    ``held``: a hold covers the key, so that nothing goes.
+    ``held``: a hold covers the key, so that nothing goes. ``why``: what the entry says besides.
     """
 
     key: str
     upto: int | None
     payloads: int
     held: bool
+    why: str = ""
 
 
 def superfluous(parameters: Mapping[str, Any]) -> Operation[list[Superfluous]]:
@@ -240,13 +241,15 @@ def superfluous(parameters: Mapping[str, Any]) -> Operation[list[Superfluous]]:
 
 def retain(entry: Mapping[str, Any], superfluous: Iterable[Superfluous]) -> Operation[int]:
     """Take the payloads of superseded versions away; gives how many. To be run in a transaction."""
-    upto = {one.key: one.upto for one in superfluous if one.upto is not None}
+    given = list(superfluous)
+    upto = {one.key: one.upto for one in given if one.upto is not None}
+    why = {one.key: one.why for one in given}
     yield Execute(SETTLE, {**entry, "key": ""})
     rows = yield Execute(statements.LOCK_MANY, {**entry, "keys": list(upto)})
     reasons: dict[str, str] = {}
     contents: list[bytes] = []
     for key, *said in rows:
-        reason = retained(upto[key])
+        reason = retained(upto[key], why[key])
         with suppress(IntegrityError):  # it stays as it is, for `verify` to report, and stops no other key
             contents.append(content_of(key, said, {**entry, "reason": reason}))
             reasons[key] = reason
@@ -261,12 +264,12 @@ _RETAINED = "payloads of versions up to "
 _DIGITS = 19  # of the largest version; a text of the caller's may have more than Python reads
 
 
-def retained(upto: int) -> str:
-    """What an entry says that tells which versions lost their payloads."""
-    return f"{_RETAINED}{upto}"
+def retained(upto: int, why: str = "") -> str:
+    """What an entry says that tells which versions lost their payloads, and why."""
+    return f"{_RETAINED}{upto}" + (f", {why}" if why else "")
 
 
 def retained_upto(reason: str | None) -> int:
     """The last version that such an entry speaks of."""
-    number = (reason or "").removeprefix(_RETAINED)
+    number = (reason or "").removeprefix(_RETAINED).partition(",")[0]
     return int(number) if number.isdecimal() and len(number) <= _DIGITS else 0

@@ -25,6 +25,9 @@ BEGIN
     IF EXISTS (SELECT FROM {schema}.holds) THEN
         RAISE EXCEPTION 'there are holds, which nothing would keep on several servers: release them first'
             USING ERRCODE = 'feature_not_supported';
+    ELSIF EXISTS (SELECT FROM {schema}.retention_rules) THEN
+        RAISE EXCEPTION 'there are rules of retention, which nobody carries out on several servers: end them first'
+            USING ERRCODE = 'feature_not_supported';
     END IF;
 END
 $do$

@@ -49,7 +49,7 @@ _SHOWN: dict[str | None, tuple[str, ...]] = {
 }
 _CURRENT: dict[str | None, tuple[str, ...]] = dict.fromkeys(("current_payloads", "json_results"), _READ)
 _HISTORY: dict[str | None, tuple[str, ...]] = dict.fromkeys(
-    (tables.history.name, "result_history", "lineage", "holds"), _READ
+    (tables.history.name, "result_history", "activity", "lineage", "holds", "retention_rules", "retention_due"), _READ
 )
 _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
     Kind.WRITER: {
@@ -74,7 +74,9 @@ _PRIVILEGES: dict[Kind, dict[str | None, tuple[str, ...]]] = {
 
 _HOLD = "place_hold(uuid, text, text, timestamptz, text, regclass)"
 _RELEASE = "release_hold(uuid, text, text, text, regclass)"
+_RULES = ("set_rule(uuid, text, text, text, text, regclass)", "end_rule(uuid, uuid, text, text, regclass)")
 _SWEEPING = (
+    *_RULES,
     "held(uuid, text, regclass)",
     "forget_released(integer, uuid, regclass)",
     "sweep(integer, uuid, text, text, regclass)",

@@ -32,7 +32,7 @@ from pgresults.errors import ConfigurationError
 SCHEMA = "pgresults"
 """The schema's default name, and the placeholder for a configured one."""
 
-REVISION = "0015"
+REVISION = "0016"
 """The revision of the schema that this code is written for."""
 
 VERSION_TABLE = "schema_version"

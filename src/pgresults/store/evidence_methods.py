@@ -1,20 +1,22 @@
-"""The methods of a result store that keep evidence: holds, and what shows that a history is as it was."""
+"""The methods of a result store that keep evidence: holds, retention, and what shows that a history is as it was."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pgresults.arguments import require_moment
-from pgresults.audit import holding
+from pgresults.audit import holding, retention
 from pgresults.database.programs import Program, aperform, perform
 from pgresults.operations.holds import Hold
+from pgresults.operations.retention import Due, RetentionRule
 from pgresults.records.keys import require_key
 from pgresults.records.listings import Listing
 from pgresults.storage.keyspace import Keyspace
 
 if TYPE_CHECKING:
+    from pgresults.audit.certificates import Certificate
     from pgresults.audit.proofs import Proof
     from pgresults.audit.reports import VerifyReport
     from pgresults.audit.seals import Seal
@@ -24,7 +26,7 @@ Progress = Callable[[int], None]
 
 
 class EvidenceMethods(ABC):
-    """Holds, verifying, seals and proofs: what a `ResultStore` shows to others of its history."""
+    """Holds, rules of retention, verifying, seals and proofs: what a `ResultStore` shows to others of its history."""
 
     @abstractmethod
     def _keyspace(self) -> Program[Keyspace]:
@@ -108,6 +110,134 @@ class EvidenceMethods(ABC):
     async def aholds(self) -> Listing[Hold]:
         """The holds of the storage that stand; see `holds`."""
         return await aperform(self._holds())
+
+    def set_retention(
+        self,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        task: str | None = None,
+        versions: int | None = None,
+        age: timedelta | None = None,
+        redact_after: timedelta | None = None,
+        reason: str = "",
+    ) -> UUID:
+        """Set a rule of retention, which `sweep` carries out: what every rule that covers a key lets go is taken away.
+
+        Without a rule nothing goes but what has expired. No rule takes away what another one keeps; a hold keeps
+        everything.
+
+        Parameters:
+            prefix: for all keys that begin so; an empty one: the whole storage.
+            tags: for all keys of which the newest version that was written has all of these.
+            task: for all keys of which the newest version that was written is a result of this task.
+            versions: how many of the newest versions keep their payloads.
+            age: how long a payload is kept after its version was superseded or deleted. With ``versions``, what either
+                keeps is kept. Without both, the rule keeps all that is superseded.
+            redact_after: how long after the last write all payloads of the key are erased, the current one, too, as by
+                `redact`; None: this rule keeps the key from that.
+            reason: why; kept in the history.
+
+        Returns: the rule's id. Give one of prefix, tags and task.
+        Raises: InvalidArgument; ConfigurationError where the role may set none, or metadata lies apart;
+            StorageUnavailable.
+        """
+        return perform(self._set_retention(prefix, tags, task, versions, age, redact_after, reason))
+
+    async def aset_retention(
+        self,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        task: str | None = None,
+        versions: int | None = None,
+        age: timedelta | None = None,
+        redact_after: timedelta | None = None,
+        reason: str = "",
+    ) -> UUID:
+        """Set a rule of retention; see `set_retention`."""
+        return await aperform(self._set_retention(prefix, tags, task, versions, age, redact_after, reason))
+
+    def end_retention(self, id: UUID, reason: str) -> bool:  # noqa: A002 (the column's name)
+        """End a rule of retention; what it alone has kept goes with the next sweep, if other rules let it.
+
+        Parameters:
+            id: as `set_retention` and `retention` give it.
+            reason: why; kept in the history.
+
+        Returns: whether there was such a rule in this storage.
+        Raises: InvalidArgument; ConfigurationError where the role may end none; StorageUnavailable.
+        """
+        return perform(self._end_retention(id, reason))
+
+    async def aend_retention(self, id: UUID, reason: str) -> bool:  # noqa: A002 (the column's name)
+        """End a rule of retention; see `end_retention`."""
+        return await aperform(self._end_retention(id, reason))
+
+    def retention(self) -> Listing[RetentionRule]:
+        """The rules of retention of the storage, the oldest first.
+
+        Raises: ConfigurationError where metadata lies apart, or the role may not see them; StorageUnavailable.
+        """
+        return perform(self._retention())
+
+    async def aretention(self) -> Listing[RetentionRule]:
+        """The rules of retention of the storage; see `retention`."""
+        return await aperform(self._retention())
+
+    def retention_due(self, within: timedelta = timedelta(), limit: int | None = None) -> Listing[Due]:
+        """What goes by the rules of retention, and when, the next one first; all keys are looked at.
+
+        Parameters:
+            within: up to how long from now; zero: what the next sweep takes.
+            limit: how many; None: all.
+
+        Raises: InvalidArgument; ConfigurationError as `retention`; StorageUnavailable.
+        """
+        return perform(self._retention_due(within, limit))
+
+    async def aretention_due(self, within: timedelta = timedelta(), limit: int | None = None) -> Listing[Due]:
+        """What goes by the rules of retention, and when; see `retention_due`."""
+        return await aperform(self._retention_due(within, limit))
+
+    def erase(
+        self,
+        key: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        reason: str = "",
+        backups_until: datetime | None = None,
+        log_until: datetime | None = None,
+    ) -> "Certificate":
+        """Erase the payloads of all versions of everything about somebody, in one transaction, and certify it.
+
+        It may be asked again, also where everything is erased: then it certifies that. The certificate is signed with
+        the key that signs seals. All histories are recomputed before; where one was altered, nothing is erased.
+
+        Parameters:
+            key: one key.
+            prefix: all keys that begin so, live or not.
+            tags: all keys of which any version has had all of these.
+            reason: why; kept in the histories and the certificate.
+            backups_until: when (aware) the last backup is gone that has it; None: nobody says.
+            log_until: when (aware) the server's write-ahead log and its archive have it no more; None: nobody says.
+
+        Returns: the certificate; see `Certificate.check`. Give one of key, prefix and tags.
+        Raises: MissingResult where there never was anything; OnHold or LockedError, then nothing is erased;
+            IntegrityError for a history that was altered; InvalidArgument; ConfigurationError without the extra
+            ``audit``, with a file that holds no key, and where metadata lies apart; StorageUnavailable.
+        """
+        return perform(self._erase(key, prefix, tags, reason, backups_until, log_until))
+
+    async def aerase(
+        self,
+        key: str | None = None,
+        prefix: str | None = None,
+        tags: Iterable[str] | None = None,
+        reason: str = "",
+        backups_until: datetime | None = None,
+        log_until: datetime | None = None,
+    ) -> "Certificate":
+        """Erase everything about somebody, and certify it; see `erase`."""
+        return await aperform(self._erase(key, prefix, tags, reason, backups_until, log_until))
 
     def verify(
         self,
@@ -204,6 +334,42 @@ class EvidenceMethods(ABC):
 
     def _holds(self) -> Program[Listing[Hold]]:
         return Listing((yield from holding.holds((yield from self._keyspace()))), Hold)
+
+    def _set_retention(
+        self,
+        prefix: str | None,
+        tags: Iterable[str] | None,
+        task: str | None,
+        versions: int | None,
+        age: timedelta | None,
+        redact_after: timedelta | None,
+        reason: str,
+    ) -> Program[UUID]:
+        keyspace = yield from self._keyspace()
+        return (yield from retention.set_rule(keyspace, prefix, tags, task, versions, age, redact_after, reason))
+
+    def _end_retention(self, id_: UUID, reason: str) -> Program[bool]:
+        return (yield from retention.end_rule((yield from self._keyspace()), id_, reason))
+
+    def _retention(self) -> Program[Listing[RetentionRule]]:
+        return Listing((yield from retention.rules((yield from self._keyspace()))), RetentionRule)
+
+    def _retention_due(self, within: timedelta, limit: int | None) -> Program[Listing[Due]]:
+        return Listing((yield from retention.due((yield from self._keyspace()), within, limit)), Due)
+
+    def _erase(
+        self,
+        key: str | None,
+        prefix: str | None,
+        tags: Iterable[str] | None,
+        reason: str,
+        backups_until: datetime | None,
+        log_until: datetime | None,
+    ) -> "Program[Certificate]":
+        from pgresults.audit.erasure import erase
+
+        keyspace = yield from self._keyspace()
+        return (yield from erase(keyspace, key, prefix, tags, reason, backups_until, log_until))
 
     def _verify(
         self,

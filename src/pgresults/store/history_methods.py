@@ -157,7 +157,9 @@ class HistoryMethods(ABC):
         return await aperform(self._expiring(within, limit, stale_ok))
 
     def sweep(self, batch_size: int = 1000, dry_run: bool = False, progress: Progress | None = None) -> Taken:
-        """Delete what has expired with its payloads, batch by batch; its history stays.
+        """Delete what has expired with its payloads, and what rules of retention let go, batch by batch.
+
+        History stays, and says of what went by rules by which ones.
 
         Safe to run from any number of processes at once, and to be interrupted: what is done is done. A key that
         another holder has locked is left to a later sweep.
@@ -167,7 +169,8 @@ class HistoryMethods(ABC):
             dry_run: only count them.
             progress: told after every batch how many it had.
 
-        Returns: how many there were; its ``held`` is how many more a hold kept.
+        Returns: how many had expired; its ``by_rules`` is how many payloads went by rules, its ``held`` how many more
+            results or payloads a hold kept.
         Raises: InvalidArgument; StorageUnavailable.
         """
         return perform(self._sweep(batch_size, dry_run, progress))
@@ -243,11 +246,11 @@ class HistoryMethods(ABC):
         return Listing((yield from expiring(storage, within, limit, looking_back(storage.database, stale_ok))), Listed)
 
     def _sweep(self, batch_size: int, dry_run: bool, progress: Progress | None) -> Program[Taken]:
-        keyspace, taken, held = (yield from self._keyspace()), 0, 0
+        keyspace, taken = (yield from self._keyspace()), Taken(0)
         for storage in {keyspace.payloads, keyspace.entries}:
             swept = yield from sweep(storage, batch_size, dry_run, progress)
-            taken, held = taken + swept, held + swept.held
-        return Taken(taken, held)
+            taken = Taken(taken + swept, taken.held + swept.held, taken.by_rules + swept.by_rules)
+        return taken
 
     def _retain(
         self, versions: int | None, age: timedelta | None, dry_run: bool, progress: Progress | None
