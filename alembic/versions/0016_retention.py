@@ -77,9 +77,10 @@ WITH rule AS MATERIALIZED (
     ) s
     GROUP BY c.storage_id, c.key, h.version, h.size
     UNION ALL
-    SELECT c.storage_id, c.key, NULL, 'redact', k.payloads, k.bytes, array_agg(c.id ORDER BY c.id),
+    SELECT c.storage_id, c.key, NULL AS version, 'redact' AS action, k.payloads, k.bytes,
+           array_agg(c.id ORDER BY c.id) AS rules,
            max(CASE WHEN c.redact_after IS NULL THEN timestamptz 'infinity'
-                    ELSE {_LONGER.format(at="c.written", span="c.redact_after")} END)
+                    ELSE {_LONGER.format(at="c.written", span="c.redact_after")} END) AS due
     FROM covered c
     CROSS JOIN LATERAL (
         SELECT count(*) AS payloads, sum(h.size)::bigint AS bytes

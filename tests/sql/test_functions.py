@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import URL
 
 from pgresults.database import migrations
+from pgresults.errors import SchemaVersionError
 from pgresults.serializers import JSONSerializer
 from pgresults.settings import Settings
 from pgresults.sql.grants import Kind, granting
@@ -331,3 +332,20 @@ def test_roles_from_before_keep_what_their_kind_needs_and_no_more(
             storage.close()
         for role in roles.values():
             admin.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(role))
+
+
+@pytest.mark.parametrize("public", ["FUNCTION pgresults.set_rule", "ALL FUNCTIONS IN SCHEMA pgresults"])
+def test_functions_that_everybody_may_call_are_found_and_closed(
+    fresh_url: URL, admin: psycopg.Connection[Any], public: str
+) -> None:
+    """As a restore without privileges leaves them."""
+    admin.execute(f"GRANT EXECUTE ON {public} TO PUBLIC")
+    with pytest.raises(SchemaVersionError, match=r"everybody may call .*set_rule: run `pgresults db upgrade`"):
+        migrations.require_sound(fresh_url)
+    migrations.upgrade(fresh_url)
+    migrations.require_sound(fresh_url)
+
+
+def test_functions_of_others_in_the_schema_are_theirs(fresh_url: URL, admin: psycopg.Connection[Any]) -> None:
+    admin.execute("CREATE FUNCTION pgresults.theirs() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+    migrations.require_sound(fresh_url)

@@ -7,6 +7,11 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
+from pgresults.serializers import JSONSerializer
+from pgresults.storage import PostgresStorage
+from pgresults.store import ResultStore
+from pgresults.tasks import task
+
 _VOID = {"meta", "link", "img", "input", "br", "line", "rect", "hr"}
 
 
@@ -79,3 +84,31 @@ class Browser:
         page = self.get(address, params=parameters or None)
         assert page.status == 200, page.text
         return page
+
+
+def json_store(storage: PostgresStorage) -> ResultStore:
+    return ResultStore(result_storage=storage, serializer=JSONSerializer())
+
+
+def settled(browser: Browser, address: str) -> Page:
+    """A page whose figures are all counted."""
+    for _ in range(100):
+        page = browser.see(address)
+        if "Counting…" not in page.text and "Looking…" not in page.text and "load delay" not in page.source:
+            return page
+    raise AssertionError(page.text)
+
+
+def keys_in(page: Page) -> list[str]:
+    """The keys of a list, in order."""
+    found = re.findall(r'<td class="wide"><a class="key"[^>]*>(.*?)</a>', page.source)
+    return [html.unescape(re.sub("<.*?>", "", one)) for one in found]
+
+
+def by_task(storage: PostgresStorage, name: str, key: str) -> None:
+    """Have a task of a name compute the result of a key."""
+
+    def compute(number: int) -> int:
+        return number
+
+    task(name=name, cache_key_fn=lambda *_: key, result_storage=storage, persist_result=True)(compute)(1)

@@ -17,11 +17,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 from sqlalchemy import URL
 
 from pgresults.database import migrations
@@ -30,7 +29,7 @@ from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from pgresults.tasks import task
-from tests.support.chromium import BROWSER, DRIVER, chromium, prefer, resize
+from tests.support.chromium import BROWSER, DRIVER, Console, chromium, prefer, resize
 from tests.support.database import psycopg_url
 from tests.support.growth import grow
 
@@ -42,45 +41,6 @@ pytestmark = [
 RESULTS = 100_000
 HOSTILE = "<script>document.title='sprung'</script><img src=x onerror=\"document.title='sprung'\">\x1b[31m\u202e\u2066"
 PAGES = ("log", "results", "tasks", "locks", "space", "holds", "integrity", "health")
-WAIT = 20
-
-
-class Console:
-    """A console that runs as a program, and a browser at it."""
-
-    def __init__(self, process: subprocess.Popen[str], address: str, driver: Chrome) -> None:
-        self.process = process
-        self.address = address
-        self.driver = driver
-
-    def open(self, path: str) -> str:
-        """Open a page; gives its words."""
-        self.driver.get(self.address + path)
-        return self.words()
-
-    def words(self) -> str:
-        """What the page says."""
-        return self.driver.find_element(By.TAG_NAME, "main").text
-
-    def until(self, seen: Callable[[], Any], what: str) -> Any:
-        """Wait until something is seen."""
-        return WebDriverWait(self.driver, WAIT, 0.1, [StaleElementReferenceException]).until(lambda _: seen(), what)
-
-    def until_said(self, text: str) -> None:
-        """Wait until the page says something."""
-        self.until(lambda: text in self.words(), text)
-
-    def all(self, selector: str) -> list[Any]:
-        """The elements of a selector."""
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def one(self, selector: str) -> Any:
-        """The element of a selector."""
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def complaints(self) -> list[str]:
-        """What the browser has complained about since it was asked last."""
-        return [one["message"] for one in self.driver.get_log("browser") if one["level"] == "SEVERE"]
 
 
 @pytest.fixture(scope="module")

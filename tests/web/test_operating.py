@@ -30,6 +30,7 @@ from tests.support.console import Browser, Page
 from tests.support.database import psycopg_url
 from tests.support.proxy import Proxy
 from tests.support.roles import logged_in
+from tests.support.sealing import seal_over
 from tests.support.standbys import caught_up, own_server, standby_of
 
 Console = Callable[..., Browser]
@@ -90,7 +91,7 @@ def sealed(storage: PostgresStorage, tmp_path: Path) -> tuple[ResultStore, Any]:
     own = PostgresStorage(storage.database.url(), storage.name, settings=settings)
     store = ResultStore(result_storage=own, serializer=JSONSerializer())
     store.write({"rows": 1}, "k")
-    return store, store.seal()
+    return store, seal_over(store, 1)
 
 
 class TestSealsAndProofs:

@@ -23,6 +23,15 @@ _OPEN = """
     WHERE t.level > 0
       AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.relid AND g.tgname = kept.trigger)
 """
+# So is each function after a restore without privileges.
+_PUBLIC = """
+    SELECT p.proname AS name FROM pg_proc p
+    WHERE p.pronamespace = quote_ident(current_schema())::regnamespace AND p.prosecdef
+      AND (p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee = 0))
+      AND NOT EXISTS (
+          SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+      )
+"""
 _MAY_LOOK = """
     SELECT bool_and(has_table_privilege(name, 'SELECT')) FROM unnest(ARRAY['history', 'fence', 'forgotten']) AS name
 """
@@ -88,7 +97,7 @@ MENDING = tuple(
         ),
     )
 )
-"""The statements that mend every flaw of the schema that is first in the search path."""
+"""The statements that mend the flaws of the schema that is first in the search path, once its functions are closed."""
 
 
 def flaws(connection: Connection, schema: str) -> list[str]:
@@ -114,6 +123,9 @@ def _look(connection: Connection) -> Iterator[str]:
     unkept = sorted({str(part) for part, *_ in connection.execute(text(_OPEN))})
     if unkept:
         yield f"partitions let anybody change what their tables keep: {', '.join(unkept)}"
+    public = sorted({name for (name,) in connection.execute(text(_PUBLIC))})
+    if public:
+        yield f"everybody may call what works with its owner's rights: {', '.join(public)}"
     if connection.execute(text(_MAY_LOOK)).scalar_one():
         for newest, following in connection.execute(text(_BEHIND)):
             yield f"the next fence would be {following}, but one of {newest} was given before"

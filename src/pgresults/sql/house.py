@@ -24,7 +24,13 @@ class _Look(Statement):
         self.query = cache(lambda _: Query(text.encode(), (name,)))
 
 
-PLACE = _Look("SELECT set_config('search_path', quote_ident($1::text) || ', pg_temp', true)")
+_WRITTEN = {"IntervalStyle": "postgres", "DateStyle": "ISO", "TimeZone": "UTC", "quote_all_identifiers": "off"}
+"""How definitions are written, which a session may have otherwise."""
+
+PLACE = _Look(
+    "SELECT set_config('search_path', quote_ident($1::text) || ', pg_temp', true)"
+    + "".join(f", set_config('{name}', '{value}', true)" for name, value in _WRITTEN.items())
+)
 """Have the catalog name what is in the schema without it, and all else with its schema; until the transaction ends."""
 
 CLOSED = _Look(
