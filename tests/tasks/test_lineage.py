@@ -295,6 +295,32 @@ def test_what_is_handed_through_stays_what_it_was(store: ResultStore) -> None:
     assert edges(store) == {("check", "load"), ("pair", "load"), ("use", "load")}
 
 
+def test_what_two_calls_gave_to_one_that_is_not_stored_stays_told_apart(store: ResultStore) -> None:
+    load, use = made(), consumer()
+
+    @flow
+    def both() -> list[Any]:
+        return [load(1), load(2)]
+
+    @task(cache_policy=NO_CACHE, persist_result=False)
+    def apart(found: list[Any]) -> None:
+        found.append(load(3))
+
+    @flow
+    def run(first: Callable[[], list[Any]]) -> None:
+        use(first()[0])
+
+    @flow
+    def filled() -> None:
+        found: list[Any] = []
+        apart(found)
+        use(found[0], n=1)
+
+    run(both)
+    filled()
+    assert [len(parents(store, one.key)) for one in store.find(task="use")] == [1, 1]
+
+
 def test_a_copy_tells_nothing(store: ResultStore) -> None:
     load, use = made(KINDS["list"]), consumer()
 

@@ -138,6 +138,12 @@ REMEMBERED: ContextVar[Remembered | None] = ContextVar("pgresults.remembered", d
 """What the outermost run around knows of objects."""
 
 
+def remembering() -> Remembered:
+    """What the outermost run around knows; a new memory where there is none."""
+    memory = REMEMBERED.get()
+    return Remembered() if memory is None else memory
+
+
 def use(result: Any, origins: tuple[Origin, ...], size: int, given: Iterable[Origin] = ()) -> None:
     """Have the enclosing run, if there is one, know that it uses a result, and remember where that came from.
 
