@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from pgresults import PostgresStorage, ResultStore, flow, task, transaction
+from pgresults import PostgresStorage, ResultStore, flow, task, transaction, unmapped
 from pgresults.cache_policies import INPUTS, NO_CACHE
 from pgresults.errors import MissingResult
 from pgresults.records import remembering
@@ -319,6 +319,29 @@ def test_what_two_calls_gave_to_one_that_is_not_stored_stays_told_apart(store: R
     run(both)
     filled()
     assert [len(parents(store, one.key)) for one in store.find(task="use")] == [1, 1]
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_what_is_only_handed_on_did_not_come_from_there(store: ResultStore, mapped: bool) -> None:
+    load, use = made(), consumer()
+
+    @task(**STORED)
+    def pair(one: Any, other: Any) -> Any:
+        return {"one": one, "other": [other]}
+
+    @flow
+    def run() -> None:
+        options, frame = {"mine": [1]}, load(1)
+        if mapped:
+            pair.map([frame], unmapped(options))
+        else:
+            pair(frame, options)
+        use(options)
+        use(options["mine"])
+        use(frame)
+
+    run()
+    assert edges(store) == {("pair", "load"), ("use", "load")}
 
 
 def test_a_copy_tells_nothing(store: ResultStore) -> None:

@@ -8,7 +8,7 @@ import enum
 import logging
 import re
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextvars import ContextVar
 from datetime import tzinfo
 from threading import Lock
@@ -40,7 +40,14 @@ class Remembered:
         self._alive: dict[int, int] = {}
         self._bytes = 0
 
-    def keep(self, result: Any, origins: tuple[Origin, ...], given: Iterable[Origin], size: int) -> None:
+    def keep(
+        self,
+        result: Any,
+        origins: tuple[Origin, ...],
+        given: Iterable[Origin],
+        size: int,
+        handed: Collection[int] = (),
+    ) -> None:
         """Remember what a call gave.
 
         Parameters:
@@ -48,9 +55,12 @@ class Remembered:
             origins: the version it is, or what it was computed from.
             given: what the call used: an object that came from there is only handed through.
             size: about how many bytes it has.
+            handed: the ids of the objects that the call was handed: none of them came from there.
         """
         used = {one.identity for one in given}
         for part in _parts(result, _PARTS_KEPT):
+            if id(part) in handed:
+                continue
             with _CHANGING:
                 self._keep(part, origins, used, size if part is result else 0)
 
@@ -144,18 +154,43 @@ def remembering() -> Remembered:
     return Remembered() if memory is None else memory
 
 
-def use(result: Any, origins: tuple[Origin, ...], size: int, given: Iterable[Origin] = ()) -> None:
+class Given:
+    """What a call had from elsewhere, and may only hand on.
+
+    Parameters:
+        sources: the versions that it used.
+        values: its arguments, before it changes them.
+    """
+
+    __slots__ = ("handed", "sources")
+
+    def __init__(self, sources: Iterable[Origin] = (), values: Iterable[Any] = ()) -> None:
+        self.sources = sources
+        self.handed = (
+            frozenset[int]()
+            if REMEMBERED.get() is None
+            else frozenset(id(part) for part in _parts(tuple(values), _PARTS_ASKED))
+        )
+
+    def __reduce__(self) -> Any:
+        return Given, ()  # what comes from another process are other objects
+
+
+_NOTHING = Given()
+
+
+def use(result: Any, origins: tuple[Origin, ...], size: int, given: Given = _NOTHING) -> None:
     """Have the enclosing run, if there is one, know that it uses a result, and remember where that came from.
 
     Parameters:
         result: what a call gave it.
         origins: the version it is, or what it was computed from.
         size: about how many bytes it has.
-        given: what the call used.
+        given: what the call had from elsewhere.
     """
     note(origins)
     if origins and (memory := REMEMBERED.get()) is not None:
-        memory.keep(result, origins, given, size)
+        memory.keep(result, origins, given.sources, size, given.handed)
 
 
 def sources_of(values: Iterable[Any]) -> tuple[Origin, ...]:

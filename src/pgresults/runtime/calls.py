@@ -21,7 +21,7 @@ from pgresults.operations.awaiting import Ancestry
 from pgresults.records.keys import require_key
 from pgresults.records.lineage import Origin
 from pgresults.records.records import ResultRecord
-from pgresults.records.remembering import sources_of, use
+from pgresults.records.remembering import Given, sources_of, use
 from pgresults.runtime.functions import Wrapped
 from pgresults.runtime.iterables import Arguments
 from pgresults.runtime.mapping import Outcome
@@ -199,9 +199,11 @@ class Called(Wrapped[P, R]):
         if found is None:
             context.result_store = yield from self._prepared.store(self, to_write=True)
             context._sources.add(_sources(arguments))
+            given = Given(context._sources, (arguments.args, arguments.kwargs))
             with context:
                 found = yield from self._transact(context, key, arguments, gathering)
-        use(found.result, found.origins, found.size, context._sources)
+            found = found._replace(given=given)
+        use(found.result, found.origins, found.size, found.given)
         self._tally.add(hits=int(found.reused), misses=int(not found.reused))
         return found
 
