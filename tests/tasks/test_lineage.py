@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from sqlalchemy import URL
 
@@ -342,6 +343,19 @@ def test_what_is_only_handed_on_did_not_come_from_there(store: ResultStore, mapp
 
     run()
     assert edges(store) == {("pair", "load"), ("use", "load")}
+
+
+@pytest.mark.parametrize("missing", [pd.NA, pd.NaT], ids=repr)
+def test_what_is_missing_in_frames_is_the_same_everywhere(store: ResultStore, missing: Any) -> None:
+    load, use = made(lambda _: [missing]), consumer()
+
+    @flow
+    def run() -> None:
+        load(1)
+        use([missing])
+
+    run()
+    assert edges(store) == set()
 
 
 def test_a_copy_tells_nothing(store: ResultStore) -> None:

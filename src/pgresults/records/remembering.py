@@ -28,6 +28,9 @@ _SHARED = (
 )  # fmt: skip
 """What can be referred to weakly, but is often one object for all who ask."""
 
+_SINGLE = frozenset(("NAType", "NaTType"))
+"""The types of pandas' missing values, by name: of each there is one object in a process."""
+
 
 _CHANGING = Lock()
 
@@ -138,7 +141,7 @@ def _parts(value: Any, limit: int) -> Iterator[Any]:
             waiting.extend(reversed(part.values()))
         elif isinstance(part, list | tuple | set | frozenset):
             waiting.extend(part if isinstance(part, set | frozenset) else reversed(part))
-        if not isinstance(part, (tuple, *_SHARED)):
+        if not isinstance(part, (tuple, *_SHARED)) and kind.__name__ not in _SINGLE:
             yield part
 
 
