@@ -55,7 +55,7 @@ class Flow(Wrapped[P, R]):
         persist = persisting(self.persist_result, get_default_persist_setting)
         context = FlowRunContext(persist, store, self, run)
         context._sources.add(sources_of((args, kwargs)))
-        given = Given(context._sources, (args, kwargs))
+        given = Given(context._sources, (args, kwargs, run.parameters))
         with context:
             function: Any = self.fn
             result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))

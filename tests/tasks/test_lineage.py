@@ -358,6 +358,22 @@ def test_what_is_missing_in_frames_is_the_same_everywhere(store: ResultStore, mi
     assert edges(store) == set()
 
 
+def test_a_default_that_is_handed_on_did_not_come_from_there(store: ResultStore) -> None:
+    use = consumer()
+
+    @task(**STORED)
+    def load(x: Any, options: Any = CONFIGURATION) -> Any:
+        return {"options": options, "x": [x]}
+
+    @flow
+    def run() -> None:
+        load(1)
+        use(CONFIGURATION)
+
+    run()
+    assert edges(store) == set()
+
+
 def test_a_copy_tells_nothing(store: ResultStore) -> None:
     load, use = made(KINDS["list"]), consumer()
 

@@ -199,7 +199,7 @@ class Called(Wrapped[P, R]):
         if found is None:
             context.result_store = yield from self._prepared.store(self, to_write=True)
             context._sources.add(_sources(arguments))
-            given = Given(context._sources, (arguments.args, arguments.kwargs))
+            given = Given(context._sources, (arguments.args, arguments.kwargs, context.task_run.parameters))
             with context:
                 found = yield from self._transact(context, key, arguments, gathering)
             found = found._replace(given=given)
