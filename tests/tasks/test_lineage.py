@@ -374,6 +374,34 @@ def test_a_default_that_is_handed_on_did_not_come_from_there(store: ResultStore)
     assert edges(store) == set()
 
 
+class Odd(dict[str, Any]):
+    def values(self) -> Any:
+        raise RuntimeError("what is in it is loaded, and cannot be")
+
+
+class Lazy:
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise RuntimeError("it stands for something that is not there")
+
+
+@pytest.mark.parametrize("kind", [Odd, Lazy])
+def test_what_is_looked_into_runs_no_code_of_its_own(store: ResultStore, kind: Callable[[], Any]) -> None:
+    load = made()
+
+    @task(cache_policy=NO_CACHE, persist_result=False)
+    def through(x: Any) -> Any:
+        return x
+
+    @flow
+    def run() -> Any:
+        load(1)
+        return through(kind())
+
+    assert type(run()) is kind
+    assert edges(store) == set()
+
+
 def test_a_copy_tells_nothing(store: ResultStore) -> None:
     load, use = made(KINDS["list"]), consumer()
 

@@ -8,7 +8,7 @@ import enum
 import logging
 import re
 import weakref
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextvars import ContextVar
 from datetime import tzinfo
 from threading import Lock
@@ -137,13 +137,22 @@ def _parts(value: Any, limit: int) -> Iterator[Any]:
         if kind in _ATOMS or id(part) in seen:
             continue
         seen.add(id(part))
-        if isinstance(part, dict):
-            waiting.extend(reversed(part.values()))
-        elif isinstance(part, list | tuple | set | frozenset):
-            waiting.extend(part if isinstance(part, set | frozenset) else reversed(part))
-        if not isinstance(part, (tuple, *_SHARED)) and kind.__name__ not in _SINGLE:
+        for container, contents in _CONTENTS:
+            if issubclass(kind, container):
+                waiting.extend(contents(part))
+                break
+        if not issubclass(kind, (tuple, *_SHARED)) and kind.__name__ not in _SINGLE:
             yield part
 
+
+_CONTENTS: tuple[tuple[type, Callable[[Any], Iterable[Any]]], ...] = (
+    (dict, lambda part: reversed(dict.values(part))),
+    (list, list.__reversed__),
+    (tuple, lambda part: tuple.__getitem__(part, slice(None, None, -1))),
+    (set, set.__iter__),
+    (frozenset, frozenset.__iter__),
+)
+"""How to get at what is in an object, the last one first, whatever its class makes of that: it may load something."""
 
 _ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
 
