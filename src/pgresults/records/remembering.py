@@ -172,17 +172,26 @@ class Given:
     Parameters:
         sources: the versions that it used.
         values: its arguments, before it changes them.
+        parameters: what these are with the defaults, which came from nowhere.
     """
 
-    __slots__ = ("handed", "sources")
+    __slots__ = ("came_from", "handed", "sources")
 
-    def __init__(self, sources: Iterable[Origin] = (), values: Iterable[Any] = ()) -> None:
+    def __init__(
+        self, sources: Iterable[Origin] = (), values: Iterable[Any] = (), parameters: Iterable[Any] = ()
+    ) -> None:
         self.sources = sources
-        self.handed = (
-            frozenset[int]()
-            if REMEMBERED.get() is None
-            else frozenset(id(part) for part in _parts(tuple(values), _PARTS_ASKED))
-        )
+        self.came_from: list[Origin] = []
+        """The versions that the arguments came from, as far as the enclosing run remembers."""
+        self.handed: set[int] = set()
+        """The ids of all objects in them."""
+        if (memory := REMEMBERED.get()) is None:
+            return
+        for part in _parts(tuple(values), _PARTS_ASKED):
+            self.handed.add(id(part))
+            self.came_from.extend(memory._origins_of(part))
+        defaults = tuple(one for one in parameters if id(one) not in self.handed)
+        self.handed.update(id(part) for part in _parts(defaults, _PARTS_ASKED))
 
     def __reduce__(self) -> Any:
         return Given, ()  # what comes from another process are other objects
