@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import gc
-import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from sqlalchemy import URL
 
 from pgresults import PostgresStorage, ResultStore, flow, task, transaction, unmapped
 from pgresults.cache_policies import INPUTS, NO_CACHE
 from pgresults.errors import MissingResult
-from pgresults.records import remembering
 from pgresults.records.lineage import SOURCES
-from pgresults.records.remembering import REMEMBERED, Remembered
+from pgresults.records.remembering import REMEMBERED
 from tests.support.database import psycopg_url
 from tests.support.programs import python, written
 
@@ -327,8 +324,8 @@ def test_what_is_only_handed_on_did_not_come_from_there(store: ResultStore, mapp
     load, use = made(), consumer()
 
     @task(**STORED)
-    def pair(one: Any, other: Any) -> Any:
-        return {"one": one, "other": [other]}
+    def pair(one: Any, other: Any, usual: Any = CONFIGURATION) -> Any:
+        return {"one": one, "other": [other], "usual": usual}
 
     @flow
     def run() -> None:
@@ -339,67 +336,11 @@ def test_what_is_only_handed_on_did_not_come_from_there(store: ResultStore, mapp
             pair(frame, options)
         use(options)
         use(options["mine"])
+        use(CONFIGURATION)
         use(frame)
 
     run()
     assert edges(store) == {("pair", "load"), ("use", "load")}
-
-
-@pytest.mark.parametrize("missing", [pd.NA, pd.NaT], ids=repr)
-def test_what_is_missing_in_frames_is_the_same_everywhere(store: ResultStore, missing: Any) -> None:
-    load, use = made(lambda _: [missing]), consumer()
-
-    @flow
-    def run() -> None:
-        load(1)
-        use([missing])
-
-    run()
-    assert edges(store) == set()
-
-
-def test_a_default_that_is_handed_on_did_not_come_from_there(store: ResultStore) -> None:
-    use = consumer()
-
-    @task(**STORED)
-    def load(x: Any, options: Any = CONFIGURATION) -> Any:
-        return {"options": options, "x": [x]}
-
-    @flow
-    def run() -> None:
-        load(1)
-        use(CONFIGURATION)
-
-    run()
-    assert edges(store) == set()
-
-
-class Odd(dict[str, Any]):
-    def values(self) -> Any:
-        raise RuntimeError("what is in it is loaded, and cannot be")
-
-
-class Lazy:
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        raise RuntimeError("it stands for something that is not there")
-
-
-@pytest.mark.parametrize("kind", [Odd, Lazy])
-def test_what_is_looked_into_runs_no_code_of_its_own(store: ResultStore, kind: Callable[[], Any]) -> None:
-    load = made()
-
-    @task(cache_policy=NO_CACHE, persist_result=False)
-    def through(x: Any) -> Any:
-        return x
-
-    @flow
-    def run() -> Any:
-        load(1)
-        return through(kind())
-
-    assert type(run()) is kind
-    assert edges(store) == set()
 
 
 def test_a_copy_tells_nothing(store: ResultStore) -> None:
@@ -545,60 +486,3 @@ def test_nothing_is_kept_after_the_run(store: ResultStore) -> None:
     gc.collect()
     assert [one() for one in seen] == [None] * 7
     assert REMEMBERED.get() is SOURCES.get() is None
-
-
-def test_what_cannot_be_referred_to_weakly_is_kept_alive_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembering, "_STRONG", 3)
-    monkeypatch.setattr(remembering, "_STRONG_BYTES", 100)
-    memory, lists = Remembered(), [[n] for n in range(5)]
-    for n, one in enumerate(lists):
-        memory.keep(one, (origin(n),), (), 10)
-    assert [len(memory.origins_in([one])) for one in lists] == [0, 0, 1, 1, 1]
-    memory.keep(big := ["big"], (origin(9),), (), 90)
-    assert [len(memory.origins_in([one])) for one in [*lists, big]] == [0, 0, 0, 0, 1, 1]
-    memory.keep(["huge"], (origin(10),), (), 1000)
-    assert len(memory) == 0
-
-
-def test_an_object_that_takes_the_place_of_another_tells_nothing() -> None:
-    memory = Remembered()
-    for n in range(200):
-        frame = Frame(n)
-        assert memory.origins_in([frame]) == []
-        memory.keep(frame, (origin(n),), (), 0)
-        assert len(memory.origins_in([frame, [frame], {"x": frame}])) == 1
-    del frame
-    assert len(memory) == 0
-
-
-def test_circles_and_large_lists_end() -> None:
-    memory = Remembered()
-    circle: list[Any] = [1]
-    circle.append(circle)
-    memory.keep(circle, (origin(1),), (), 0)
-    assert len(memory.origins_in([circle, {"c": circle}])) == 1
-    parts = [Frame(n) for n in range(5000)]
-    memory.keep(parts, (origin(2),), (), 0)
-    assert len(memory.origins_in([parts[0]])) == 1
-    assert memory.origins_in([parts[-1]]) == []
-
-
-def test_threads_remember_together() -> None:
-    memory, frames = Remembered(), [[Frame(n) for n in range(300)] for _ in range(4)]
-
-    def keep(mine: list[Frame]) -> None:
-        for n, frame in enumerate(mine):
-            memory.keep(frame, (origin(n),), (), 0)
-
-    threads = [threading.Thread(target=keep, args=[mine]) for mine in frames]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(memory.origins_in([frame])[0].version == n for mine in frames for n, frame in enumerate(mine))
-
-
-def origin(n: int) -> Any:
-    from pgresults.records.lineage import Origin
-
-    return Origin(f"k{n}", "place", None, n)
