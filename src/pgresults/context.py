@@ -15,7 +15,7 @@ from pgresults.errors import MissingContextError, SerializationError
 from pgresults.leaving import Leave, Within
 from pgresults.records.lineage import SOURCES, Sources
 from pgresults.records.provenance import AWAITED_BY, HOLDER, RUN
-from pgresults.records.remembering import REMEMBERED, Remembered
+from pgresults.records.remembering import REMEMBERED, remembering
 from pgresults.serializers.pickles import dumps, loads
 from pgresults.settings import current_settings
 from pgresults.store.run_options import TEMPLATE_NAMES
@@ -137,7 +137,7 @@ class _RunContext(ABC):
             (TEMPLATE_NAMES, _Said(TEMPLATE_NAMES.get(), self._names)),
             (RUN, _Said(RUN.get(), self._provenance)),
             (SOURCES, self._sources),
-            (REMEMBERED, REMEMBERED.get() or Remembered()),
+            (REMEMBERED, remembering()),
         )
         self._within = Within(values)
         self._within.enter()

@@ -7,7 +7,7 @@ from pgresults.context import FlowRun, FlowRunContext, get_default_persist_setti
 from pgresults.database.programs import Program, aperform, perform, wait_for
 from pgresults.operations.awaiting import Ancestry
 from pgresults.records.lineage import Origin
-from pgresults.records.remembering import sources_of, use
+from pgresults.records.remembering import Given, use
 from pgresults.runtime.functions import Wrapped
 from pgresults.runtime.options import require_options
 from pgresults.serializers import Serializer
@@ -54,7 +54,8 @@ class Flow(Wrapped[P, R]):
         store = yield from get_result_store()._update_for_flow(self)
         persist = persisting(self.persist_result, get_default_persist_setting)
         context = FlowRunContext(persist, store, self, run)
-        context._sources.add(sources_of((args, kwargs)))
+        given = Given(context._sources, (args, kwargs), run.parameters.values())
+        context._sources.add(given.came_from)
         with context:
             function: Any = self.fn
             result = yield from wait_for(lambda: function(*args, **kwargs), lambda: function(*args, **kwargs))
@@ -63,7 +64,7 @@ class Flow(Wrapped[P, R]):
                 own = Origin(run.id.hex)
                 draft = store._draft(result, own.key)._replace(ancestry=Ancestry(origins, own))
                 origins, size = (own,), (yield from store._write(draft)).size or 0
-        use(result, origins, size, context._sources)
+        use(result, origins, size, given)
         return result
 
 

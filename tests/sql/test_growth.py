@@ -17,6 +17,7 @@ from pgresults.operations.verify import Span
 from pgresults.sql import monitoring
 from pgresults.sql.compiled import Statement
 from pgresults.sql.frequency import ARE_FREQUENT
+from pgresults.sql.lineage import DOWNSTREAM, WALKS
 from pgresults.sql.log import log
 from pgresults.sql.usage import LAST_CHANGE
 from pgresults.sql.verify import COUNT_SINCE
@@ -74,6 +75,20 @@ def test_what_is_frequent_is_known_of_every_tag(grown: PostgresStorage, tags: li
     with psycopg.connect(psycopg_url(grown.database.url())) as connection:
         found = psycopg.RawCursor(connection).execute(query.text, list(query.values({"tags": tags, "limit": 101})))
         assert found.fetchall() == [(frequent,)]
+
+
+def test_what_was_computed_from_one_is_looked_up_one_by_one(create_database: Any) -> None:
+    storage = PostgresStorage(create_database(), name="grown")
+    store = ResultStore(result_storage=storage)
+    of_root = {"derived_from": [store.write("a result", key="seed")]}
+    grow(storage.database.url(), "seed", KEYS)
+    store.write_many((f"child/{n}", n, of_root) for n in range(1000))
+    with psycopg.connect(psycopg_url(storage.database.url()), autocommit=True) as connection:
+        connection.execute("ANALYZE pgresults.history, pgresults.result")
+    walked = {"key": "seed", "version": 1, "depth": None, "limit": 10_000}
+    assert _passed(storage, WALKS["down"], **walked) < KEYS
+    assert _passed(storage, DOWNSTREAM, keys=["seed"], versions=[1]) < KEYS
+    storage.close()
 
 
 def test_many_and_few_are_found_alike(grown: PostgresStorage) -> None:

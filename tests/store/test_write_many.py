@@ -77,6 +77,12 @@ async def test_items_have_options_of_their_own(store: ResultStore, call: Call) -
     assert "row" not in found["plain"].metadata.provenance
 
 
+async def test_tags_that_can_be_gone_through_once_are_those_of_all(store: ResultStore, call: Call) -> None:
+    items = [("usual", 1), ("lasting", 2, {"expires_in": timedelta(days=2)}), ("told", 3, {"provenance": {"row": 3}})]
+    assert await call(store, "write_many", items, tags=(tag for tag in ["a", "b"])) == 3
+    assert {one.key for one in await call(store, "find", tags=["a", "b"])} == {key for key, *_ in items}
+
+
 async def test_a_key_that_comes_again_is_a_further_version(store: ResultStore, call: Call) -> None:
     items = [("a", 1), ("b", 2), ("a", 3), ("a", 4)]
     assert await call(store, "write_many", items) == 4

@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import gc
-import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from pgresults import PostgresStorage, ResultStore, flow, task, transaction
+from pgresults import PostgresStorage, ResultStore, flow, task, transaction, unmapped
 from pgresults.cache_policies import INPUTS, NO_CACHE
 from pgresults.errors import MissingResult
-from pgresults.records import remembering
 from pgresults.records.lineage import SOURCES
-from pgresults.records.remembering import REMEMBERED, Remembered
+from pgresults.records.remembering import REMEMBERED
 from tests.support.database import psycopg_url
 from tests.support.programs import python, written
 
@@ -295,6 +293,56 @@ def test_what_is_handed_through_stays_what_it_was(store: ResultStore) -> None:
     assert edges(store) == {("check", "load"), ("pair", "load"), ("use", "load")}
 
 
+def test_what_two_calls_gave_to_one_that_is_not_stored_stays_told_apart(store: ResultStore) -> None:
+    load, use = made(), consumer()
+
+    @flow
+    def both() -> list[Any]:
+        return [load(1), load(2)]
+
+    @task(cache_policy=NO_CACHE, persist_result=False)
+    def apart(found: list[Any]) -> None:
+        found.append(load(3))
+
+    @flow
+    def run(first: Callable[[], list[Any]]) -> None:
+        use(first()[0])
+
+    @flow
+    def filled() -> None:
+        found: list[Any] = []
+        apart(found)
+        use(found[0], n=1)
+
+    run(both)
+    filled()
+    assert [len(parents(store, one.key)) for one in store.find(task="use")] == [1, 1]
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_what_is_only_handed_on_did_not_come_from_there(store: ResultStore, mapped: bool) -> None:
+    load, use = made(), consumer()
+
+    @task(**STORED)
+    def pair(one: Any, other: Any, usual: Any = CONFIGURATION) -> Any:
+        return {"one": one, "other": [other], "usual": usual}
+
+    @flow
+    def run() -> None:
+        options, frame = {"mine": [1]}, load(1)
+        if mapped:
+            pair.map([frame], unmapped(options))
+        else:
+            pair(frame, options)
+        use(options)
+        use(options["mine"])
+        use(CONFIGURATION)
+        use(frame)
+
+    run()
+    assert edges(store) == {("pair", "load"), ("use", "load")}
+
+
 def test_a_copy_tells_nothing(store: ResultStore) -> None:
     load, use = made(KINDS["list"]), consumer()
 
@@ -438,60 +486,3 @@ def test_nothing_is_kept_after_the_run(store: ResultStore) -> None:
     gc.collect()
     assert [one() for one in seen] == [None] * 7
     assert REMEMBERED.get() is SOURCES.get() is None
-
-
-def test_what_cannot_be_referred_to_weakly_is_kept_alive_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembering, "_STRONG", 3)
-    monkeypatch.setattr(remembering, "_STRONG_BYTES", 100)
-    memory, lists = Remembered(), [[n] for n in range(5)]
-    for n, one in enumerate(lists):
-        memory.keep(one, (origin(n),), (), 10)
-    assert [len(memory.origins_in([one])) for one in lists] == [0, 0, 1, 1, 1]
-    memory.keep(big := ["big"], (origin(9),), (), 90)
-    assert [len(memory.origins_in([one])) for one in [*lists, big]] == [0, 0, 0, 0, 1, 1]
-    memory.keep(["huge"], (origin(10),), (), 1000)
-    assert len(memory) == 0
-
-
-def test_an_object_that_takes_the_place_of_another_tells_nothing() -> None:
-    memory = Remembered()
-    for n in range(200):
-        frame = Frame(n)
-        assert memory.origins_in([frame]) == []
-        memory.keep(frame, (origin(n),), (), 0)
-        assert len(memory.origins_in([frame, [frame], {"x": frame}])) == 1
-    del frame
-    assert len(memory) == 0
-
-
-def test_circles_and_large_lists_end() -> None:
-    memory = Remembered()
-    circle: list[Any] = [1]
-    circle.append(circle)
-    memory.keep(circle, (origin(1),), (), 0)
-    assert len(memory.origins_in([circle, {"c": circle}])) == 1
-    parts = [Frame(n) for n in range(5000)]
-    memory.keep(parts, (origin(2),), (), 0)
-    assert len(memory.origins_in([parts[0]])) == 1
-    assert memory.origins_in([parts[-1]]) == []
-
-
-def test_threads_remember_together() -> None:
-    memory, frames = Remembered(), [[Frame(n) for n in range(300)] for _ in range(4)]
-
-    def keep(mine: list[Frame]) -> None:
-        for n, frame in enumerate(mine):
-            memory.keep(frame, (origin(n),), (), 0)
-
-    threads = [threading.Thread(target=keep, args=[mine]) for mine in frames]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(memory.origins_in([frame])[0].version == n for mine in frames for n, frame in enumerate(mine))
-
-
-def origin(n: int) -> Any:
-    from pgresults.records.lineage import Origin
-
-    return Origin(f"k{n}", "place", None, n)

@@ -8,7 +8,7 @@ import enum
 import logging
 import re
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextvars import ContextVar
 from datetime import tzinfo
 from threading import Lock
@@ -28,6 +28,9 @@ _SHARED = (
 )  # fmt: skip
 """What can be referred to weakly, but is often one object for all who ask."""
 
+_SINGLE = frozenset(("NAType", "NaTType"))
+"""The types of pandas' missing values, by name: of each there is one object in a process."""
+
 
 _CHANGING = Lock()
 
@@ -40,7 +43,14 @@ class Remembered:
         self._alive: dict[int, int] = {}
         self._bytes = 0
 
-    def keep(self, result: Any, origins: tuple[Origin, ...], given: Iterable[Origin], size: int) -> None:
+    def keep(
+        self,
+        result: Any,
+        origins: tuple[Origin, ...],
+        given: Iterable[Origin],
+        size: int,
+        handed: Collection[int] = (),
+    ) -> None:
         """Remember what a call gave.
 
         Parameters:
@@ -48,9 +58,12 @@ class Remembered:
             origins: the version it is, or what it was computed from.
             given: what the call used: an object that came from there is only handed through.
             size: about how many bytes it has.
+            handed: the ids of the objects that the call was handed: none of them came from there.
         """
         used = {one.identity for one in given}
         for part in _parts(result, _PARTS_KEPT):
+            if id(part) in handed:
+                continue
             with _CHANGING:
                 self._keep(part, origins, used, size if part is result else 0)
 
@@ -124,13 +137,22 @@ def _parts(value: Any, limit: int) -> Iterator[Any]:
         if kind in _ATOMS or id(part) in seen:
             continue
         seen.add(id(part))
-        if isinstance(part, dict):
-            waiting.extend(reversed(part.values()))
-        elif isinstance(part, list | tuple | set | frozenset):
-            waiting.extend(part if isinstance(part, set | frozenset) else reversed(part))
-        if not isinstance(part, (tuple, *_SHARED)):
+        for container, contents in _CONTENTS:
+            if issubclass(kind, container):
+                waiting.extend(contents(part))
+                break
+        if not issubclass(kind, (tuple, *_SHARED)) and kind.__name__ not in _SINGLE:
             yield part
 
+
+_CONTENTS: tuple[tuple[type, Callable[[Any], Iterable[Any]]], ...] = (
+    (dict, lambda part: reversed(dict.values(part))),
+    (list, list.__reversed__),
+    (tuple, lambda part: tuple.__getitem__(part, slice(None, None, -1))),
+    (set, set.__iter__),
+    (frozenset, frozenset.__iter__),
+)
+"""How to get at what is in an object, the last one first, whatever its class makes of that: it may load something."""
 
 _ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
 
@@ -138,18 +160,58 @@ REMEMBERED: ContextVar[Remembered | None] = ContextVar("pgresults.remembered", d
 """What the outermost run around knows of objects."""
 
 
-def use(result: Any, origins: tuple[Origin, ...], size: int, given: Iterable[Origin] = ()) -> None:
+def remembering() -> Remembered:
+    """What the outermost run around knows; a new memory where there is none."""
+    memory = REMEMBERED.get()
+    return Remembered() if memory is None else memory
+
+
+class Given:
+    """What a call had from elsewhere, and may only hand on.
+
+    Parameters:
+        sources: the versions that it used.
+        values: its arguments, before it changes them.
+        parameters: what these are with the defaults, which came from nowhere.
+    """
+
+    __slots__ = ("came_from", "handed", "sources")
+
+    def __init__(
+        self, sources: Iterable[Origin] = (), values: Iterable[Any] = (), parameters: Iterable[Any] = ()
+    ) -> None:
+        self.sources = sources
+        self.came_from: list[Origin] = []
+        """The versions that the arguments came from, as far as the enclosing run remembers."""
+        self.handed: set[int] = set()
+        """The ids of all objects in them."""
+        if (memory := REMEMBERED.get()) is None:
+            return
+        for part in _parts(tuple(values), _PARTS_ASKED):
+            self.handed.add(id(part))
+            self.came_from.extend(memory._origins_of(part))
+        defaults = tuple(one for one in parameters if id(one) not in self.handed)
+        self.handed.update(id(part) for part in _parts(defaults, _PARTS_ASKED))
+
+    def __reduce__(self) -> Any:
+        return Given, ()  # what comes from another process are other objects
+
+
+_NOTHING = Given()
+
+
+def use(result: Any, origins: tuple[Origin, ...], size: int, given: Given = _NOTHING) -> None:
     """Have the enclosing run, if there is one, know that it uses a result, and remember where that came from.
 
     Parameters:
         result: what a call gave it.
         origins: the version it is, or what it was computed from.
         size: about how many bytes it has.
-        given: what the call used.
+        given: what the call had from elsewhere.
     """
     note(origins)
     if origins and (memory := REMEMBERED.get()) is not None:
-        memory.keep(result, origins, given, size)
+        memory.keep(result, origins, given.sources, size, given.handed)
 
 
 def sources_of(values: Iterable[Any]) -> tuple[Origin, ...]:

@@ -21,7 +21,7 @@ from pgresults.operations.awaiting import Ancestry
 from pgresults.records.keys import require_key
 from pgresults.records.lineage import Origin
 from pgresults.records.records import ResultRecord
-from pgresults.records.remembering import sources_of, use
+from pgresults.records.remembering import Given, sources_of, use
 from pgresults.runtime.functions import Wrapped
 from pgresults.runtime.iterables import Arguments
 from pgresults.runtime.mapping import Outcome
@@ -164,7 +164,7 @@ class Called(Wrapped[P, R]):
 
     def _with_sources(self, call: Planned) -> Planned:
         """The call, which knows what its arguments came from: another process does not."""
-        return call._replace(sources=_sources(call.arguments))
+        return call._replace(sources=sources_of((call.arguments.args, call.arguments.kwargs)))
 
     def _carry_out(self, call: Planned, gathering: Gathering | None = None) -> Outcome:
         """Carry a planned call out in this thread; its failure is part of the outcome."""
@@ -198,10 +198,13 @@ class Called(Wrapped[P, R]):
             found = yield from self._found(context, key)
         if found is None:
             context.result_store = yield from self._prepared.store(self, to_write=True)
-            context._sources.add(_sources(arguments))
+            parameters = context.task_run.parameters.values()
+            given = Given(context._sources, (arguments.args, arguments.kwargs), parameters)
+            context._sources.add(given.came_from)
             with context:
                 found = yield from self._transact(context, key, arguments, gathering)
-        use(found.result, found.origins, found.size, context._sources)
+            found = found._replace(given=given)
+        use(found.result, found.origins, found.size, found.given)
         self._tally.add(hits=int(found.reused), misses=int(not found.reused))
         return found
 
@@ -262,11 +265,6 @@ class Called(Wrapped[P, R]):
     def _isolation(self, key: str | None) -> IsolationLevel | None:
         level = None if key is None or self.cache_policy is None else self.cache_policy.isolation_level
         return IsolationLevel[level] if isinstance(level, str) else level
-
-
-def _sources(arguments: Arguments) -> tuple[Origin, ...]:
-    """The versions that the arguments of a call came from."""
-    return sources_of((arguments.args, arguments.kwargs))
 
 
 def _reused(record: ResultRecord[Any]) -> Outcome:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pgresults.errors import InvalidArgument, PgResultsError
 from pgresults.records.lineage import Origin
-from pgresults.records.remembering import use
+from pgresults.records.remembering import Given, use
 from pgresults.runtime.parcels import Parcel, answered
 
 A = TypeVar("A")
@@ -47,6 +47,8 @@ class Outcome(NamedTuple):
     """The version that it is or, where it is not stored, those that it was computed from."""
     size: int = 0
     """About how many bytes it has."""
+    given: Given = Given()
+    """What the call had from elsewhere."""
 
 
 class Mapped:
@@ -86,7 +88,7 @@ class Mapped:
         """
         if outcome.failure is not None:
             raise outcome.failure
-        use(outcome.result, outcome.origins, outcome.size)
+        use(outcome.result, outcome.origins, outcome.size, outcome.given)
         self._results[place] = outcome.result
         computed = int(not outcome.reused)
         before = self._progress

@@ -67,10 +67,15 @@ OF_PARENT = f"""
 """
 """The condition of the entries that made what was derived from a version; an index has it."""
 
+_EACH = "OFFSET 0"
+"""Has the planner look up one version's children at a time: what it takes for few versions it joins by reading all."""
+
 _CHILDREN = f"""
     SELECT child.storage_id, child.key, child.version, {_FURTHER}
     FROM walk v
-    CROSS JOIN LATERAL (SELECT h.storage_id, h.key, h.version FROM {{schema}}.history h WHERE {OF_PARENT}) child
+    CROSS JOIN LATERAL (
+        SELECT h.storage_id, h.key, h.version FROM {{schema}}.history h WHERE {OF_PARENT} {_EACH}
+    ) child
     WHERE {_WITHIN}
 """  # noqa: S608 (the names are ours)
 
@@ -117,6 +122,7 @@ WITH RECURSIVE v (storage_id, key, version) AS (
         FROM {{schema}}.history h
         JOIN {{schema}}.result r ON r.storage_id = h.storage_id AND r.key = h.key AND r.version = h.version
         WHERE {OF_PARENT} AND {_LIVE}
+        {_EACH}
     ) child
 )
 SELECT v.storage_id::text, v.key, v.version, array_to_json(made.derived_from)::text

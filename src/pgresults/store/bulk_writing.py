@@ -150,9 +150,12 @@ class _Items:
                 value=items,
             )
         self._items: Iterator[Any] = iter(items.items() if isinstance(items, Mapping) else items)
-        if writing.options.derived_from is not None:  # which is asked for of every item that has options of its own
-            parents = require_parents(writing.options.derived_from)
-            writing = writing._replace(options=replace(writing.options, derived_from=parents))
+        usual = writing.options  # which every item is asked for that has options of its own
+        if usual.derived_from is not None:
+            usual = replace(usual, derived_from=require_parents(usual.derived_from))
+        if isinstance(usual.tags, Iterator):
+            usual = replace(usual, tags=list(usual.tags))
+        writing = writing._replace(options=usual)
         self._keyspace, self._new_key, self._writing = keyspace, new_key, writing
         self._usual = self._given({})
         self._next: Any = None
