@@ -18,6 +18,7 @@ from pgresults.errors import ConfigurationError, InvalidArgument, OnHold, Storag
 from pgresults.sql.grants import Kind
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
+from tests.support import apart
 from tests.support.database import psycopg_url
 from tests.support.roles import logged_in
 
@@ -32,10 +33,7 @@ REMOVALS: dict[str, Callable[[ResultStore], Any]] = {
 HELD = "storage_id = %(id)s AND key = 'a/1'"
 
 
-@pytest.fixture(scope="module")
-def shared_url(create_database: Callable[[], URL]) -> URL:
-    """A database of this module's own: holds are entries, and others count all that are sealed."""
-    return create_database()
+shared_url = apart.shared_url
 
 
 def fill(store: ResultStore) -> None:

@@ -23,6 +23,9 @@ from pgresults.sql import lineage as statements
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from pgresults.transactions import CommitMode, Transaction, transaction
+from tests.support import apart
+
+shared_url = apart.shared_url
 
 
 def names(found: Lineage) -> list[tuple[str, int, int]]:

@@ -19,6 +19,7 @@ from pgresults.operations.history import retained, retained_upto
 from pgresults.sql.grants import Kind
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
+from tests.support import apart
 from tests.support.database import psycopg_url
 from tests.support.roles import logged_in
 
@@ -27,10 +28,7 @@ FOREVER: dict[str, Any] = {"redact_after": YEAR}
 """A rule that keeps all superseded versions."""
 
 
-@pytest.fixture(scope="module")
-def shared_url(create_database: Callable[[], URL]) -> URL:
-    """A database of this module's own: rules are entries, and others count all that are sealed."""
-    return create_database()
+shared_url = apart.shared_url
 
 
 def kept(store: ResultStore, key: str) -> list[int]:

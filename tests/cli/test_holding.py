@@ -1,20 +1,13 @@
 """Holds on the command line."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-import pytest
-from sqlalchemy import URL
-
 from pgresults.store import ResultStore
+from tests.support import apart
 from tests.support.cli import Cli
 
-
-@pytest.fixture(scope="module")
-def shared_url(create_database: Callable[[], URL]) -> URL:
-    """A database of this module's own: holds are entries, and others count all that are sealed."""
-    return create_database()
+shared_url = apart.shared_url
 
 
 def test_what_is_on_hold_is_listed_and_stays(cli: Cli, store: ResultStore) -> None:

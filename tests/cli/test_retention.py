@@ -1,20 +1,13 @@
 """``pgresults retention``: rules are set, shown, tried and ended."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
-import pytest
-from sqlalchemy import URL
-
 from pgresults.store import ResultStore
+from tests.support import apart
 from tests.support.cli import Cli, succeeded
 
-
-@pytest.fixture(scope="module")
-def shared_url(create_database: Callable[[], URL]) -> URL:
-    """A database of this module's own: rules are entries, and others count all that are sealed."""
-    return create_database()
+shared_url = apart.shared_url
 
 
 def test_rules_are_set_listed_tried_and_ended(cli: Cli, store: ResultStore) -> None:

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from sqlalchemy import URL
 from starlette.testclient import TestClient
 
 from pgresults.database.programs import perform
@@ -13,14 +12,11 @@ from pgresults.settings import load_settings
 from pgresults.storage import PostgresStorage
 from pgresults.web.app import create_app
 from pgresults.web.options import Options
+from tests.support import apart
 from tests.support.console import Browser
 from tests.support.database import psycopg_url
 
-
-@pytest.fixture(scope="module")
-def shared_url(create_database: Callable[[], URL]) -> URL:
-    """A database of its own: holds are entries, which seals and reports elsewhere would count."""
-    return create_database()
+shared_url = apart.shared_url
 
 
 @pytest.fixture
