@@ -140,6 +140,7 @@ def summary(command: list[str]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing(command: Callable[..., list[str]], storage: PostgresStorage) -> None:
     contents = len(distinct(standard_library(limit=9)))
     counts = itemgetter("modules", "copies", "computed", "reused")

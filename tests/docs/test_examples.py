@@ -117,8 +117,12 @@ LATE = """
 @pytest.mark.parametrize(
     "obstacle",
     [
-        "SELECT 1 FROM example_account WHERE owner = 'paper mill' FOR UPDATE",  # between its two balances
-        "LOCK TABLE pgresults.history IN SHARE MODE",  # when all its rows are written, but not its receipt
+        pytest.param(  # between its two balances
+            "SELECT 1 FROM example_account WHERE owner = 'paper mill' FOR UPDATE", marks=pytest.mark.slow
+        ),
+        pytest.param(  # when all its rows are written, but not its receipt
+            "LOCK TABLE pgresults.history IN SHARE MODE", marks=pytest.mark.slow
+        ),
         "SELECT pg_advisory_xact_lock(7)",  # when everything is written, but not committed
     ],
 )

@@ -115,6 +115,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_program_maps_a_task_that_calls_itself(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(FACTORIAL)
     done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -336,6 +336,7 @@ def test_a_class_that_is_gone_is_a_copy(run: Callable[..., list[str]], tmp_path:
     assert run("script.py") == ["Row(x=1)"]
 
 
+@pytest.mark.slow
 def test_json_gives_a_program_its_own_classes_and_no_others(run: Callable[..., list[str]], tmp_path: Path) -> None:
     script = """
     from pydantic import BaseModel

@@ -150,6 +150,7 @@ print(rounded(1.5))
 """
 
 
+@pytest.mark.slow
 def test_code_without_a_file_is_the_same_in_every_process(run: Run) -> None:
     assert run("-c", WITHOUT_FILE, PYTHONHASHSEED="1") == ["computed ([1], False)"]
     assert run("-c", WITHOUT_FILE, PYTHONHASHSEED="2") == ["([1], False)"]
@@ -259,6 +260,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_processes_of_a_program_are_the_program(run: Run, tmp_path: Path) -> None:
     written(tmp_path, {"job.py": POOL})
     assert run("job.py") == ["computed a a a"]
