@@ -19,7 +19,7 @@ from pgresults.records.lineage import Origin, note
 
 _PARTS_KEPT = 1_000
 _PARTS_ASKED = 100_000
-_STRONG = 1_000
+_STRONG = 50_000
 _STRONG_BYTES = 64 * 1024 * 1024
 
 _SHARED = (
