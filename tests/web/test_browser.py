@@ -29,6 +29,7 @@ from pgresults.server.embedded import EmbeddedPostgres
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
 from pgresults.tasks import task
+from pgresults.web import views
 from tests.support.chromium import BROWSER, DRIVER, Console, chromium, prefer, resize
 from tests.support.database import psycopg_url
 from tests.support.growth import grow
@@ -371,8 +372,8 @@ class TestPlaces:
         options = Select(looking.one("select[name=storage]")).options
         next(one for one in options if one.get_attribute("value") == HOSTILE).click()
         looking.until_said("elsewhere")
-        for page in PAGES:
-            looking.driver.find_element(By.LINK_TEXT, page.capitalize()).click()
+        for page, title in views.PAGES:
+            looking.driver.find_element(By.LINK_TEXT, title).click()
             looking.until(lambda page=page: f"/{page}?" in looking.driver.current_url, page)
             assert "schema=archive" in looking.driver.current_url
         assert looking.complaints() == []

@@ -1,6 +1,7 @@
 """What an auditor and an operator see: verifications, seals, proofs, holds, health; what a role or an outage hides."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +27,7 @@ from pgresults.store import ResultStore
 from pgresults.web.app import create_app
 from pgresults.web.options import Options
 from pgresults.web.places import LookedAt
-from tests.support.console import Browser, Page
+from tests.support.console import Browser, Page, settled
 from tests.support.database import psycopg_url
 from tests.support.proxy import Proxy
 from tests.support.roles import logged_in
@@ -129,6 +130,22 @@ class TestSealsAndProofs:
         assert "name the public key" in self.upload(browser, proof).text
         store.result_storage.close()
 
+    def test_a_certificate_of_erasure_is_checked_by_itself(
+        self, console: Console, sealed: tuple[ResultStore, Any]
+    ) -> None:
+        store, seal = sealed
+        made = store.erase(key="k", reason="<b>asked to</b>").dump_bytes()
+        browser = console()
+        good = self.upload(browser, made, public_key=seal.public_key)
+        assert (good.status, "It holds: it is signed, and of its 1 keys" in good.text) == (200, True), good.text
+        assert "<b>asked to</b>" in good.text
+        other = {**json.loads(made), "reason": "<b>nobody</b>"}
+        bad = self.upload(browser, json.dumps(other).encode(), public_key=seal.public_key)
+        assert (bad.status, "the certificate was altered" in bad.text, "<b>nobody" in bad.source) == (422, True, False)
+        assert "name the public key" in self.upload(browser, made).text
+        assert self.upload(browser, b'{"certificate": "erasure"}').status == 409
+        store.result_storage.close()
+
     @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b'{"buckets": 1}', b"[" * 100_000])
     def test_what_is_neither_is_refused(self, console: Console, content: bytes) -> None:
         page = self.upload(console(), content)
@@ -142,6 +159,39 @@ class TestHoldsAndHealth:
         page = console().see("/holds")
         assert "<i>the audit</i>" in page.text
         assert "the whole storage" in page.text
+
+    def test_rules_what_goes_by_them_and_erasures_are_listed(self, console: Console, store: ResultStore) -> None:
+        empty = settled(console(), "/holds")
+        assert "There is no rule for this storage." in empty.text
+        assert "Nothing was erased from this storage." in empty.text
+        for value in ("a", "b", "c"):
+            store.write(value, key="<i>many</i>")
+        store.write(1, key="private")
+        store.redact("private", reason="<b>asked to</b>")
+        for rule in ({"tags": ["<i>t</i>"]}, {"task": "<i>task</i>"}, {"prefix": "<i>", "age": timedelta(days=3)}):
+            store.set_retention(**{"versions": 1, **rule}, reason="<i>policy</i>")
+        late = console()
+        page = settled(late, "/holds")
+        assert "all that begins with <i> the newest 1, and each for 3 days after another <i>policy</i>" in page.text
+        assert "results of the task <i>task</i>" in page.text
+        assert re.search(r"<i>many</i> version 1 in \d.*<i>many</i> version 2 in \d", page.text), page.text
+        assert re.search(r"private .*<b>asked to</b>", page.text.split("Latest erasures")[1])
+        assert not re.search("<[ib]>", page.source)
+
+    def test_what_is_due_comes_first_and_no_more_than_fits(self, console: Console, store: ResultStore) -> None:
+        for value in range(103):
+            store.write(value, key="k")
+        store.write(1, key="later")
+        store.set_retention(prefix="k", versions=1, reason="policy")
+        store.set_retention(prefix="later", redact_after=timedelta(days=2), reason="policy")
+        page = settled(console(), "/holds")
+        assert len(re.findall(r"version \d+ due ", page.text)) == 100
+        assert "The first 100 to go." in page.text
+        assert "all of it is erased" not in page.text
+        store.sweep()
+        page = settled(console(), "/holds")
+        assert re.search(r"later all of it is erased in \d", page.text), page.text
+        assert not re.search(r"version \d+ due ", page.text)
 
     def test_health_says_how_schema_server_and_role_are(self, console: Console) -> None:
         browser = console()

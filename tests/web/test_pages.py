@@ -307,6 +307,8 @@ class TestHostileTexts:
         store.write(1, "deleted")
         store.delete("deleted", reason=HOSTILE)
         store.hold(key=HOSTILE, reason=HOSTILE)
+        store.set_retention(prefix=HOSTILE, redact_after=timedelta(days=1), reason=HOSTILE)
+        store.redact("deleted", reason=HOSTILE)
         locks = storage.lock_manager()
         assert locks.acquire_lock(HOSTILE, HOSTILE)
         browser = console()

@@ -75,6 +75,11 @@ def span(length: timedelta) -> str:
     return f"{number} {name}" if number else "now"
 
 
+def lasting(length: timedelta) -> str:
+    """How long something takes, exactly."""
+    return str(length).removesuffix(", 0:00:00")
+
+
 def day(of: date) -> str:
     """A day, shortly."""
     return f"{of:%d %b}"
@@ -87,6 +92,6 @@ def shortened(value: str, limit: int) -> str:
 
 FILTERS: dict[str, Any] = {
     "text": text, "visible": visible, "size": size, "count": count, "exact": exact, "when": when,
-    "shortened": shortened,
+    "shortened": shortened, "lasting": lasting,
 }  # fmt: skip
 """What templates may show a value by."""

@@ -51,7 +51,7 @@ PAGES = (
     Entry("tasks", "Tasks"),
     Entry("locks", "Locks"),
     Entry("space", "Space"),
-    Entry("holds", "Holds"),
+    Entry("holds", "Holds and retention"),
     Entry("integrity", "Integrity"),
     Entry("health", "Health"),
 )

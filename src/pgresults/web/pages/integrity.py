@@ -1,8 +1,8 @@
-"""Whether what is stored can be believed: verifications, seals and proofs."""
+"""Whether what is stored can be believed: verifications, seals, proofs and certificates."""
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,11 +144,11 @@ def _short(value: str | None) -> str:
 
 @change("integrity", Kind.AUDITOR, changes=False)
 async def check(view: View) -> Response:
-    """Check an uploaded seal or proof."""
+    """Check an uploaded seal, proof or certificate of erasure."""
     form = await view.request.form()
     file = form.get("file")
     if not isinstance(file, UploadFile):
-        raise InvalidArgument("choose the file of a seal or a proof", argument="file")
+        raise InvalidArgument("choose the file of a seal, a proof or a certificate", argument="file")
     data = await file.read()
     given = await asyncio.to_thread(_parsed, data)
     if "buckets" in given:
@@ -157,7 +157,7 @@ async def check(view: View) -> Response:
             raise IntegrityError(f"that is a seal of the storage {seal.storage!r}: go there to check it")
         return see(_begun(view, None, seal))
     key = str(form.get("public_key", "")).strip() or view.storage.settings.seal_public_key
-    return await _proof(view, data, key)
+    return await (_certificate if "certificate" in given else _proof)(view, data, key)
 
 
 def _parsed(data: bytes) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise InvalidArgument("that is neither a seal nor a proof: it is no JSON object", argument="file")
+        raise InvalidArgument("that is no seal, proof or certificate: it is no JSON object", argument="file")
     return found
 
 
@@ -175,12 +175,29 @@ async def _proof(view: View, data: bytes, public_key: str | None) -> Response:
     from pgresults.audit.proofs import Proof
 
     proof = await asyncio.to_thread(Proof.load_bytes, data)
-    failure = ""
-    if public_key is None:
-        failure = "name the public key that must have signed: without it whoever forges a proof signs it"
-    else:
-        try:
-            await asyncio.to_thread(proof.check, public_key)
-        except IntegrityError as error:
-            failure = str(error)
+    failure = await _failure(proof.check, public_key)
     return view.render("proof.html", 200 if not failure else 422, entry=proof.entry, seal=proof.seal, failure=failure)
+
+
+async def _certificate(view: View, data: bytes, public_key: str | None) -> Response:
+    """Say whether a certificate of erasure holds, and what it says."""
+    from pgresults.audit.certificates import Certificate, check
+
+    found = await asyncio.to_thread(Certificate.load_bytes, data)
+    failure = await _failure(lambda key: check(data, key), public_key)
+    says = found.model_dump(include=set(_CERTIFIED)) | {"keys": len(found.keys)} | found.remains
+    return view.render("proof.html", 200 if not failure else 422, entry=says, seal=None, failure=failure)
+
+
+_CERTIFIED = ("storage", "issued_at", "scope", "reason", "public_key")
+
+
+async def _failure(check: Callable[[str], object], public_key: str | None) -> str:
+    """Why something that was signed does not hold; empty where it does."""
+    if public_key is None:
+        return "name the public key that must have signed: without it whoever forges one signs it"
+    try:
+        await asyncio.to_thread(check, public_key)
+    except IntegrityError as error:
+        return str(error)
+    return ""
