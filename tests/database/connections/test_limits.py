@@ -160,6 +160,15 @@ async def test_what_nobody_uses_is_closed(call: Call, fresh_url: URL, watcher: p
     await aged.aclose()
 
 
+def require_none(watcher: psycopg.Connection[Any]) -> None:
+    """All sessions end; a server process takes a moment for it."""
+    for _ in range(100):
+        if sessions(watcher) == 0:
+            break
+        watcher.execute("SELECT pg_sleep(0.05)")
+    assert sessions(watcher) == 0
+
+
 def test_the_connections_of_a_loop_end_with_it(
     fresh_url: URL, watcher: psycopg.Connection[Any], storage: PostgresStorage
 ) -> None:
@@ -172,11 +181,7 @@ def test_the_connections_of_a_loop_end_with_it(
     asyncio.run(work("second"))
     with ThreadPoolExecutor(10) as threads:
         list(threads.map(lambda name: asyncio.run(work(str(name))), range(10)))
-    for _ in range(100):  # a server process takes a moment to end
-        if sessions(watcher) == 0:
-            break
-        watcher.execute("SELECT pg_sleep(0.05)")
-    assert sessions(watcher) == 0
+    require_none(watcher)
 
 
 @pytest.fixture
@@ -191,7 +196,9 @@ def limited(fresh_url: URL, watcher: psycopg.Connection[Any]) -> Iterator[URL]:
     watcher.execute(sql.SQL("DROP OWNED BY {0} CASCADE; DROP ROLE {0}").format(role))
 
 
-def test_who_finds_the_server_full_waits_for_a_connection_of_its_own(limited: URL) -> None:
+def test_who_finds_the_server_full_waits_for_a_connection_of_its_own(
+    limited: URL, watcher: psycopg.Connection[Any]
+) -> None:
     store = ResultStore(result_storage=PostgresStorage(limited, settings=Settings(pool_size=5)))
     store.write(0, key="first")
     start = threading.Barrier(8)
@@ -208,6 +215,7 @@ def test_who_finds_the_server_full_waits_for_a_connection_of_its_own(limited: UR
         return await asyncio.gather(*(store.awrite(n, key=f"async-{n}") for n in range(30)))
 
     store.result_storage.close()
+    require_none(watcher)  # with none of its own, there is nothing to wait for
     assert [stored.version for stored in asyncio.run(together())] == [1] * 30
     store.result_storage.close()
 
