@@ -160,15 +160,6 @@ async def test_what_nobody_uses_is_closed(call: Call, fresh_url: URL, watcher: p
     await aged.aclose()
 
 
-def require_none(watcher: psycopg.Connection[Any]) -> None:
-    """All sessions end; a server process takes a moment for it."""
-    for _ in range(100):
-        if sessions(watcher) == 0:
-            break
-        watcher.execute("SELECT pg_sleep(0.05)")
-    assert sessions(watcher) == 0
-
-
 def test_the_connections_of_a_loop_end_with_it(
     fresh_url: URL, watcher: psycopg.Connection[Any], storage: PostgresStorage
 ) -> None:
@@ -181,7 +172,11 @@ def test_the_connections_of_a_loop_end_with_it(
     asyncio.run(work("second"))
     with ThreadPoolExecutor(10) as threads:
         list(threads.map(lambda name: asyncio.run(work(str(name))), range(10)))
-    require_none(watcher)
+    for _ in range(100):  # a server process takes a moment to end
+        if sessions(watcher) == 0:
+            break
+        watcher.execute("SELECT pg_sleep(0.05)")
+    assert sessions(watcher) == 0
 
 
 @pytest.fixture
@@ -196,9 +191,7 @@ def limited(fresh_url: URL, watcher: psycopg.Connection[Any]) -> Iterator[URL]:
     watcher.execute(sql.SQL("DROP OWNED BY {0} CASCADE; DROP ROLE {0}").format(role))
 
 
-def test_who_finds_the_server_full_waits_for_a_connection_of_its_own(
-    limited: URL, watcher: psycopg.Connection[Any]
-) -> None:
+def test_who_finds_the_server_full_waits_for_a_connection_of_its_own(limited: URL) -> None:
     store = ResultStore(result_storage=PostgresStorage(limited, settings=Settings(pool_size=5)))
     store.write(0, key="first")
     start = threading.Barrier(8)
@@ -210,12 +203,15 @@ def test_who_finds_the_server_full_waits_for_a_connection_of_its_own(
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(write, range(8))) == [1] * 8
+    store.result_storage.close()
+
+
+def test_coroutines_that_find_the_server_full_wait_for_a_connection_of_their_loop(limited: URL) -> None:
+    store = ResultStore(result_storage=PostgresStorage(limited, settings=Settings(pool_size=5)))
 
     async def together() -> list[Any]:
         return await asyncio.gather(*(store.awrite(n, key=f"async-{n}") for n in range(30)))
 
-    store.result_storage.close()
-    require_none(watcher)  # with none of its own, there is nothing to wait for
     assert [stored.version for stored in asyncio.run(together())] == [1] * 30
     store.result_storage.close()
 
