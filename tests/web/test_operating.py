@@ -81,6 +81,20 @@ class TestVerifying:
         assert "the bytes that the history names by their digest" in page.text
         assert "altered in 2 places" in browser.see("/integrity").text
 
+    def test_says_of_what_is_around_the_history_what_it_should_be(
+        self, console: Console, storage: PostgresStorage, connection: psycopg.Connection[Any]
+    ) -> None:
+        ResultStore(result_storage=storage).write(1, "k")
+        connection.execute("GRANT SELECT ON pgresults.history TO PUBLIC")
+        try:
+            browser = console()
+            page = ended(browser, browser.post("/integrity/verify", {"token": browser.see("/integrity").token}))
+        finally:
+            connection.execute("REVOKE SELECT ON pgresults.history FROM PUBLIC")
+        assert "everybody may SELECT on history" in page.text
+        assert "what this version of pgresults ships" in page.text
+        assert "what the last entry of its history says" not in page.text
+
     def test_of_a_form_that_is_not_ours_is_not_begun(self, console: Console) -> None:
         assert console().post("/integrity/verify", {}).status == 403
 

@@ -122,7 +122,9 @@ _SHOULD = {
     "payload": "the bytes that the history names by their digest",
     "seal": "what was there when it was sealed",
     "storage": "triggers and names as pgresults made them",
+    "head": "what the last entry of its history says",
 }
+_SHIPPED = "what this version of pgresults ships"
 
 
 async def _says(view: View, finding: Finding) -> tuple[list[str], list[str]]:
@@ -135,7 +137,7 @@ async def _says(view: View, finding: Finding) -> tuple[list[str], list[str]]:
                 [f"{one.field}: {_short(one.row)}" for one in found],
                 [f"{one.field}: {_short(one.entry)}" for one in found],
             )
-    return [finding.message], [_SHOULD.get(finding.kind, "what the last entry of its history says")]
+    return [finding.message], [_SHOULD.get(finding.kind, _SHIPPED)]
 
 
 def _short(value: str | None) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from starlette.responses import Response
 
 from pgresults.arguments import require_tags, require_text
+from pgresults.audit.checks import ACTIONS
 from pgresults.audit.entries import HistoryEntry, shown_entry
 from pgresults.database.programs import aperform
 from pgresults.database.standbys import looking_back, reading
@@ -17,7 +18,6 @@ from pgresults.sql.grants import Kind
 from pgresults.storage.finding import bound
 from pgresults.web.views import View, page
 
-ACTIONS = ("write", "import", "touch", "delete", "expire", "redact", "retain", "break", "hold", "release")
 _LIMIT = 50
 _WINDOW = 10_000
 """How many entries one request looks at where some are to be picked: what is further back is the next request's."""
