@@ -2,24 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from pgresults.operations.history import takes_away
 from pgresults.operations.verify import Page, StoredPayload
-from pgresults.sql.digests import GENESIS, content_digest, entry_digest, payload_digest
+from pgresults.sql.digests import GENESIS, POSTGRES_EPOCH, content_digest, entry_digest, payload_digest
 from pgresults.storage.columns import canonical
 
 Entry = dict[str, Any]
 
-_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _OBJECTS = ("serializer", "provenance")
 _TIMES = ("at", "expires_at")
 _NO_LAST_ENTRY = 2**63
-_WRITES = ("write", "import")
+WRITES = ("write", "import")
+"""What an entry says that stores a version."""
 ACTIONS = (
-    *_WRITES,
+    *WRITES,
     "touch",
     "delete",
     "expire",
@@ -118,7 +118,7 @@ def _check_entries(chain: _Chain, entries: list[Entry], page: Page) -> Iterator[
         yield from _check_step(chain.last, entry, page.now)
         yield from _check_removal(chain, entry)
         yield from _check_named(chain, entry, page)
-        if entry["action"] in _WRITES:
+        if entry["action"] in WRITES:
             chain.written = entry
         chain.last = entry
 
@@ -151,7 +151,7 @@ def _check_step(last: Entry | None, entry: Entry, now: bytes) -> Iterator[Findin
         flaw = "is dated in the future"
     elif before and _microseconds(entry["at"]) <= _microseconds(before["at"]):
         flaw = "is dated before the one that it follows"
-    elif before and entry["version"] != before["version"] + (entry["action"] in _WRITES):
+    elif before and entry["version"] != before["version"] + (entry["action"] in WRITES):
         flaw = "does not have the version that it should"
     else:
         return
@@ -162,7 +162,7 @@ def _check_step(last: Entry | None, entry: Entry, now: bytes) -> Iterator[Findin
 def _recomputed(entry: Entry) -> bytes | None:
     try:
         objects = {name: canonical(entry[name]) for name in _OBJECTS if entry[name] is not None}
-        at, expires_at = (None if entry[name] is None else _moment(entry[name]) for name in _TIMES)
+        at, expires_at = (None if entry[name] is None else moment_of(entry[name]) for name in _TIMES)
         assert at is not None  # noqa: S101 (the column is never NULL)
         content = content_digest({**entry, **objects})
     except (TypeError, ValueError, ArithmeticError, RecursionError):  # what no write of ours could have put there
@@ -180,8 +180,12 @@ def _recomputed(entry: Entry) -> bytes | None:
     )
 
 
-def _moment(sent: bytes) -> datetime:
-    return _POSTGRES_EPOCH + timedelta(microseconds=_microseconds(sent))
+def moment_of(sent: bytes) -> datetime:
+    """A time as the server sends it; raises ValueError for one that Python has not."""
+    try:
+        return POSTGRES_EPOCH + timedelta(microseconds=_microseconds(sent))
+    except OverflowError as error:
+        raise ValueError("a time is none that a write could give") from error
 
 
 def _microseconds(sent: bytes) -> int:

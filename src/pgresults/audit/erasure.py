@@ -6,6 +6,7 @@ from typing import Any
 
 from pgresults.arguments import require_moment, require_tags, require_text
 from pgresults.audit.certificates import Certificate, certify
+from pgresults.audit.checks import WRITES
 from pgresults.audit.holding import only_storage
 from pgresults.audit.proving import written
 from pgresults.audit.sealing import key_file
@@ -21,8 +22,6 @@ from pgresults.sql.digests import content_digest
 from pgresults.sql.guards import Guard
 from pgresults.storage.finding import bound
 from pgresults.storage.keyspace import Keyspace
-
-_MADE = ("write", "import")
 
 
 def erase(
@@ -86,7 +85,7 @@ def _certified(rows: list[dict[str, Any]]) -> dict[str, Any]:
     versions = [
         {name: entry[name] for name in ("version", "size", "payload_digest")}
         for entry in entries
-        if entry["action"] in _MADE
+        if entry["action"] in WRITES
     ]
     return {"entry": entries[-1], "entries": len(entries), "versions": versions}
 

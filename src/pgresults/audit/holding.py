@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pgresults.arguments import require_moment, require_tags, require_text
+from pgresults.arguments import require_moment
+from pgresults.audit.scopes import require_reason, scope_of
 from pgresults.database.programs import Program, call
 from pgresults.errors import ConfigurationError, InvalidArgument
 from pgresults.operations import holds as operations
 from pgresults.operations.holds import Hold
-from pgresults.records.keys import require_key
 from pgresults.records.provenance import actor
 from pgresults.storage.keyspace import Keyspace
 from pgresults.storage.postgres import PostgresStorage
@@ -60,24 +60,13 @@ def holds(keyspace: Keyspace) -> Program[list[Hold]]:
 
 def _said(keyspace: Keyspace, covers: dict[str, Any], reason: str) -> dict[str, Any]:
     storage = only_storage(keyspace)
-    if not require_text(reason, "reason"):
-        raise InvalidArgument("say why: the reason is kept", argument="reason", value=reason)
-    return {"storage_id": storage.id, "covers": json.dumps(covers), "reason": reason, "actor": actor()}
+    said = {"storage_id": storage.id, "covers": json.dumps(covers), "actor": actor()}
+    return {**said, "reason": require_reason(reason)}
 
 
 def _covers(*, key: str | None, prefix: str | None, tags: Iterable[str] | None) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    if key is not None:
-        given["key"] = require_key(key)
-    if prefix is not None:
-        given["prefix"] = prefix and require_text(prefix, "prefix")  # an empty one holds the whole storage
-    if tags is not None:
-        given["tags"] = sorted(set(require_tags(tags) or ()))
-        if not given["tags"]:
-            raise InvalidArgument("say which tags", argument="tags", value=tags)
-    if len(given) != 1:
-        raise InvalidArgument("say what is on hold by one of key, prefix and tags", argument="key", value=key)
-    return given
+    advice = "say what is on hold by one of key, prefix and tags"
+    return scope_of(advice, "key", key=key, prefix=prefix, tags=tags)
 
 
 def require_id(id_: object) -> UUID:

@@ -1,10 +1,10 @@
 """Making a proof: an entry as it stands in the history, and its way to the root of a seal."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from pgresults.audit.checks import moment_of
 from pgresults.audit.merkle import WholeTree
 from pgresults.audit.proofs import Proof
 from pgresults.audit.sealing import key_file
@@ -21,7 +21,6 @@ from pgresults.storage.columns import parsed
 from pgresults.storage.misses import never_written, no_such_version
 from pgresults.storage.postgres import PostgresStorage
 
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _HEX = ("previous", "digest", "payload_digest", "signature")
 
 
@@ -88,20 +87,12 @@ def _as_json(name: str, value: Any) -> Any:
         return None
     match name:
         case "at" | "expires_at":
-            return f"{_moment(value):%Y-%m-%dT%H:%M:%S.%fZ}".rjust(27, "0")
+            return f"{moment_of(value):%Y-%m-%dT%H:%M:%S.%fZ}".rjust(27, "0")
         case "serializer" | "provenance":
             return parsed(value)
     if name in _HEX:
         return value.hex()
     return str(value) if isinstance(value, UUID) else value
-
-
-def _moment(sent: bytes) -> datetime:
-    """A time as the server sends it; raises ValueError for one that Python has not."""
-    try:
-        return _EPOCH + timedelta(microseconds=int.from_bytes(sent, signed=True))
-    except OverflowError as error:
-        raise ValueError("a time is none that a write could give") from error
 
 
 def _payload(found: operations.Provable) -> dict[str, str] | None:

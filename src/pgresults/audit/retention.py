@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from pgresults.arguments import require_number, require_span, require_tags, require_text
+from pgresults.arguments import require_number, require_span
 from pgresults.audit.holding import only_storage, require_id
+from pgresults.audit.scopes import require_reason, scope_of
 from pgresults.database.programs import Program, call
 from pgresults.errors import InvalidArgument
 from pgresults.operations import retention as operations
@@ -28,7 +29,8 @@ def set_rule(
     reason: str,
 ) -> Program[UUID]:
     """Set a rule; see `ResultStore.set_retention`."""
-    covers = _covers(prefix, tags, task)
+    advice = "say what the rule is for by one of prefix, tags and task"
+    covers = scope_of(advice, "prefix", prefix=prefix, tags=tags, task=task)
     keeps: dict[str, Any] = {} if versions is None else {"versions": require_number(versions, "versions")}
     keeps |= {
         name: f"PT{span // timedelta(seconds=1)}.{span.microseconds:06}S"
@@ -42,7 +44,7 @@ def set_rule(
         "storage_id": storage.id,
         "covers": json.dumps(covers),
         "keeps": json.dumps(keeps),
-        "reason": _because(reason),
+        "reason": require_reason(reason),
         "actor": actor(),
     }
     return (yield from call(storage.database, lambda _: operations.set_rule(said), repeatable=False))
@@ -51,7 +53,7 @@ def set_rule(
 def end_rule(keyspace: Keyspace, id_: UUID, reason: str) -> Program[bool]:
     """End a rule; see `ResultStore.end_retention`."""
     storage = only_storage(keyspace)
-    said = {"storage_id": storage.id, "id": require_id(id_), "reason": _because(reason), "actor": actor()}
+    said = {"storage_id": storage.id, "id": require_id(id_), "reason": require_reason(reason), "actor": actor()}
     return (yield from call(storage.database, lambda _: operations.end_rule(said), repeatable=False))
 
 
@@ -90,23 +92,6 @@ def carry_out(
     return Carried(gone, held)
 
 
-def _covers(prefix: str | None, tags: Iterable[str] | None, task: str | None) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    if prefix is not None:
-        given["prefix"] = prefix and require_text(prefix, "prefix")  # an empty one is the whole storage
-    if tags is not None:
-        given["tags"] = sorted(set(require_tags(tags) or ()))
-        if not given["tags"]:
-            raise InvalidArgument("say which tags", argument="tags", value=tags)
-    if task is not None:
-        given["task"] = require_text(task, "task")
-    if len(given) != 1:
-        raise InvalidArgument(
-            "say what the rule is for by one of prefix, tags and task", argument="prefix", value=prefix
-        )
-    return given
-
-
 _LONGEST = timedelta(days=365_000)
 
 
@@ -115,10 +100,3 @@ def _require_span(span: object, argument: str) -> timedelta:
         raise InvalidArgument(f"{argument} is at most {_LONGEST.days:,} days", argument=argument, value=span)
     assert isinstance(span, timedelta)  # noqa: S101 (as was just seen)
     return span
-
-
-def _because(reason: str) -> str:
-    said = require_text(reason, "reason")
-    if not said:
-        raise InvalidArgument("say why: the reason is kept", argument="reason", value=reason)
-    return said

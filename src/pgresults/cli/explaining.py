@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from pgresults.audit.checks import WRITES
 from pgresults.audit.entries import HistoryEntry
 from pgresults.cli.listing import AsJson
 from pgresults.cli.numbers import TakesNumbers
@@ -21,7 +22,6 @@ from pgresults.store import ResultStore
 
 UNKNOWN = 1
 
-_WRITES = ("write", "import")
 _OF_NOTHING = {"key", "result", "history"}
 
 
@@ -49,7 +49,7 @@ def _said(storage: PostgresStorage, key: str) -> Iterator[tuple[str, object]]:
     steps = ResultStore(result_storage=storage).history(key)
     yield "key", key
     yield "result", _state(storage, key)
-    writes = [step for step in steps if step.action in _WRITES]
+    writes = [step for step in steps if step.action in WRITES]
     if writes:
         yield from _made(writes[-1], steps[-1])
     for lock in storage.lock_manager().held_locks():

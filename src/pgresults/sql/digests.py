@@ -47,7 +47,7 @@ _JSON_FIELDS = frozenset(("serializer", "tags", "provenance", *LATER_FIELDS))
 _LENGTH = struct.Struct(">i")
 _NONE = _LENGTH.pack(-1)
 _PAYLOAD = struct.Struct(">i16si32si")
-_POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _EXACT = Context(prec=5000, traps=[InvalidOperation, Inexact])
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _NUMBER = "\0"  # no name in a `jsonb` object, so a number is never mistaken for one
@@ -201,7 +201,7 @@ def _content_bytes(name: str, value: Any) -> bytes:
 
 
 def _time_bytes(moment: datetime) -> bytes:
-    return struct.pack(">q", (moment - _POSTGRES_EPOCH) // timedelta(microseconds=1))
+    return struct.pack(">q", (moment - POSTGRES_EPOCH) // timedelta(microseconds=1))
 
 
 def _plain(value: Any) -> Any:

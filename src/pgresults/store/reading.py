@@ -11,7 +11,7 @@ from pgresults.database.standbys import current, looking_back
 from pgresults.errors import ConfigurationError, InvalidArgument, MissingResult
 from pgresults.locking.proofs import await_others
 from pgresults.records.keys import require_key
-from pgresults.records.lineage import SOURCES
+from pgresults.records.lineage import note
 from pgresults.records.provenance import default_holder
 from pgresults.records.records import ResultRecord, ResultRecordMetadata
 from pgresults.storage.cache import ResultCache
@@ -43,8 +43,7 @@ def read(
 
 def _noted(record: ResultRecord[Any]) -> ResultRecord[Any]:
     """A record that was read, of which the run around takes note."""
-    if (sources := SOURCES.get()) is not None:
-        sources.add([record._origin])
+    note([record._origin])
     return record
 
 
