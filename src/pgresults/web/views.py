@@ -209,6 +209,14 @@ def same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(), other.encode())
 
 
+async def because(view: View) -> str:
+    """Why somebody wants a change, which its form has to say; raises InvalidArgument."""
+    reason = str((await view.request.form()).get("reason", "")).strip()
+    if not reason:
+        raise InvalidArgument("say why: the reason is kept in the history", argument="reason", value=reason)
+    return reason
+
+
 def see(address: str) -> Response:
     """Lead a browser that has sent a form on to a page."""
     return RedirectResponse(address, 303)

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
+from pgresults.audit.checks import WRITES
 from pgresults.audit.entries import HistoryEntry, shown_entry
 from pgresults.database.errors import is_forbidden
 from pgresults.database.programs import aperform, call
@@ -29,7 +30,7 @@ from pgresults.store import ResultStore
 from pgresults.web.contents import Difference, Shown, Which, difference, fetch, head_of, look, payload_of
 from pgresults.web.pages.holds import covers
 from pgresults.web.trees import Node, tree
-from pgresults.web.views import View, change, page, see
+from pgresults.web.views import View, because, change, page, see
 
 _ENTRIES = 25
 _RECORDED = ("process", "task", "flow", "object")
@@ -140,7 +141,7 @@ def _tree(view: View, shown: Shown | None) -> tuple[Node | None, str]:
 
 def _made(version: int | None, entries: list[HistoryEntry]) -> Mapping[str, Any]:
     """How the result came to be: what was recorded, in words, and what else its writer said."""
-    entry = next((one for one in entries if one.version == version and one.action in ("write", "import")), None)
+    entry = next((one for one in entries if one.version == version and one.action in WRITES), None)
     if entry is None:
         return {}
     given = entry.provenance or {}
@@ -214,10 +215,7 @@ async def raw(view: View) -> Response:
 async def delete(view: View) -> Response:
     """Take the live result of a key away."""
     assert view.place.changing is not None  # noqa: S101 (`change` saw to it)
-    form = await view.request.form()
-    name, reason = require_key(str(form.get("key", ""))), str(form.get("reason", "")).strip()
-    if not reason:
-        raise InvalidArgument("say why: the reason is kept in the history", argument="reason", value=reason)
+    name, reason = require_key(str((await view.request.form()).get("key", ""))), await because(view)
     changing = view.place.changing
     await ResultStore(result_storage=changing, lock_manager=changing.lock_manager()).adelete(name, reason)
     return see(view.url("key", key=name))

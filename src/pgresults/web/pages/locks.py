@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from starlette.responses import Response
 
-from pgresults.errors import InvalidArgument
 from pgresults.operations.locks import HeldLock
 from pgresults.records.keys import require_key
 from pgresults.sql.grants import Kind
-from pgresults.web.views import View, change, page, see
+from pgresults.web.views import View, because, change, page, see
 
 _LIMIT = 100
 
@@ -72,9 +71,6 @@ def _from(start: str, waits: Mapping[str, Sequence[HeldLock]], done: set[str]) -
 async def break_lock(view: View) -> Response:
     """Take a lock away from its holder, whose writes are refused from then on."""
     assert view.place.changing is not None  # noqa: S101 (`change` saw to it)
-    form = await view.request.form()
-    key, reason = require_key(str(form.get("key", ""))), str(form.get("reason", "")).strip()
-    if not reason:
-        raise InvalidArgument("say why: the reason is kept in the key's history", argument="reason", value=reason)
+    key, reason = require_key(str((await view.request.form()).get("key", ""))), await because(view)
     await view.place.changing.lock_manager().abreak_lock(key, reason)
     return see(view.url("locks", broken=key))
