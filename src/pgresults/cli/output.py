@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 from uuid import UUID
 
 import typer
@@ -16,6 +17,10 @@ from rich.console import Console
 from rich.text import Text
 
 from pgresults.records.texts import UNSHOWABLE, visible
+
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", dir_okay=False, writable=True, help="By default standard output.")
+]
 
 terminal = Console(highlight=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from pgresults.audit.evidence import evidence as bundle
 from pgresults.audit.proofs import check
 from pgresults.audit.seals import Seal
 from pgresults.audit.standalone import said
-from pgresults.cli.output import print_bytes, replacing, say
+from pgresults.cli.output import Output, print_bytes, replacing, say
 from pgresults.cli.progress import waiting
 from pgresults.cli.results import Key
 from pgresults.cli.session import session
@@ -39,9 +39,7 @@ def prove(
     key: Key,
     seal: SealFile,
     version: Annotated[int | None, typer.Option(min=1, help="By default the newest one.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", dir_okay=False, writable=True, help="By default standard output.")
-    ] = None,
+    output: Output = None,
     no_salt: NoSalt = False,
 ) -> None:
     """Prove to somebody without the database that a version of KEY is in what a seal covers."""

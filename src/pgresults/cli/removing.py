@@ -1,5 +1,6 @@
 """``pgresults rm | redact``: results taken away."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,18 +72,8 @@ def rm(
             raise typer.Exit(FAILED if missed else 0)
         with waiting("Looking for results"):
             found = [row.key for row in live(storage, chosen)]
-        if dry_run:
-            for key in found:
-                say(key)
-            note(f"{len(found):,} results would be deleted")
-        elif found:
-            confirm(f"Delete {len(found):,} results, from {found[0]!r} to {found[-1]!r}?", yes)
-            store = ResultStore(result_storage=storage, lock_manager=storage.lock_manager())
-            with waiting("Deleting"):
-                deleted = store.invalidate(prefix, tag, task, flow, reason)
-            say(f"{deleted:,} results deleted")
-        else:
-            note("nothing here")
+        store = ResultStore(result_storage=storage, lock_manager=storage.lock_manager())
+        _remove_all(found, dry_run, yes, lambda: store.invalidate(prefix, tag, task, flow, reason))
 
 
 def _remove_downstream(
@@ -92,6 +83,11 @@ def _remove_downstream(
     keyspace = Keyspace(storage, None, JSONSerializer(), storage.lock_manager())
     with waiting("Looking for results"):
         found = perform(downstream_of(keyspace, chosen))
+    _remove_all(found, dry_run, yes, lambda: perform(invalidate_downstream(keyspace, chosen, reason)))
+
+
+def _remove_all(found: Sequence[str], dry_run: bool, yes: bool, remove: Callable[[], int]) -> None:
+    """Delete what was found, in one transaction, or list it."""
     if dry_run:
         for key in found:
             say(key)
@@ -99,7 +95,7 @@ def _remove_downstream(
     elif found:
         confirm(f"Delete {len(found):,} results, from {found[0]!r} to {found[-1]!r}?", yes)
         with waiting("Deleting"):
-            deleted = perform(invalidate_downstream(keyspace, chosen, reason))
+            deleted = remove()
         say(f"{deleted:,} results deleted")
     else:
         note("nothing here")

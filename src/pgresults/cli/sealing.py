@@ -13,7 +13,7 @@ from pgresults.audit.seals import Seal
 from pgresults.audit.signing import rotate
 from pgresults.audit.timestamps import attach, stamps
 from pgresults.cli.keeping import Keep, NotKept, read_seals
-from pgresults.cli.output import note, replacing, say, shown
+from pgresults.cli.output import Output, note, replacing, say, shown
 from pgresults.cli.progress import counting
 from pgresults.cli.serving import serve, until_signalled
 from pgresults.cli.session import Session, session
@@ -38,9 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def seal(
     context: typer.Context,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", dir_okay=False, writable=True, help="By default standard output.")
-    ] = None,
+    output: Output = None,
     to: Annotated[
         str | None,
         typer.Option(

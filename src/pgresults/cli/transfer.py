@@ -15,7 +15,7 @@ import typer
 
 from pgresults.audit import formats
 from pgresults.audit.transfer import Exported, exported, import_result
-from pgresults.cli.output import fail, note, replacing, say
+from pgresults.cli.output import Output, fail, note, replacing, say
 from pgresults.cli.progress import counting
 from pgresults.cli.session import Create, session
 from pgresults.errors import IntegrityError, LockedError, SerializationError
@@ -42,9 +42,7 @@ def register(app: typer.Typer) -> None:
 
 def export_results(
     context: typer.Context,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", dir_okay=False, writable=True, help="By default standard output.")
-    ] = None,
+    output: Output = None,
     kind: Annotated[
         Format | None, typer.Option("--format", help="By default what the file's name ends with, else jsonl.")
     ] = None,
