@@ -1,19 +1,13 @@
 """How a server and a role of it are, as somebody sees it who looks after a schema."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import psycopg
 from sqlalchemy import URL
 
-from pgresults.database.connections import Connection, connection_parameters
-from pgresults.database.errors import translate
+from pgresults.database.asking import asking
 from pgresults.sql.grants import Kind, lacking
 
-_CONNECT_TIMEOUT = 10.0
-_RESPONSE_TIMEOUT = 30.0
 _SERVER = """
     SELECT current_setting('server_version'), session_user::text, current_user::text, pg_is_in_recovery(),
            pg_backend_pid(), pg_postmaster_start_time(), current_setting('max_connections')::integer,
@@ -76,7 +70,7 @@ class Server(NamedTuple):
 
 def server(url: URL) -> Server:
     """How a server is; raises StorageUnavailable and ConfigurationError."""
-    with _connected(url) as connection:
+    with asking(url) as connection:
         found = connection.execute(_SERVER).fetchone()
         assert found is not None  # noqa: S101 (it has no FROM)
         version, session_user, user, follows, backend, started, most, all_, size = found
@@ -89,19 +83,9 @@ def server(url: URL) -> Server:
 
 def missing_rights(url: URL, schema: str) -> dict[Kind, list[str]]:
     """What the role that connects lacks of what each kind of role needs; raises StorageUnavailable."""
-    with _connected(url) as connection:
+    with asking(url) as connection:
         role = connection.execute("SELECT current_user").fetchone()
         assert role is not None  # noqa: S101 (it has no FROM)
         return {
             kind: [what for (what,) in connection.execute(lacking(schema, role[0], kind)).fetchall()] for kind in Kind
         }
-
-
-@contextmanager
-def _connected(url: URL) -> Iterator[psycopg.Connection[Any]]:
-    try:
-        with Connection.connect(**connection_parameters(url, connect_timeout=_CONNECT_TIMEOUT)) as connection:
-            connection.response_timeout = _RESPONSE_TIMEOUT
-            yield connection
-    except psycopg.Error as error:
-        raise translate(error, connected=False) from error

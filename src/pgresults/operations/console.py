@@ -188,11 +188,6 @@ def rates(storage_id: UUID, task: str | None, span: timedelta, step: timedelta, 
     return [Rate(start.astimezone(UTC), *counts) for start, *counts in (yield Execute(statements.RATES, given))]
 
 
-def schemas() -> Operation[list[str]]:
-    """The names of the schemas with tables of ours, in order."""
-    return [row[0] for row in (yield Execute(statements.SCHEMAS, {}))]
-
-
 class Difference(NamedTuple):
     """A field that a key's row and its last entry say otherwise, as the database writes it."""
 

@@ -42,6 +42,11 @@ def is_long_known(storage_id: UUID) -> Operation[bool]:
     return bool((yield Execute(statements.LONG_KNOWN, {"id": storage_id})))
 
 
+def schemas() -> Operation[list[str]]:
+    """The names of the schemas with tables of ours, in order."""
+    return [row[0] for row in (yield Execute(statements.SCHEMAS, {}))]
+
+
 class Condition(NamedTuple):
     """A schema's revision, whether the session's role may see all payloads, and whether several servers have it."""
 

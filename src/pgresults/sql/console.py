@@ -14,12 +14,10 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
-    column,
     func,
     literal_column,
     or_,
     select,
-    table,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL
 from sqlalchemy.sql.selectable import Subquery
@@ -27,7 +25,7 @@ from sqlalchemy.sql.selectable import Subquery
 from pgresults.sql.compiled import Query, Statement
 from pgresults.sql.history import ENTRY_COLUMNS
 from pgresults.sql.results import ONE_KEY, UNEXPIRED, as_read
-from pgresults.sql.schema import VERSION_TABLE, history, payload, result
+from pgresults.sql.schema import history, payload, result
 from pgresults.sql.sums import capped
 from pgresults.sql.times import as_utc, sayable
 
@@ -51,17 +49,6 @@ class _ReadOnly(Statement):
 
 READ_ONLY = _ReadOnly()
 """Let the transaction change nothing."""
-
-
-_class = table("pg_class", column("relname"), column("relkind"), column("relnamespace"), schema="pg_catalog")
-_namespace = table("pg_namespace", column("oid"), column("nspname"), schema="pg_catalog")
-SCHEMAS = Statement(
-    select(cast(_namespace.c.nspname, Text))
-    .select_from(_class.join(_namespace, _namespace.c.oid == _class.c.relnamespace))
-    .where(_class.c.relname == literal_column(f"'{VERSION_TABLE}'"), _class.c.relkind == literal_column("'r'"))
-    .order_by(literal_column("1"))
-)
-"""The schemas with tables of ours."""
 
 
 def _task_of(rows: Any) -> ColumnElement[Any]:

@@ -38,7 +38,9 @@ LONG_KNOWN = Statement(
 
 _SCHEMA_VERSION = Table(VERSION_TABLE, MetaData(schema=SCHEMA), Column("version_num", Text), Column("tableoid", OID))
 _CLASS = Table(
-    "pg_class", MetaData(schema="pg_catalog"), *(Column(name, OID) for name in ("oid", "relnamespace", "relname"))
+    "pg_class",
+    MetaData(schema="pg_catalog"),
+    *(Column(name, OID) for name in ("oid", "relnamespace", "relname", "relkind")),
 )
 _OURS = _CLASS.alias("ours")
 _PROC = Table("pg_proc", MetaData(schema="pg_catalog"), Column("proname", Text), Column("pronamespace", OID))
@@ -63,6 +65,16 @@ CONDITION = Statement(
     )
 )
 """The revision of the schema, whether the role may see its table of payloads, and whether it is on several servers."""
+
+_NAMESPACE = Table("pg_namespace", MetaData(schema="pg_catalog"), Column("oid", OID), Column("nspname", Text))
+
+SCHEMAS = Statement(
+    select(cast(_NAMESPACE.c.nspname, Text))
+    .select_from(_CLASS.join(_NAMESPACE, _NAMESPACE.c.oid == _CLASS.c.relnamespace))
+    .where(_CLASS.c.relname == literal_column(f"'{VERSION_TABLE}'"), _CLASS.c.relkind == literal_column("'r'"))
+    .order_by(literal_column("1"))
+)
+"""The schemas with tables of ours."""
 
 SERVER_TIME = Statement(select(func.statement_timestamp()))
 """What time it is."""

@@ -12,6 +12,7 @@ from pgresults.database.schemas import schemas
 from pgresults.errors import MissingResult, SchemaVersionError
 from pgresults.operations import console
 from pgresults.operations.registry import registered
+from pgresults.operations.registry import schemas as in_order
 from pgresults.operations.requests import T
 from pgresults.operations.verify import MAINTENANCE
 from pgresults.records.keys import storage_id
@@ -122,7 +123,7 @@ class Places:
         unknown = asked != self.schema and asked not in self._schemas
         if unknown or time.monotonic() - self._seen > _FRESH:
             try:
-                self._schemas = await aperform(call(self.looked_at(), lambda _: console.schemas()))
+                self._schemas = await aperform(call(self.looked_at(), lambda _: in_order()))
             except SchemaVersionError:  # the first one is none, but others may be there
                 self._schemas = await asyncio.to_thread(lambda: schemas(self._first.database.url()))
             self._seen = time.monotonic()
