@@ -1,6 +1,6 @@
 """`log`: what happened under all keys, the newest first."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -9,18 +9,10 @@ import pytest
 from pgresults.audit import log as module
 from pgresults.errors import InvalidArgument
 from pgresults.store import ResultStore
+from tests.support import eventful as happened
 from tests.support.calls import Call
 
-
-@pytest.fixture
-def eventful(store: ResultStore) -> ResultStore:
-    """Five entries under two keys."""
-    store.write(1, key="a/1", tags=["red"])
-    store.write(2, key="b/1")
-    store.touch("a/1", datetime.now(UTC) + timedelta(days=1))
-    store.delete("b/1", reason="wrong")
-    store.write(3, key="a/1", tags=["blue"])
-    return store
+eventful = happened.eventful
 
 
 def _seen(log: list[Any]) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The command line on the test's own storage."""
 
 import os
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -23,6 +24,13 @@ def cli(storage: PostgresStorage) -> Cli:
         return CliRunner().invoke(app, [*options, *arguments], input=stdin)
 
     return run
+
+
+@pytest.fixture
+def signing_cli(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Runs the program with a key of the test's own."""
+    monkeypatch.setenv("PGRESULTS_SEAL_KEY", str(tmp_path / "seal.pem"))
+    return cli
 
 
 @pytest.fixture

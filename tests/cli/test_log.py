@@ -1,7 +1,7 @@
 """``log`` and ``explain``: what happened in a storage, and why there is what there is."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -12,23 +12,11 @@ from pgresults import flow, task
 from pgresults.cache_policies import INPUTS
 from pgresults.storage import PostgresStorage
 from pgresults.store import ResultStore
+from tests.support import eventful as happened
 from tests.support.cli import Cli, refused, succeeded
 from tests.support.database import psycopg_url
 
-
-def events(store: ResultStore) -> ResultStore:
-    """Five entries under two keys."""
-    store.write(1, key="a/1", tags=["red"])
-    store.write(2, key="b/1")
-    store.touch("a/1", datetime.now(UTC) + timedelta(days=1))
-    store.delete("b/1", reason="wrong")
-    store.write(3, key="a/1", tags=["blue"])
-    return store
-
-
-@pytest.fixture
-def eventful(store: ResultStore) -> ResultStore:
-    return events(store)
+eventful = happened.eventful
 
 
 def seen(text: str) -> list[tuple[str, str]]:
@@ -72,7 +60,7 @@ def test_json_says_everything(cli: Cli, eventful: ResultStore) -> None:
 
 def test_what_is_old_is_found_too(cli: Cli, fresh_url: URL) -> None:
     storage = PostgresStorage(fresh_url)
-    events(ResultStore(result_storage=storage))
+    happened.events(ResultStore(result_storage=storage))
     earlier = "UPDATE pgresults.history SET at = at - %s * interval '1 day' WHERE (storage_id, key, seq) = (%s, %s, %s)"
     with psycopg.connect(psycopg_url(fresh_url), autocommit=True) as connection:
         connection.execute("ALTER TABLE pgresults.history DISABLE TRIGGER USER")

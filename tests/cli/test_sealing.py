@@ -23,10 +23,8 @@ from tests.support.database import psycopg_url
 
 
 @pytest.fixture
-def cli(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    """Runs the program with a key of the test's own."""
-    monkeypatch.setenv("PGRESULTS_SEAL_KEY", str(tmp_path / "seal.pem"))
-    return cli
+def cli(signing_cli: Cli) -> Cli:
+    return signing_cli
 
 
 @pytest.fixture
